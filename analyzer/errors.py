@@ -1,0 +1,86 @@
+"""The exceptions the program raises on purpose.
+
+Exceptions are for the *file* and for the *user*. A malformed packet never raises: it is a row with a
+status and a line of the ledger.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+class PlanewireError(Exception):
+    """Base of every error meant for the person at the terminal; ``str()`` is one complete line.
+
+    Attributes
+    ----------
+    exit_code : int
+        Process exit status the command line uses for this error.
+    """
+
+    exit_code: int = 3
+
+
+class CaptureFormatError(PlanewireError):
+    """The input is not a capture this program reads, or stops being one at an offset.
+
+    Parameters
+    ----------
+    path : str
+        The input as the user named it.
+    offset : int
+        Octets from the start of the (decompressed) input at which reading stopped.
+    reason : str
+        What is wrong and what to do, without a trailing full stop.
+    """
+
+    def __init__(self, path: str, offset: int, reason: str) -> None:
+        super().__init__(f"{path}: offset {offset}: {reason}")
+        self.path: Final = path
+        self.offset: Final = offset
+        self.reason: Final = reason
+
+
+class InputError(PlanewireError):
+    """An input cannot be opened: missing, a directory, not permitted."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path: Final = path
+        self.reason: Final = reason
+
+
+class ClusterFactsError(PlanewireError):
+    """A file handed over with ``--cluster`` cannot be used.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    reason : str
+        What is wrong with it and what is expected.
+    """
+
+    exit_code = 2
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path: Final = path
+        self.reason: Final = reason
+
+
+class CatalogueError(PlanewireError):
+    """A row of a catalogue under ``analyzer/data`` breaks its schema."""
+
+    def __init__(self, row: str, key: str, reason: str) -> None:
+        super().__init__(f"catalogue row {row!r}, key {key!r}: {reason}")
+        self.row: Final = row
+        self.key: Final = key
+
+
+class OutputError(PlanewireError):
+    """A report cannot be written."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path: Final = path

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Capture inputs: every source of frames hands out the same `schema.CaptureChunk`."""

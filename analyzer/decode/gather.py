@@ -1,0 +1,55 @@
+"""Fixed-width blocks of octets, gathered for many packets in one numpy step.
+
+The one place where offsets that come from a capture become memory reads, so that the bounds are argued once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.schema import I64, U8
+
+Items = NDArray[np.void]
+
+
+def gather_items(octets: U8, start: I64, width: int) -> Items:
+    """Copy `width` octets from each `start`; octets past the end of `octets` read as zero.
+
+    Parameters
+    ----------
+    octets : (B,) uint8
+    start : (N,) int64
+        ``0 <= start``; may lie past the end.
+    width : int
+        Octets per item.
+
+    Returns
+    -------
+    (N,) void of `width` octets
+        A fresh, contiguous array. The caller compares against its own stop offsets: the zeros are filler.
+    """
+    size = octets.shape[0]
+    item = np.dtype((np.void, width))
+    if size < width:
+        octets = np.concatenate([octets, np.zeros(width - size, np.uint8)])
+        size = width
+    # One item for every offset at which a whole one fits: an overlapping view, never a copy.
+    windows: Items = np.ndarray((size - width + 1,), item, buffer=np.ascontiguousarray(octets), strides=(1,))
+    if start.shape[0] == 0:
+        return np.empty(0, item)
+    last = size - width
+    if int(start.max()) <= last:
+        items: Items = windows[start]
+        return items
+    items = windows[np.minimum(start, last)]
+    for row in np.flatnonzero(start > last):
+        tail = octets[int(start[row]) :].tobytes()[:width]
+        items[row] = np.void(tail.ljust(width, b"\0"))
+    return items
+
+
+def gather_block(octets: U8, start: I64, width: int) -> U8:
+    """Copy `width` octets from each `start` as rows: (N, width) uint8. See `gather_items`."""
+    block: U8 = gather_items(octets, start, width).view(np.uint8).reshape(start.shape[0], width)
+    return block

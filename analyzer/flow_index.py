@@ -1,0 +1,119 @@
+"""From full flow keys to dense integers, exactly, for many packets in one step.
+
+An open-addressed hash table whose probe is a numpy step over all keys still looking for their slot. A hash finds
+candidates; the whole key decides, so a collision costs a step and never merges two flows.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from analyzer.schema import I64, U64
+
+KEY_WORDS: Final = 5
+"""Address pair as 2 x 16 octets, and ports, protocol and encapsulation in one word."""
+
+_EMPTY: Final = -1
+# Odd 64-bit multipliers (the constants of SplitMix64 and of MurmurHash3's finalizer).
+_MULTIPLIERS: Final = np.array(
+    [0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53], np.uint64
+)
+
+
+def _hash(keys: U64, seed: np.uint64) -> U64:
+    """Mix each key into 64 bits: (N, 5) uint64 -> (N,) uint64."""
+    mixed: U64 = np.full(keys.shape[0], seed, np.uint64)
+    for word in range(KEY_WORDS):
+        mixed = (mixed ^ keys[:, word]) * _MULTIPLIERS[word]
+        mixed ^= mixed >> np.uint64(29)
+    # A product carries upwards only: fold the high half down twice, or ports would never reach the slot bits.
+    for multiplier in _MULTIPLIERS[3:]:
+        mixed ^= mixed >> np.uint64(33)
+        mixed *= multiplier
+    mixed ^= mixed >> np.uint64(32)
+    return mixed
+
+
+class FlowIndex:
+    """Dense identifiers 0, 1, 2 ... of the distinct keys asked for, in order of first appearance within a call.
+
+    Parameters
+    ----------
+    seed : int
+        Start value of the hash, so that crafted addresses cannot aim at one slot chain.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
+        self._slots: I64 = np.full(1 << 12, _EMPTY, np.int64)
+        self._keys: U64 = np.empty((1 << 10, KEY_WORDS), np.uint64)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def keys(self) -> U64:
+        """The distinct keys by identifier: (len(self), 5) uint64."""
+        return self._keys[: self._count]
+
+    def _reserve(self, more: int) -> None:
+        need = self._count + more
+        if need > self._keys.shape[0]:
+            grown = np.empty((max(need, self._keys.shape[0] * 3 // 2), KEY_WORDS), np.uint64)
+            grown[: self._count] = self.keys
+            self._keys = grown
+        if need * 2 > self._slots.shape[0]:
+            size = 1 << (need * 3 - 1).bit_length()
+            self._slots = np.full(size, _EMPTY, np.int64)
+            self._place(np.arange(self._count))
+
+    def _place(self, ids: I64) -> None:
+        """Put existing, distinct identifiers into empty slots."""
+        mask = np.uint64(self._slots.shape[0] - 1)
+        at = (_hash(self._keys[ids], self._seed) & mask).astype(np.int64)
+        while ids.shape[0]:
+            free = self._slots[at] == _EMPTY
+            self._slots[at[free]] = ids[free]
+            lost = self._slots[at] != ids
+            ids, at = ids[lost], (at[lost] + 1) & (self._slots.shape[0] - 1)
+
+    def lookup(self, keys: U64) -> I64:
+        """Identifier of each key, new ones added.
+
+        Parameters
+        ----------
+        keys : (N, 5) uint64
+
+        Returns
+        -------
+        (N,) int64
+        """
+        n = keys.shape[0]
+        self._reserve(n)
+        size_mask = self._slots.shape[0] - 1
+        at = (_hash(keys, self._seed) & np.uint64(size_mask)).astype(np.int64)
+        result: I64 = np.full(n, _EMPTY, np.int64)
+        looking: I64 = np.arange(n)
+        while looking.shape[0]:
+            here = at[looking]
+            held = self._slots[here]
+            vacant = held == _EMPTY
+            if vacant.any():
+                # One newcomer a vacant slot: written backwards, so the first row to ask for it wins.
+                claim = looking[vacant][::-1]
+                self._slots[at[claim]] = -2 - claim
+                claim = claim[::-1]
+                winner = claim[self._slots[at[claim]] == -2 - claim]
+                ids = np.arange(self._count, self._count + winner.shape[0])
+                self._keys[ids] = keys[winner]
+                self._slots[at[winner]] = ids
+                self._count += winner.shape[0]
+                held = self._slots[here]
+            same = (self._keys[held] == keys[looking]).all(axis=1)
+            result[looking[same]] = held[same]
+            looking = looking[~same]
+            at[looking] = (at[looking] + 1) & size_mask
+        return result

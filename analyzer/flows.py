@@ -1,0 +1,473 @@
+"""Packets to bidirectional flows: exact identity, running totals, connections told apart on reused ports.
+
+A flow's two endpoints are ordered canonically while packets are counted (side 0 is the smaller address and port), and
+turned to client and server once, at the end, when everything that tells who opened the connection has been seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.decode.gather import gather_block
+from analyzer.decode.transport import TCP, UDP
+from analyzer.decode.tunnel import GRE, IPV4_IN_IP, IPV6_IN_IP
+from analyzer.flow_index import KEY_WORDS, FlowIndex
+from analyzer.registries import Decode, InitiatorSource
+from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable
+
+FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+
+ESP: Final = 50
+AH: Final = 51
+PORTLESS: Final = np.array([IPV4_IN_IP, IPV6_IN_IP, GRE, ESP, AH], np.uint8)
+"""IP protocols without ports whose packets form flows, because they carry others' packets."""
+
+SIGNATURES: Final = 8
+TLS_HANDSHAKE, TLS_DATA, HTTP_REQUEST, HTTP_STATUS, HTTP2_PREFACE, SSH_BANNER, OTHER, PRINTABLE = range(SIGNATURES)
+
+# What an opening octet pattern says about its sender, one bit each in `_State.opening`.
+_SENT_CLIENT_HELLO, _SENT_SERVER_HELLO, _SENT_REQUEST, _SENT_STATUS, _SENT_PREFACE = 1, 2, 4, 8, 16
+
+_REORDER_WINDOW: Final = 1 << 16
+"""Sequence distance within which a late SYN still belongs to the segments seen before it."""
+
+_METHODS: Final = (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"PATC", b"OPTI", b"CONN", b"TRAC")
+_EPHEMERAL: Final = 32768
+"""First port of Linux's default ephemeral range (net.ipv4.ip_local_port_range); NodePorts end just below it."""
+
+
+def _word(text: bytes) -> int:
+    return int.from_bytes(text, "big")
+
+
+@dataclass
+class _State:
+    """Columns of all flows so far, grown by half when full. Side columns are canonical."""
+
+    key: I64
+    order: I64  # frame * 8 + depth of the first packet: the order of rows in the final table
+    encapsulation: NDArray[np.int32]
+    first_frame: I64
+    last_frame: I64
+    first_ns: I64
+    last_ns: I64
+    packets: I64
+    octets: I64
+    payload_octets: I64
+    flags: U8
+    syn_seq: I64
+    syn_ack_of: I64  # sequence number that the peer's SYN+ACK acknowledges; -1 = none seen
+    origin: I64  # data sequence number of the first packet of each side; -1 = none yet
+    cut_packets: I64
+    interfaces: U64
+    signature: NDArray[np.int32]
+    signature_frame: I64
+    opening: U8
+    first_sender: U8
+
+
+class _Columns:
+    """A `_State` with room to grow."""
+
+    _FILL: Final = {"syn_seq": -1, "syn_ack_of": -1, "origin": -1, "first_ns": np.iinfo(np.int64).max}
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.state = self._empty(1 << 10)
+
+    def _empty(self, n: int) -> _State:
+        def full(name: str, shape: tuple[int, ...], dtype: type) -> NDArray[np.generic]:
+            return np.full(shape, self._FILL.get(name, 0), dtype)
+
+        i64, two, sig = np.int64, (n, 2), (n, 2, SIGNATURES)
+        shapes: dict[str, tuple[tuple[int, ...], type]] = {
+            "key": ((n,), i64),
+            "order": ((n,), i64),
+            "encapsulation": ((n,), np.int32),
+            "first_frame": ((n,), i64),
+            "last_frame": ((n,), i64),
+            "first_ns": ((n,), i64),
+            "last_ns": ((n,), i64),
+            "packets": (two, i64),
+            "octets": (two, i64),
+            "payload_octets": (two, i64),
+            "flags": (two, np.uint8),
+            "syn_seq": (two, i64),
+            "syn_ack_of": (two, i64),
+            "origin": (two, i64),
+            "cut_packets": ((n,), i64),
+            "interfaces": ((n,), np.uint64),
+            "signature": (sig, np.int32),
+            "signature_frame": (sig, i64),
+            "opening": (two, np.uint8),
+            "first_sender": ((n,), np.uint8),
+        }
+        return _State(**{name: full(name, *shape) for name, shape in shapes.items()})  # type: ignore[arg-type]
+
+    def extend(self, more: int) -> I64:
+        """Row numbers of `more` new flows."""
+        capacity = self.state.key.shape[0]
+        if self.count + more > capacity:
+            grown = self._empty(max(self.count + more, capacity * 3 // 2))
+            for name, column in vars(self.state).items():
+                getattr(grown, name)[: self.count] = column[: self.count]
+            self.state = grown
+        rows = np.arange(self.count, self.count + more)
+        self.count += more
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRows:
+    """Which flow each packet of a table belongs to.
+
+    ``packet`` (K,) int64 rows of the packet table that belong to a flow; ``flow`` (K,) int64 flow number in order of
+    creation; ``side`` (K,) int64 canonical side of the sender.
+    """
+
+    packet: I64
+    flow: I64
+    side: I64
+
+
+def _keys(packets: PacketTable) -> tuple[U64, I64]:
+    """Canonical key words (N, 5) uint64 and the sender's side (N,) int64."""
+    src, dst = packets.src.view(np.uint64), packets.dst.view(np.uint64)
+    src_port, dst_port = packets.src_port.astype(np.uint64), packets.dst_port.astype(np.uint64)
+    s0, s1, d0, d1 = src[:, 0], src[:, 1], dst[:, 0], dst[:, 1]
+    swap: Mask = (s0 > d0) | ((s0 == d0) & ((s1 > d1) | ((s1 == d1) & (src_port > dst_port))))
+    keys = np.empty((len(packets), KEY_WORDS), np.uint64)
+    keys[:, 0] = np.where(swap, d0, s0)
+    keys[:, 1] = np.where(swap, d1, s1)
+    keys[:, 2] = np.where(swap, s0, d0)
+    keys[:, 3] = np.where(swap, s1, d1)
+    low, high = np.where(swap, dst_port, src_port), np.where(swap, src_port, dst_port)
+    keys[:, 4] = (
+        low << np.uint64(48)
+        | high << np.uint64(32)
+        | packets.encapsulation.astype(np.uint64) << np.uint64(8)
+        | packets.protocol
+    )
+    return keys, swap.astype(np.int64)
+
+
+def _classify(octets: U8, packets: PacketTable) -> tuple[I64, Mask, U8]:
+    """Signature class, whether all of the first octets are printable, and opening bits, of packets with payload."""
+    block = gather_block(octets, packets.payload_start, 8)
+    have = packets.payload_stop - packets.payload_start
+    words = block.view(">u4").astype(np.uint32)
+    head, second = words[:, 0], words[:, 1]
+    kind, version = block[:, 0], block[:, 1].astype(np.int64) << 8 | block[:, 2]
+    length = block[:, 3].astype(np.int64) << 8 | block[:, 4]
+    # RFC 8446 5.1: fragments up to 2^14, plus up to 2048 of expansion in older versions (RFC 5246 6.2.3).
+    record = (version >= 0x0300) & (version <= 0x0304) & (length > 0) & (length <= (1 << 14) + 2048) & (have >= 5)
+    data = record & (kind == 23)
+    handshake = record & (kind >= 20) & (kind <= 22)
+    request = np.isin(head, np.array([_word(m) for m in _METHODS], np.uint32)) & (have >= 4)
+    status = (head == _word(b"HTTP")) & (block[:, 4] == ord("/")) & (have >= 5)
+    preface = (head == _word(b"PRI ")) & (second == _word(b"* HT")) & (have >= 8)
+    banner = (head == _word(b"SSH-")) & (have >= 4)
+    signature = np.select(
+        [data, handshake, request, status, preface, banner],
+        [TLS_DATA, TLS_HANDSHAKE, HTTP_REQUEST, HTTP_STATUS, HTTP2_PREFACE, SSH_BANNER],
+        OTHER,
+    )
+    text = ((block >= 32) & (block < 127)) | ((block >= 9) & (block <= 13))
+    text |= np.arange(8) >= have[:, None]
+    hello = handshake & (kind == 22) & (have >= 6)
+    opening = (
+        (hello & (block[:, 5] == 1)) * _SENT_CLIENT_HELLO
+        | (hello & (block[:, 5] == 2)) * _SENT_SERVER_HELLO
+        | request * _SENT_REQUEST
+        | status * _SENT_STATUS
+        | preface * _SENT_PREFACE
+    )
+    return signature, text.all(axis=1) & (have > 0), opening.astype(np.uint8)
+
+
+def _first_of(group: I64, size: int) -> I64:
+    """Row of the first appearance of each group 0 .. size - 1; every group appears."""
+    first = np.empty(size, np.int64)
+    rows = np.arange(group.shape[0])
+    first[group[::-1]] = rows[::-1]
+    return first
+
+
+def _signed(delta: I64) -> I64:
+    """Difference of two sequence numbers as RFC 9293 3.4 compares them: modulo 2^32, nearest to 0."""
+    nearest: I64 = ((delta + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    return nearest
+
+
+class FlowBuilder:
+    """Count packets into flows, table after table; `finish` gives the flows.
+
+    Parameters
+    ----------
+    seed : int
+        See `FlowIndex`.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._index = FlowIndex(seed)
+        self._current: I64 = np.full(1 << 10, -1, np.int64)  # newest flow of each key
+        self._columns = _Columns()
+        self._scratch: I64 = np.empty(1 << 10, np.int64)
+
+    def __len__(self) -> int:
+        return self._columns.count
+
+    @property
+    def state(self) -> _State:
+        """Columns of all flows so far, in order of creation; rows past ``len(self)`` are unused."""
+        return self._columns.state
+
+    def add(self, packets: PacketTable, octets: U8) -> FlowRows:
+        """Count `packets`, whose payload offsets point into `octets`.
+
+        Returns
+        -------
+        FlowRows
+            The packets that belong to a flow: TCP and UDP with ports, and the portless tunnels.
+        """
+        ported = packets.status == Decode.OK
+        portless = (packets.status == Decode.OTHER_TRANSPORT) & np.isin(packets.protocol, PORTLESS)
+        rows = np.flatnonzero(ported | portless)
+        if rows.shape[0] != len(packets):
+            packets = packets.take(rows)
+        if rows.shape[0] == 0:
+            return FlowRows(rows, rows, rows)
+        keys, side = _keys(packets)
+        key = self._index.lookup(keys)
+        flow = self._assign(packets, key, side)
+        self._count(packets, octets, flow, side)
+        return FlowRows(rows, flow, side)
+
+    # ------------------------------------------------------------------------------ identity over time
+
+    def _create(self, key: I64, order: I64) -> I64:
+        rows = self._columns.extend(key.shape[0])
+        self.state.key[rows] = key
+        self.state.order[rows] = order
+        return rows
+
+    def _assign(self, packets: PacketTable, key: I64, side: I64) -> I64:
+        """Flow of each packet: the newest of its key, and a new one from each SYN that opens another connection."""
+        if len(self._index) > self._current.shape[0]:
+            grown = np.full(len(self._index) * 3 // 2, -1, np.int64)
+            grown[: self._current.shape[0]] = self._current
+            self._current = grown
+        order = packets.frame * 8 + packets.depth
+        fresh = np.flatnonzero(self._current[key] < 0)
+        if fresh.shape[0]:
+            new_keys, first = np.unique(key[fresh], return_index=True)
+            self._current[new_keys] = self._create(new_keys, order[fresh[first]])
+        flow = self._current[key]
+        self._note_origins(packets, flow, side)
+        reopening = self._reopening(packets, flow, side)
+        if reopening.shape[0]:
+            flow = self._split(packets, key, flow, side, reopening, order)
+        return flow
+
+    def _note_origins(self, packets: PacketTable, flow: I64, side: I64) -> None:
+        """Remember the first data sequence number of each side, and the handshake's sequence numbers."""
+        tcp = np.flatnonzero(packets.protocol == TCP)
+        state = self.state
+        f, s = flow[tcp], side[tcp]
+        unset = state.origin[f, s] < 0
+        tcp, f, s = tcp[unset][::-1], f[unset][::-1], s[unset][::-1]  # backwards: the first packet wins
+        syn = (packets.tcp_flags[tcp] & SYN) != 0
+        state.origin[f, s] = (packets.seq[tcp].astype(np.int64) + syn) & 0xFFFFFFFF
+
+    def _reopening(self, packets: PacketTable, flow: I64, side: I64) -> I64:
+        """Rows of SYNs (without ACK) that do not belong to the connection their flow holds so far, in order."""
+        rows = np.flatnonzero((packets.protocol == TCP) & ((packets.tcp_flags & (SYN | ACK)) == SYN))
+        if rows.shape[0] == 0:
+            return rows
+        state = self.state
+        f, s, seq = flow[rows], side[rows], packets.seq[rows].astype(np.int64)
+        stream = f * 2 + s
+        order = np.argsort(stream, kind="stable")
+        previous = np.full(rows.shape[0], -1, np.int64)
+        same = stream[order][1:] == stream[order][:-1]
+        previous[order[1:][same]] = seq[order[:-1][same]]
+        earlier = np.where(previous >= 0, previous, state.syn_seq[f, s])
+        # No SYN of this side before: what the side itself, or its peer's acknowledgement, was at decides.
+        apart = np.abs(_signed(seq + 1 - state.origin[f, s])) > _REORDER_WINDOW
+        reopens = np.where(earlier >= 0, earlier != seq, apart)
+        # A connection joined in its middle, of which only the peer was seen, and which has ended.
+        peer_ended = (earlier < 0) & ((state.flags[f, 1 - s] & (FIN | RST)) != 0) & (state.packets[f, s] == 0)
+        reopening: I64 = rows[reopens | peer_ended]
+        return reopening
+
+    def _split(self, packets: PacketTable, key: I64, flow: I64, side: I64, reopening: I64, order: I64) -> I64:
+        """Create one flow for each reopening SYN and move the packets behind it there."""
+        # Retransmissions of one reopening SYN were sorted out by `_reopening`: each row here is a connection.
+        created = self._create(key[reopening], order[reopening])
+        state = self.state
+        width = np.int64(packets.frame.shape[0] + 1)
+        sorter = np.argsort(key[reopening] * width + reopening, kind="stable")
+        openings = (key[reopening] * width + reopening)[sorter]
+        rows = np.flatnonzero(np.isin(key, key[reopening]))
+        place = np.searchsorted(openings, key[rows] * width + rows, side="right") - 1
+        ahead = np.maximum(place, 0)
+        moved = (place >= 0) & (key[reopening][sorter][ahead] == key[rows])
+        flow = flow.copy()
+        flow[rows[moved]] = created[sorter][ahead[moved]]
+        self._current[key[reopening][sorter]] = created[sorter]
+        # The old flow's origins may have been taken from packets that turned out to be the new one's.
+        state.origin[created] = -1
+        self._note_origins(packets, flow, side)
+        return flow
+
+    # ------------------------------------------------------------------------------------------ totals
+
+    def _local(self, flow: I64) -> tuple[I64, I64]:
+        """Distinct flows among the packets, and each packet's index into them, without sorting."""
+        if self._scratch.shape[0] < len(self):
+            self._scratch = np.empty(len(self) * 3 // 2, np.int64)
+        rows = np.arange(flow.shape[0])
+        self._scratch[flow] = rows
+        distinct = flow[self._scratch[flow] == rows]
+        self._scratch[distinct] = np.arange(distinct.shape[0])
+        return distinct, self._scratch[flow]
+
+    def _count(self, packets: PacketTable, octets: U8, flow: I64, side: I64) -> None:
+        state = self.state
+        flows, local = self._local(flow)
+        n = flows.shape[0]
+        stream = local * 2 + side
+
+        def total(weights: I64) -> I64:
+            summed = np.bincount(stream, weights, minlength=2 * n)
+            by_side: I64 = summed.astype(np.int64).reshape(n, 2)
+            return by_side
+
+        first = _first_of(local, n)
+        last = np.empty(n, np.int64)
+        last[local] = np.arange(local.shape[0])
+        new = state.first_frame[flows] == 0
+        state.first_frame[flows[new]] = packets.frame[first[new]]
+        state.encapsulation[flows[new]] = packets.encapsulation[first[new]]
+        state.first_sender[flows[new]] = side[first[new]]
+        state.last_frame[flows] = np.maximum(state.last_frame[flows], packets.frame[last])
+        np.minimum.at(state.first_ns, flow, packets.time_ns)
+        np.maximum.at(state.last_ns, flow, packets.time_ns)
+        state.packets[flows] += np.bincount(stream, minlength=2 * n).reshape(n, 2)
+        state.octets[flows] += total(packets.wire_len)
+        state.payload_octets[flows] += total(packets.payload_len)
+        np.bitwise_or.at(state.flags.reshape(-1), flow * 2 + side, packets.tcp_flags)
+        cut = packets.payload_stop - packets.payload_start < packets.payload_len
+        if cut.any():
+            state.cut_packets[flows] += np.bincount(local[cut], minlength=n)
+        interface = np.minimum(packets.interface, 63).astype(np.uint64)
+        np.bitwise_or.at(state.interfaces, flow, np.uint64(1) << interface)
+        self._note_handshakes(packets, flow, side)
+        self._note_signatures(packets, octets, flow, side, local, n)
+
+    def _note_handshakes(self, packets: PacketTable, flow: I64, side: I64) -> None:
+        syn = np.flatnonzero((packets.tcp_flags & SYN) != 0)[::-1]  # backwards: the first SYN of a side wins
+        if syn.shape[0] == 0:
+            return
+        state, f, s = self.state, flow[syn], side[syn]
+        unset = state.syn_seq[f, s] < 0
+        state.syn_seq[f[unset], s[unset]] = packets.seq[syn[unset]]
+        answer = (packets.tcp_flags[syn] & ACK) != 0
+        f, s = f[answer], 1 - s[answer]
+        acked = (packets.ack[syn[answer]].astype(np.int64) - 1) & 0xFFFFFFFF
+        unset = state.syn_ack_of[f, s] < 0
+        state.syn_ack_of[f[unset], s[unset]] = acked[unset]
+
+    def _note_signatures(self, packets: PacketTable, octets: U8, flow: I64, side: I64, local: I64, n: int) -> None:
+        rows = np.flatnonzero(packets.payload_stop > packets.payload_start)
+        if rows.shape[0] == 0:
+            return
+        signature, printable, opening = _classify(octets, packets.take(rows))
+        state = self.state
+        flows = np.empty(n, np.int64)
+        flows[local] = flow
+        for chosen, kind in ((np.arange(rows.shape[0]), signature), (np.flatnonzero(printable), None)):
+            at = rows[chosen]
+            code = (local[at] * 2 + side[at]) * SIGNATURES + (PRINTABLE if kind is None else kind)
+            counts = np.bincount(code, minlength=n * 2 * SIGNATURES).reshape(n, 2, SIGNATURES)
+            state.signature[flows] += counts.astype(np.int32)
+            frames = np.zeros(n * 2 * SIGNATURES, np.int64)
+            frames[code[::-1]] = packets.frame[at[::-1]]
+            known = state.signature_frame[flows]
+            state.signature_frame[flows] = np.where(known == 0, frames.reshape(n, 2, SIGNATURES), known)
+        np.bitwise_or.at(state.opening.reshape(-1), flow[rows] * 2 + side[rows], opening)
+
+    # --------------------------------------------------------------------------------------- the result
+
+    def finish(self) -> tuple[FlowTable, I64]:
+        """Flows in order of their first packet, turned to client and server.
+
+        Returns
+        -------
+        FlowTable
+        (F, 2) int64
+            For each row of the table: the stream number (``flow * 2 + side``, as `add` numbered them) of its client
+            and of its server.
+        """
+        state, count = self.state, self._columns.count
+        order = np.argsort(state.order[:count], kind="stable")
+        keys = self._index.keys[state.key[order]]
+        ports = np.stack([keys[:, 4] >> np.uint64(48), (keys[:, 4] >> np.uint64(32)) & np.uint64(0xFFFF)], axis=1)
+        client, source = self._client_side(
+            order, ports.astype(np.int64), (keys[:, 4] & np.uint64(0xFF)).astype(np.int64)
+        )
+        sides = np.stack([client, 1 - client], axis=1)
+        pick = (order[:, None], sides)
+        address = np.ascontiguousarray(keys[:, :4]).view(np.uint8).reshape(count, 2, 16)
+        row = np.arange(count)[:, None]
+        return FlowTable(
+            address=address[row, sides],
+            port=ports.astype(np.uint16)[row, sides],
+            protocol=(keys[:, 4] & np.uint64(0xFF)).astype(np.uint8),
+            encapsulation=state.encapsulation[order],
+            initiator=source,
+            first_frame=state.first_frame[order],
+            last_frame=state.last_frame[order],
+            first_ns=state.first_ns[order],
+            last_ns=state.last_ns[order],
+            packets=state.packets[pick],
+            octets=state.octets[pick],
+            payload_octets=state.payload_octets[pick],
+            flags=state.flags[pick],
+            syn_seq=state.syn_seq[pick],
+            cut_packets=state.cut_packets[order],
+            interfaces=state.interfaces[order],
+            signature=state.signature[pick].astype(np.int64),
+            signature_frame=state.signature_frame[pick],
+        ), order[:, None] * 2 + sides
+
+    def _client_side(self, order: I64, ports: I64, protocol: I64) -> tuple[I64, U8]:
+        """Canonical side that opened each flow, and how that is known; the strongest evidence decides."""
+        state = self.state
+        first = state.first_sender[order].astype(np.int64)
+        flags_syn = state.syn_seq[order] >= 0
+        answered = state.syn_ack_of[order] >= 0  # a SYN+ACK acknowledged this side's SYN
+        opening = state.opening[order]
+        side, source = first.copy(), np.full(order.shape[0], InitiatorSource.FIRST_PACKET, np.uint8)
+
+        def settle(where: Mask, value: I64, how: InitiatorSource) -> None:
+            side[where] = value[where]
+            source[where] = how
+
+        ported = (protocol == TCP) | (protocol == UDP)
+        low, high = ports.min(axis=1), ports.max(axis=1)
+        server = np.argmin(ports, axis=1)
+        settle(ported & (low < _EPHEMERAL) & (low != high), 1 - server, InitiatorSource.PORT)
+        asks = (opening & (_SENT_CLIENT_HELLO | _SENT_REQUEST | _SENT_PREFACE)) != 0
+        answers = (opening & (_SENT_SERVER_HELLO | _SENT_STATUS)) != 0
+        client_like = asks | answers[:, ::-1]
+        settle(client_like[:, 0] ^ client_like[:, 1], np.argmax(client_like, axis=1), InitiatorSource.CONTENT)
+        settle(answered[:, 0] ^ answered[:, 1], np.argmax(answered, axis=1), InitiatorSource.SYN_ACK)
+        plain_syn = flags_syn & ~answered[:, ::-1]
+        settle(plain_syn[:, 0] ^ plain_syn[:, 1], np.argmax(plain_syn, axis=1), InitiatorSource.SYN)
+        settle(plain_syn[:, 0] & plain_syn[:, 1], first, InitiatorSource.SYN)
+        return side, source

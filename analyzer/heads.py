@@ -1,0 +1,370 @@
+"""The first octets of each direction of each flow, put in order by sequence number.
+
+Segments are kept as blocks of fixed width, so that picking them out of a chunk and laying them into a head are both
+plain block copies. Overlap is resolved for the first copy; what was sent but not captured stays a hole with its range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from analyzer.decode.gather import Items, gather_items
+from analyzer.decode.transport import TCP
+from analyzer.flows import FlowBuilder, FlowRows
+from analyzer.registries import HeadStop
+from analyzer.schema import I64, U8, Mask, PacketTable, StreamHeads, Table
+
+HEAD_LIMIT: Final = 16 * 1024
+"""Octets kept of each direction. The largest TLS handshakes of clusters (long chains) stay below 10 KiB; node.js and
+Tomcat bound an HTTP/1 head at 16 and 8 KiB."""
+DATAGRAM_LIMIT: Final = 4
+"""Datagrams kept of each direction of a flow without sequence numbers."""
+REORDER_WINDOW: Final = 1 << 16
+"""Octets before the first segment seen that a late segment may still be placed at (an unscaled TCP window)."""
+_BLOCK: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Segments(Table):
+    """Segments as they arrived: ``(K,)`` columns; ``block`` is the first of ``ceil(captured / 256)`` blocks."""
+
+    stream: I64
+    position: I64  # from the stream's origin; negative for a segment that arrived late
+    captured: I64
+    claimed: I64
+    frame: I64
+    block: I64
+
+
+def _empty_segments() -> _Segments:
+    none = np.empty(0, np.int64)
+    return _Segments(none, none, none, none, none, none)
+
+
+def _ranks(group: I64) -> I64:
+    """How many earlier rows have the same group, per row."""
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if group.shape[0] else order
+    counts = np.diff(np.append(begins, group.shape[0]))
+    ranks = np.empty_like(group)
+    ranks[order] = np.arange(group.shape[0]) - np.repeat(begins, counts)
+    return ranks
+
+
+def _expand(counts: I64) -> tuple[I64, I64]:
+    """For rows repeated `counts` times: the row, and the number within it."""
+    row = np.repeat(np.arange(counts.shape[0]), counts)
+    return row, np.arange(row.shape[0]) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+class HeadCollector:
+    """Collect candidate segments from packet tables; `assemble` gives heads and `release` frees them.
+
+    Parameters
+    ----------
+    flows : FlowBuilder
+        The same object that numbered the flows: it knows where each stream begins.
+    limit : int
+        Octets kept of each direction.
+    """
+
+    def __init__(self, flows: FlowBuilder, limit: int = HEAD_LIMIT) -> None:
+        self._flows = flows
+        self._limit = limit
+        self._pending: list[tuple[_Segments, Items]] = []
+        self._blocks = 0
+        self._finished: Mask = np.zeros(1 << 10, bool)
+        self._datagrams: I64 = np.zeros(1 << 10, np.int64)
+        self._sent: I64 = np.zeros(1 << 10, np.int64)
+
+    @property
+    def pending_octets(self) -> int:
+        """Octets of segments held."""
+        return self._blocks * _BLOCK
+
+    def _reserve(self) -> None:
+        need = len(self._flows) * 2
+        if need > self._finished.shape[0]:
+            for name in ("_finished", "_datagrams", "_sent"):
+                column = getattr(self, name)
+                grown = np.zeros(need * 3 // 2, column.dtype)
+                grown[: column.shape[0]] = column
+                setattr(self, name, grown)
+
+    def add(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
+        """Keep the segments of `packets` that fall into a head still being collected."""
+        self._reserve()
+        stream = rows.flow * 2 + rows.side
+        length = packets.payload_len[rows.packet]
+        wanted = np.flatnonzero((length > 0) & ~self._finished[stream])
+        if wanted.shape[0] == 0:
+            return
+        stream, packet, length = stream[wanted], rows.packet[wanted], length[wanted]
+        tcp = packets.protocol[packet] == TCP
+        position = np.zeros(packet.shape[0], np.int64)
+        state = self._flows.state
+        origin = state.origin[stream >> 1, stream & 1]
+        seq = packets.seq[packet].astype(np.int64) + ((packets.tcp_flags[packet] & 2) != 0)
+        position[tcp] = (((seq - origin + (1 << 31)) & 0xFFFFFFFF) - (1 << 31))[tcp]
+        keep = np.where(tcp, (position > -REORDER_WINDOW) & (position < self._limit), False)
+        datagrams = np.flatnonzero(~tcp)
+        if datagrams.shape[0]:
+            self._place_datagrams(stream, length, datagrams, position, keep)
+        kept = np.flatnonzero(keep)
+        if kept.shape[0]:
+            self._store(packets, packet[kept], stream[kept], position[kept], octets)
+
+    def _place_datagrams(self, stream: I64, length: I64, rows: I64, position: I64, keep: Mask) -> None:
+        """Lay the first datagrams of each stream one behind the other."""
+        stream, length = stream[rows], length[rows]
+        rank = self._datagrams[stream] + _ranks(stream)
+        first = np.flatnonzero(rank < DATAGRAM_LIMIT)
+        for turn in range(DATAGRAM_LIMIT):
+            these = first[rank[first] == turn]
+            position[rows[these]] = self._sent[stream[these]]
+            self._sent[stream[these]] += length[these]
+        keep[rows[first]] = position[rows[first]] < self._limit
+        np.add.at(self._datagrams, stream, 1)
+
+    def _store(self, packets: PacketTable, packet: I64, stream: I64, position: I64, octets: U8) -> None:
+        start = packets.payload_start[packet]
+        claimed = np.minimum(packets.payload_len[packet], self._limit - position)
+        captured = np.minimum(packets.payload_stop[packet] - start, claimed)
+        counts = -(-captured // _BLOCK)
+        row, number = _expand(counts)
+        blocks = gather_items(octets, start[row] + number * _BLOCK, _BLOCK)
+        first = self._blocks + np.cumsum(counts) - counts
+        self._blocks += blocks.shape[0]
+        self._pending.append((_Segments(stream, position, captured, claimed, packets.frame[packet], first), blocks))
+
+    def _merge(self) -> tuple[_Segments, Items]:
+        if not self._pending:
+            return _empty_segments(), np.empty(0, np.dtype((np.void, _BLOCK)))
+        if len(self._pending) > 1:
+            segments = _Segments.concatenate([part for part, _ in self._pending])
+            self._pending = [(segments, np.concatenate([blocks for _, blocks in self._pending]))]
+        return self._pending[0]
+
+    def flows_held(self) -> I64:
+        """Flows of which at least one segment is held, ascending: (K,) int64."""
+        return np.unique(self._merge()[0].stream >> 1)
+
+    def release(self, flows: I64) -> None:
+        """Drop the segments of `flows` and collect no more of them."""
+        self._reserve()
+        for side in (0, 1):
+            self._finished[flows * 2 + side] = True
+        segments, blocks = self._merge()
+        kept = segments.take(~self._finished[segments.stream])
+        row, number = _expand(-(-kept.captured // _BLOCK))
+        remaining = blocks[kept.block[row] + number]
+        counts = -(-kept.captured // _BLOCK)
+        moved = _Segments(
+            kept.stream, kept.position, kept.captured, kept.claimed, kept.frame, np.cumsum(counts) - counts
+        )
+        self._pending = [(moved, remaining)]
+        self._blocks = remaining.shape[0]
+
+    def assemble(self, streams: I64) -> StreamHeads:
+        """Put the held segments of `streams` in order.
+
+        Parameters
+        ----------
+        streams : (M,) int64
+            Stream numbers (``flow * 2 + side``), each at most once; row m of the result is ``streams[m]``.
+        """
+        segments, blocks = self._merge()
+        local = np.full(len(self._flows) * 2, -1, np.int64)
+        local[streams] = np.arange(streams.shape[0])
+        segments = segments.take(local[segments.stream] >= 0)
+        stream = local[segments.stream]
+        start, from_start = self._starts(streams, stream, segments)
+        position = segments.position - start[stream]
+        # What lies before the start (keep-alive octets, RFC 9293 3.8.4) or past the limit is not of the head.
+        skip = np.maximum(-position, 0)
+        room = np.maximum(self._limit - position, 0)
+        claimed = np.minimum(segments.claimed, room) - skip
+        captured = np.minimum(segments.captured, room) - skip
+        within = claimed > 0
+        pieces = _Pieces(
+            stream[within],
+            (position + skip)[within],
+            np.maximum(captured, 0)[within],
+            claimed[within],
+            segments.frame[within],
+            (segments.block * _BLOCK + skip)[within],
+        )
+        return _lay_out(pieces, blocks, streams.shape[0], from_start, self._limit)
+
+    def _starts(self, streams: I64, stream: I64, segments: _Segments) -> tuple[I64, Mask]:
+        """Position, from the origin, of each stream's first octet, and whether a handshake shows that it is."""
+        state = self._flows.state
+        flow, side = streams >> 1, streams & 1
+        syn = np.where(state.syn_seq[flow, side] >= 0, state.syn_seq[flow, side], state.syn_ack_of[flow, side])
+        known = syn >= 0
+        distance = ((syn + 1 - state.origin[flow, side] + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+        # Without the handshake the earliest segment seen begins the head.
+        earliest = np.full(streams.shape[0], np.iinfo(np.int64).max)
+        np.minimum.at(earliest, stream, segments.position)
+        near = known & (np.abs(distance) < REORDER_WINDOW) & (state.origin[flow, side] >= 0)
+        start = np.where(near, distance, np.where(earliest == np.iinfo(np.int64).max, 0, earliest))
+        portless = state.origin[flow, side] < 0
+        return start, near | portless
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces(Table):
+    """Segments placed in their heads; ``source`` is the offset of the first octet in the flat blocks."""
+
+    stream: I64
+    position: I64
+    captured: I64
+    claimed: I64
+    frame: I64
+    source: I64
+
+
+def _lay_out(pieces: _Pieces, blocks: Items, n: int, from_start: Mask, limit: int) -> StreamHeads:
+    """Sort the pieces into heads, resolve overlap, find the holes, copy the octets."""
+    # Arrival order is kept among pieces at the same position, so the first copy comes first.
+    pieces = pieces.take(np.lexsort((np.arange(len(pieces)), pieces.position, pieces.stream)))
+    flat = blocks.view(np.uint8) if blocks.shape[0] else np.empty(0, np.uint8)
+    pieces, conflict = _resolve_overlap(pieces, flat, n)
+    end = pieces.position + pieces.claimed
+    length = np.zeros(n, np.int64)
+    np.maximum.at(length, pieces.stream, end)
+    offsets = np.zeros(n + 1, np.int64)
+    np.cumsum(length, out=offsets[1:])
+    octets = _copy(pieces, flat, offsets)
+    counts = np.bincount(pieces.stream, minlength=n)
+    segments_offsets = np.zeros(n + 1, np.int64)
+    np.cumsum(counts, out=segments_offsets[1:])
+    holes_stream, holes_start, holes_stop = _holes(pieces)
+    _clear(octets, offsets[holes_stream] + holes_start, offsets[holes_stream] + holes_stop)
+    return StreamHeads(
+        octets,
+        offsets,
+        from_start,
+        np.where(length >= limit, HeadStop.LIMIT, HeadStop.COMPLETE).astype(np.uint8),
+        holes_stream,
+        holes_start,
+        holes_stop,
+        segments_offsets,
+        pieces.position,
+        pieces.frame,
+        conflict,
+    )
+
+
+def _covered_before(pieces: _Pieces) -> I64:
+    """Furthest position that the pieces before each one, in its stream, have captured."""
+    if len(pieces) == 0:
+        return np.empty(0, np.int64)
+    span = np.int64(1) << 40
+    reach = np.maximum.accumulate(pieces.stream * span + pieces.position + pieces.captured)
+    before = np.empty(len(pieces), np.int64)
+    before[0] = 0
+    before[1:] = np.where(reach[:-1] // span == pieces.stream[1:], reach[:-1] % span, 0)
+    return before
+
+
+def _resolve_overlap(pieces: _Pieces, flat: U8, n: int) -> tuple[_Pieces, Mask]:
+    """Cut pieces so that none overlaps another; where octets differ, the first copy captured stays."""
+    conflict = np.zeros(n, bool)
+    overlapping = _covered_before(pieces) > pieces.position
+    if not overlapping.any():
+        return pieces, conflict
+    affected = np.zeros(n, bool)
+    affected[pieces.stream[overlapping]] = True
+    chosen = affected[pieces.stream]
+    rows = np.flatnonzero(chosen)
+    resolved: list[tuple[int, int, int, int, int, int]] = []
+    bounds = np.flatnonzero(np.diff(pieces.stream[rows], prepend=-1))
+    for first, last in zip(bounds, np.append(bounds[1:], rows.shape[0]), strict=True):
+        part = pieces.take(rows[first:last])
+        cut, differs = _resolve_stream(part, flat)
+        resolved.extend(cut)
+        conflict[part.stream[0]] |= differs
+    table = np.array(resolved, np.int64).reshape(-1, 6)
+    kept = pieces.take(np.flatnonzero(~chosen))
+    merged = _Pieces.concatenate([kept, _Pieces(*(np.ascontiguousarray(table[:, i]) for i in range(6)))])
+    return merged.take(np.lexsort((merged.position, merged.stream))), conflict
+
+
+def _resolve_stream(part: _Pieces, flat: U8) -> tuple[list[tuple[int, int, int, int, int, int]], bool]:
+    """One stream with overlap, plainly: its pieces in order of arrival, each cut to what is still uncovered."""
+    size = int((part.position + part.claimed).max())
+    content = np.zeros(size, np.uint8)
+    covered = np.zeros(size, bool)
+    claimed = np.zeros(size, bool)
+    differs = False
+    out: list[tuple[int, int, int, int, int, int]] = []
+    for row in np.argsort(part.frame, kind="stable").tolist():
+        start, have, frame = int(part.position[row]), int(part.captured[row]), int(part.frame[row])
+        source, want = int(part.source[row]), int(part.claimed[row])
+        claimed[start : start + want] = True
+        if have == 0:
+            continue
+        mine = flat[source : source + have]
+        seen = covered[start : start + have]
+        differs |= bool((content[start : start + have] != mine)[seen].any())
+        edges = np.flatnonzero(np.diff(np.concatenate([[True], seen, [True]])))
+        for begin, stop in edges.reshape(-1, 2).tolist():
+            out.append((int(part.stream[row]), start + begin, stop - begin, stop - begin, frame, source + begin))
+            content[start + begin : start + stop] = mine[begin:stop]
+        covered[start : start + have] = True
+    # Sent but never captured: one piece without octets for each such range, so that the hole stays known.
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], claimed & ~covered, [False]])))
+    for begin, stop in edges.reshape(-1, 2).tolist():
+        carrier = int(np.argmax((part.position <= begin) & (part.position + part.claimed > begin)))
+        out.append((int(part.stream[0]), begin, 0, stop - begin, int(part.frame[carrier]), 0))
+    return out, differs
+
+
+def _copy(pieces: _Pieces, flat: U8, offsets: I64) -> U8:
+    """Copy every piece into place, a block at a time.
+
+    Each block write may spill up to 255 octets of filler past its piece. Pieces are written in ascending order, so
+    the next piece overwrites the spill; what is left of it lies in holes, which the caller clears.
+    """
+    octets = np.zeros(int(offsets[-1]) + _BLOCK, np.uint8)
+    row, number = _expand(-(-pieces.captured // _BLOCK))
+    target = offsets[pieces.stream[row]] + pieces.position[row] + number * _BLOCK
+    windows: Items = np.ndarray(
+        (octets.shape[0] - _BLOCK + 1,), np.dtype((np.void, _BLOCK)), buffer=octets, strides=(1,)
+    )
+    windows[target] = gather_items(flat, pieces.source[row] + number * _BLOCK, _BLOCK)
+    return octets[: int(offsets[-1])]
+
+
+def _clear(octets: U8, start: I64, stop: I64) -> None:
+    """Zero the given ranges, so that no octet of one place can be read in another."""
+    if start.shape[0]:
+        edges = np.zeros(octets.shape[0] + 1, np.int8)
+        np.add.at(edges, start, 1)
+        np.add.at(edges, stop, -1)
+        octets[np.cumsum(edges[:-1], dtype=np.int8) > 0] = 0
+
+
+def _holes(pieces: _Pieces) -> tuple[I64, I64, I64]:
+    """Ranges inside the heads that no piece captured, sorted by stream and position."""
+    covered = _covered_before(pieces)
+    gap = np.flatnonzero(covered < pieces.position)
+    cut = np.flatnonzero(pieces.captured < pieces.claimed)
+    # The tail of a piece that the snap length cut is a hole up to the next piece, which `gap` names if there is one.
+    following = np.full(len(pieces), np.iinfo(np.int64).max)
+    if len(pieces) > 1:
+        same = pieces.stream[1:] == pieces.stream[:-1]
+        following[:-1] = np.where(same, pieces.position[1:], following[:-1])
+    tail_start = pieces.position[cut] + pieces.captured[cut]
+    tail_stop = np.minimum(pieces.position[cut] + pieces.claimed[cut], following[cut])
+    last = following[cut] == np.iinfo(np.int64).max
+    stream = np.concatenate([pieces.stream[gap], pieces.stream[cut][last]])
+    start = np.concatenate([covered[gap], tail_start[last]])
+    stop = np.concatenate([pieces.position[gap], tail_stop[last]])
+    order = np.lexsort((start, stream))
+    return stream[order], start[order], stop[order]

@@ -1,0 +1,495 @@
+"""The document: what one audit says, as plain dictionaries. Every output is a rendering of it, JSON is the thing itself.
+
+The shape is declared once, here, as typed dictionaries; ``analyzer/data/report.schema.json`` is derived from them by
+`json_schema` and compared by a test, so that the type checker, the published schema and the outputs cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Annotated, Any, Final, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+
+SCHEMA_VERSION: Final = "1"
+"""Moves when a field changes its meaning or goes; new fields do not move it."""
+
+EncryptionLabel = Literal["encrypted", "cleartext", "undecidable"]
+ClientCertificateLabel = Literal["presented", "absent", "undecidable"]
+ServerVerificationLabel = Literal["verified", "unverified", "refused", "undecidable"]
+GradeLabel = Literal["observed", "inferred", "declared", "default", "none"]
+ChannelVerdict = Literal["at-risk", "sound", "undecidable", "informational"]
+SeverityLabel = Literal["critical", "high", "medium", "low", "info"]
+
+GRADES: Final[tuple[GradeLabel, ...]] = get_args(GradeLabel)
+CHANNEL_VERDICTS: Final[tuple[ChannelVerdict, ...]] = get_args(ChannelVerdict)
+SEVERITIES: Final[tuple[SeverityLabel, ...]] = get_args(SeverityLabel)
+QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "encryption": get_args(EncryptionLabel),
+    "client_certificate": get_args(ClientCertificateLabel),
+    "server_verification": get_args(ServerVerificationLabel),
+}
+"""The three questions, each with its values: what is wanted first, what is not known last."""
+
+Count = Annotated[int, {"minimum": 0}]
+Frame = Annotated[int, {"minimum": 0, "description": "Frame number from 1 as Wireshark counts; 0 = none."}]
+Time = Annotated[str, {"description": "RFC 3339, UTC, nanoseconds."}]
+ConnectionRow = Annotated[int, {"minimum": 0, "description": "Row of the connections table."}]
+
+
+class Tool(TypedDict):
+    """The program that wrote the document."""
+
+    name: str
+    version: str
+
+
+class InterfaceEntry(TypedDict):
+    """One capture interface."""
+
+    name: str
+    link_type: str | int
+    snaplen: Annotated[int, {"minimum": 0, "description": "Octets; 0 = not limited."}]
+    received: int | None
+    dropped: int | None
+
+
+class DamageEntry(TypedDict):
+    """A place where an input stops making sense."""
+
+    offset: Count
+    reason: str
+
+
+class CaptureEntry(TypedDict):
+    """One input."""
+
+    name: str
+    format: str
+    octets: Count
+    frames: Count
+    first_time: Time | None
+    last_time: Time | None
+    duration_s: float
+    interfaces: list[InterfaceEntry]
+    damage: list[DamageEntry]
+
+
+class DeclaredEntry(TypedDict):
+    """One setting that the configuration handed over declares."""
+
+    component: str
+    setting: str
+    value: str
+    source: str
+
+
+class ClusterEntry(TypedDict):
+    """What was handed over about the cluster."""
+
+    given: bool
+    sources: list[str]
+    nodes: Count
+    pods: Count
+    services: Count
+    declared: list[DeclaredEntry]
+    notes: list[str]
+
+
+class Quality(TypedDict):
+    """What this capture can and cannot show."""
+
+    notes: list[str]
+    connections: Count
+    handshake_seen: Count
+    mid_connection: Count
+    one_sided: Count
+    cut_by_snaplen: Count
+    with_gaps: Count
+    dropped: int | None
+
+
+class Ledger(TypedDict):
+    """Where every captured frame went."""
+
+    frames: Count
+    decoded: Count
+    not_decoded: dict[str, int]
+    inner_packets: Count
+    packets_in_flows: Count
+    packets_outside_flows: dict[str, int]
+    duplicates: Count
+    flows: Count
+    balanced: bool
+    lines: Annotated[list[list[str | int]], {"items": {"type": "array", "minItems": 2, "maxItems": 2}}]
+
+
+class RoleEntry(TypedDict):
+    """One role of an endpoint, and how it is known."""
+
+    role: str
+    grade: GradeLabel
+    reason: str
+    frame: Frame
+
+
+class EndpointEntry(TypedDict):
+    """One address."""
+
+    address: str
+    names: list[str]
+    roles: list[RoleEntry]
+
+
+class Connections(TypedDict):
+    """One row a connection, as columns of equal length."""
+
+    columns: list[str]
+    data: dict[str, list[Any]]
+
+
+class EncryptionCounts(TypedDict):
+    """Connections by the answer to: can a reader of the wire read the payload?"""
+
+    encrypted: Count
+    cleartext: Count
+    undecidable: Count
+
+
+class ClientCertificateCounts(TypedDict):
+    """Connections by the answer to: did the client present a certificate?"""
+
+    presented: Count
+    absent: Count
+    undecidable: Count
+
+
+class ServerVerificationCounts(TypedDict):
+    """Connections by the answer to: did the client check who the server is?"""
+
+    verified: Count
+    unverified: Count
+    refused: Count
+    undecidable: Count
+
+
+class GradeCounts(TypedDict):
+    """Connections by how the answer is known."""
+
+    observed: Count
+    inferred: Count
+    declared: Count
+    default: Count
+    none: Count
+
+
+class ChannelGrades(TypedDict):
+    """Grades behind the three answers of a channel."""
+
+    encryption: GradeCounts
+    client_certificate: GradeCounts
+    server_verification: GradeCounts
+
+
+class ChannelEntry(TypedDict):
+    """One channel of the catalogue that the capture holds."""
+
+    id: str
+    title: str
+    direction: str
+    client_role: str
+    server_role: str
+    expects: str
+    default: Annotated[str, {"description": "What Kubernetes does when nobody configures anything."}]
+    source: str
+    connections: Count
+    legs: Annotated[int, {"minimum": 0, "description": "Second sightings of counted connections, after DNAT."}]
+    packets: Count
+    octets: Count
+    encryption: EncryptionCounts
+    client_certificate: ClientCertificateCounts
+    server_verification: ServerVerificationCounts
+    grades: ChannelGrades
+    verdict: ChannelVerdict
+    sentence: str
+    clients: list[str]
+    servers: list[str]
+    findings: list[str]
+
+
+class FindingEntry(TypedDict):
+    """One finding."""
+
+    code: Annotated[str, {"pattern": "^PW[0-9]{3}$"}]
+    name: str
+    title: str
+    severity: SeverityLabel
+    grade: GradeLabel
+    channel: str
+    message: str
+    why: str
+    remediation: str
+    flags: list[str]
+    source: str
+    cis: str
+    hosts: list[str]
+    connections: list[ConnectionRow]
+    frames: list[Frame]
+    filter: Annotated[str, {"description": "Wireshark display filter that shows the evidence."}]
+    limits: str
+    fingerprint: str
+
+
+class RuleCounts(TypedDict):
+    """Connections by what a rule says of them."""
+
+    violation: Count
+    compliant: Count
+    undecidable: Count
+    not_observed: Count
+
+
+class RuleEntry(TypedDict):
+    """One rule, with or without findings."""
+
+    code: Annotated[str, {"pattern": "^PW[0-9]{3}$"}]
+    name: str
+    severity: SeverityLabel
+    why: str
+    remediation: str
+    source: str
+    status: str
+    counts: RuleCounts
+
+
+class CertificateEntry(TypedDict):
+    """One distinct certificate seen in clear."""
+
+    subject: str
+    issuer: str
+    names: list[str]
+    not_before: Time | None
+    not_after: Time | None
+    key: str
+    self_signed: bool
+    kubelet_self_made: bool
+    sha256: str
+    seen_as: Literal["server", "client"]
+    channels: list[str]
+    connections: Count
+
+
+class FingerprintEntry(TypedDict):
+    """One distinct TLS client fingerprint."""
+
+    ja4: str
+    ja3: str
+    stack: str
+    connections: Count
+    channels: list[str]
+    clients: list[str]
+
+
+ChannelVerdictCounts = TypedDict(
+    "ChannelVerdictCounts", {"at-risk": Count, "sound": Count, "undecidable": Count, "informational": Count}
+)
+
+
+class SeverityCounts(TypedDict):
+    """Findings by severity."""
+
+    critical: Count
+    high: Count
+    medium: Count
+    low: Count
+    info: Count
+
+
+class Summary(TypedDict):
+    """The answer."""
+
+    answer: str
+    channels: ChannelVerdictCounts
+    findings: SeverityCounts
+    not_judged: list[str]
+    connections: Count
+    encrypted: Count
+    cleartext: Count
+    undecidable: Count
+
+
+class Document(TypedDict):
+    """One audit."""
+
+    schema_version: Literal["1"]
+    tool: Tool
+    captures: list[CaptureEntry]
+    cluster: ClusterEntry
+    quality: Quality
+    ledger: Ledger
+    endpoints: list[EndpointEntry]
+    connections: Connections
+    channels: list[ChannelEntry]
+    findings: list[FindingEntry]
+    rules: list[RuleEntry]
+    certificates: list[CertificateEntry]
+    fingerprints: list[FingerprintEntry]
+    summary: Summary
+
+
+_TEXT: Final[dict[str, Any]] = {"type": "string"}
+_NUMBER: Final[dict[str, Any]] = {"type": "number", "minimum": 0}
+_COUNT: Final[dict[str, Any]] = {"type": "integer", "minimum": 0}
+_PORT: Final[dict[str, Any]] = {"type": "integer", "minimum": 0, "maximum": 65535}
+_FLAG: Final[dict[str, Any]] = {"type": "boolean"}
+_TIME: Final[dict[str, Any]] = {"type": ["string", "null"]}
+
+
+def _one_of(values: tuple[str, ...]) -> dict[str, Any]:
+    return {"enum": list(values)}
+
+
+CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
+    "client_ip": _TEXT,
+    "client_port": _PORT,
+    "server_ip": _TEXT,
+    "server_port": _PORT,
+    "transport": _TEXT,
+    "encapsulation": _TEXT,
+    "channel": _TEXT,
+    "protocol": _TEXT,
+    "tls_version": _TEXT,
+    "sni": _TEXT,
+    "alpn": _TEXT,
+    "encryption": _one_of(QUESTIONS["encryption"]),
+    "encryption_grade": _one_of(GRADES),
+    "client_certificate": _one_of(QUESTIONS["client_certificate"]),
+    "client_certificate_grade": _one_of(GRADES),
+    "server_verification": _one_of(QUESTIONS["server_verification"]),
+    "server_verification_grade": _one_of(GRADES),
+    "first_frame": _COUNT,
+    "packets": _COUNT,
+    "octets": _COUNT,
+    # The columns above are a contract with other programs; those below may grow.
+    "client_role": _TEXT,
+    "server_role": _TEXT,
+    "client_name": _TEXT,
+    "server_name": _TEXT,
+    "channel_grade": _one_of(GRADES),
+    "channel_reason": _TEXT,
+    "encryption_reason": _TEXT,
+    "client_certificate_reason": _TEXT,
+    "server_verification_reason": _TEXT,
+    "initiator": _TEXT,
+    "mid_connection": _FLAG,
+    "handshake": {"type": ["string", "boolean"]},
+    "cipher_suite": _TEXT,
+    "group": _TEXT,
+    "alpn_offered": _TEXT,
+    "client_stack": _TEXT,
+    "ja3": _TEXT,
+    "ja4": _TEXT,
+    "ja3s": _TEXT,
+    "server_certificate": _TEXT,
+    "client_certificate_subject": _TEXT,
+    "user_agent": _TEXT,
+    "activity": _TEXT,
+    "leg_of": {"type": "integer", "minimum": -1},
+    "client_packets": _COUNT,
+    "client_octets": _COUNT,
+    "server_packets": _COUNT,
+    "server_octets": _COUNT,
+    "first_time": _TIME,
+    "last_time": _TIME,
+    "duration_s": _NUMBER,
+    "last_frame": _COUNT,
+    "evidence_frames": {"type": "string", "pattern": "^([0-9]+( [0-9]+)*)?$"},
+}
+"""Columns of the connections table in their order, each with the JSON schema of one value."""
+
+CONNECTION_COLUMNS: Final = tuple(CONNECTION_COLUMN_SCHEMAS)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of the document, derived from the types above."""
+    definitions: dict[str, Any] = {}
+    root = _schema_of(Document, definitions)
+    definitions["Connections"] = _connections_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "planewire report",
+        "description": "One audit of packet captures from Kubernetes nodes.",
+        **root,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def json_schema_text() -> str:
+    """Return the text of ``analyzer/data/report.schema.json``."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def published_schema() -> dict[str, Any]:
+    """Return the schema that ships with the package."""
+    text = resources.files("analyzer").joinpath("data/report.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def _connections_schema() -> dict[str, Any]:
+    columns = {name: {"type": "array", "items": schema} for name, schema in CONNECTION_COLUMN_SCHEMAS.items()}
+    return {
+        "description": (Connections.__doc__ or "").strip(),
+        "type": "object",
+        "properties": {
+            "columns": {"const": list(CONNECTION_COLUMNS)},
+            "data": {
+                "type": "object",
+                "properties": columns,
+                "required": list(CONNECTION_COLUMNS),
+                "additionalProperties": False,
+            },
+        },
+        "required": ["columns", "data"],
+        "additionalProperties": False,
+    }
+
+
+_SCALARS: Final[dict[object, dict[str, Any]]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    type(None): {"type": "null"},
+    Any: {},
+}
+
+
+def _schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - any type form
+    """Return the schema of one type; typed dictionaries are added to `definitions` and referred to."""
+    if annotation in _SCALARS:
+        return dict(_SCALARS[annotation])
+    if is_typeddict(annotation):
+        name = annotation.__name__
+        if name not in definitions:
+            definitions[name] = {}
+            hints = get_type_hints(annotation, include_extras=True)
+            properties = {key: _schema_of(hint, definitions) for key, hint in hints.items()}
+            described = "" if (annotation.__doc__ or "dict(").startswith("dict(") else annotation.__doc__.strip()
+            definitions[name] = {
+                **({"description": described} if described else {}),
+                "type": "object",
+                "properties": properties,
+                "required": list(properties),
+                "additionalProperties": False,
+            }
+        return {"$ref": f"#/$defs/{name}"}
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return {**_schema_of(arguments[0], definitions), **arguments[1]}
+    if origin is Literal:
+        return {"const": arguments[0]} if len(arguments) == 1 else {"enum": list(arguments)}
+    if origin is list:
+        return {"type": "array", "items": _schema_of(arguments[0], definitions)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema_of(arguments[1], definitions)}
+    return {"anyOf": [_schema_of(argument, definitions) for argument in arguments]}

@@ -403,8 +403,13 @@ class FlowBuilder:
 
     # --------------------------------------------------------------------------------------- the result
 
-    def finish(self) -> tuple[FlowTable, I64]:
+    def finish(self, chosen: I64) -> tuple[FlowTable, I64]:
         """Flows in order of their first packet, turned to client and server.
+
+        Parameters
+        ----------
+        chosen : (F,) int64
+            Flow numbers, as `add` gave them.
 
         Returns
         -------
@@ -413,8 +418,8 @@ class FlowBuilder:
             For each row of the table: the stream number (``flow * 2 + side``, as `add` numbered them) of its client
             and of its server.
         """
-        state, count = self.state, self._columns.count
-        order = np.argsort(state.order[:count], kind="stable")
+        state, count = self.state, chosen.shape[0]
+        order = chosen[np.argsort(state.order[chosen], kind="stable")]
         keys = self._index.keys[state.key[order]]
         ports = np.stack([keys[:, 4] >> np.uint64(48), (keys[:, 4] >> np.uint64(32)) & np.uint64(0xFFFF)], axis=1)
         client, source = self._client_side(

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.decode.gather import Items, gather_items
+from analyzer.decode.gather import COPY_BLOCK, Items, copy_ranges, expand, gather_items
 from analyzer.decode.transport import TCP
 from analyzer.flows import FlowBuilder, FlowRows
 from analyzer.registries import HeadStop
@@ -24,7 +24,6 @@ DATAGRAM_LIMIT: Final = 4
 """Datagrams kept of each direction of a flow without sequence numbers."""
 REORDER_WINDOW: Final = 1 << 16
 """Octets before the first segment seen that a late segment may still be placed at (an unscaled TCP window)."""
-_BLOCK: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +54,6 @@ def _ranks(group: I64) -> I64:
     return ranks
 
 
-def _expand(counts: I64) -> tuple[I64, I64]:
-    """For rows repeated `counts` times: the row, and the number within it."""
-    row = np.repeat(np.arange(counts.shape[0]), counts)
-    return row, np.arange(row.shape[0]) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
 class HeadCollector:
     """Collect candidate segments from packet tables; `assemble` gives heads and `release` frees them.
 
@@ -84,7 +77,7 @@ class HeadCollector:
     @property
     def pending_octets(self) -> int:
         """Octets of segments held."""
-        return self._blocks * _BLOCK
+        return self._blocks * COPY_BLOCK
 
     def _reserve(self) -> None:
         need = len(self._flows) * 2
@@ -134,16 +127,16 @@ class HeadCollector:
         start = packets.payload_start[packet]
         claimed = np.minimum(packets.payload_len[packet], self._limit - position)
         captured = np.minimum(packets.payload_stop[packet] - start, claimed)
-        counts = -(-captured // _BLOCK)
-        row, number = _expand(counts)
-        blocks = gather_items(octets, start[row] + number * _BLOCK, _BLOCK)
+        counts = -(-captured // COPY_BLOCK)
+        row, number = expand(counts)
+        blocks = gather_items(octets, start[row] + number * COPY_BLOCK, COPY_BLOCK)
         first = self._blocks + np.cumsum(counts) - counts
         self._blocks += blocks.shape[0]
         self._pending.append((_Segments(stream, position, captured, claimed, packets.frame[packet], first), blocks))
 
     def _merge(self) -> tuple[_Segments, Items]:
         if not self._pending:
-            return _empty_segments(), np.empty(0, np.dtype((np.void, _BLOCK)))
+            return _empty_segments(), np.empty(0, np.dtype((np.void, COPY_BLOCK)))
         if len(self._pending) > 1:
             segments = _Segments.concatenate([part for part, _ in self._pending])
             self._pending = [(segments, np.concatenate([blocks for _, blocks in self._pending]))]
@@ -160,9 +153,9 @@ class HeadCollector:
             self._finished[flows * 2 + side] = True
         segments, blocks = self._merge()
         kept = segments.take(~self._finished[segments.stream])
-        row, number = _expand(-(-kept.captured // _BLOCK))
+        row, number = expand(-(-kept.captured // COPY_BLOCK))
         remaining = blocks[kept.block[row] + number]
-        counts = -(-kept.captured // _BLOCK)
+        counts = -(-kept.captured // COPY_BLOCK)
         moved = _Segments(
             kept.stream, kept.position, kept.captured, kept.claimed, kept.frame, np.cumsum(counts) - counts
         )
@@ -196,7 +189,7 @@ class HeadCollector:
             np.maximum(captured, 0)[within],
             claimed[within],
             segments.frame[within],
-            (segments.block * _BLOCK + skip)[within],
+            (segments.block * COPY_BLOCK + skip)[within],
         )
         return _lay_out(pieces, blocks, streams.shape[0], from_start, self._limit)
 
@@ -239,7 +232,8 @@ def _lay_out(pieces: _Pieces, blocks: Items, n: int, from_start: Mask, limit: in
     np.maximum.at(length, pieces.stream, end)
     offsets = np.zeros(n + 1, np.int64)
     np.cumsum(length, out=offsets[1:])
-    octets = _copy(pieces, flat, offsets)
+    # What a block write spills past the last piece lies in holes, which are cleared below.
+    octets = copy_ranges(flat, pieces.source, pieces.captured, offsets[pieces.stream] + pieces.position, int(offsets[-1]))
     counts = np.bincount(pieces.stream, minlength=n)
     segments_offsets = np.zeros(n + 1, np.int64)
     np.cumsum(counts, out=segments_offsets[1:])
@@ -323,22 +317,6 @@ def _resolve_stream(part: _Pieces, flat: U8) -> tuple[list[tuple[int, int, int, 
         carrier = int(np.argmax((part.position <= begin) & (part.position + part.claimed > begin)))
         out.append((int(part.stream[0]), begin, 0, stop - begin, int(part.frame[carrier]), 0))
     return out, differs
-
-
-def _copy(pieces: _Pieces, flat: U8, offsets: I64) -> U8:
-    """Copy every piece into place, a block at a time.
-
-    Each block write may spill up to 255 octets of filler past its piece. Pieces are written in ascending order, so
-    the next piece overwrites the spill; what is left of it lies in holes, which the caller clears.
-    """
-    octets = np.zeros(int(offsets[-1]) + _BLOCK, np.uint8)
-    row, number = _expand(-(-pieces.captured // _BLOCK))
-    target = offsets[pieces.stream[row]] + pieces.position[row] + number * _BLOCK
-    windows: Items = np.ndarray(
-        (octets.shape[0] - _BLOCK + 1,), np.dtype((np.void, _BLOCK)), buffer=octets, strides=(1,)
-    )
-    windows[target] = gather_items(flat, pieces.source[row] + number * _BLOCK, _BLOCK)
-    return octets[: int(offsets[-1])]
 
 
 def _clear(octets: U8, start: I64, stop: I64) -> None:

@@ -14,10 +14,11 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from typing import Protocol as TypingProtocol
 
 import numpy as np
 
-from analyzer.schema import I64, U8, U32, Damage
+from analyzer.schema import I32, I64, U8, U32, Damage, Mask, Table
 
 MAX_RECORD: Final = 16 << 20
 """Captured octets a record may claim. libpcap's largest limit is 128 MiB (D-Bus), Wireshark's 256 KiB otherwise."""
@@ -65,26 +66,46 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameColumns(Table):
+    """The per-frame columns of a `schema.CaptureChunk`, under the same names."""
+
+    start: I64
+    captured_len: I64
+    wire_len: I64
+    time_ns: I64
+    interface: I32
+    link_type: I32
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """What a parser made of a run of octets.
 
     Attributes
     ----------
-    start, captured_len, wire_len, time_ns : (N,) int64
-    interface, link_type : (N,) int32
-        As in `schema.CaptureChunk`.
+    frames : FrameColumns
     consumed : int
         Octets that need not be offered again.
     needed : int
-        Octets, counted from `consumed`, without which no progress is possible.
+        Octets from `consumed` on without which no further record can be read.
     damage : Damage or None
         Set: reading ends here.
     """
 
-    columns: tuple[I64, I64, I64, I64, I64, I64]
+    frames: FrameColumns
     consumed: int
     needed: int
     damage: Damage | None
+
+
+class RecordParser(TypingProtocol):
+    """Makes frames of the octets that follow the file header."""
+
+    def parse(self, octets: U8, offset: int, first_frame: int) -> Stretch:
+        """Read the whole records in `octets`, which starts with a record at `offset` of the input."""
+
+    def describe_cut(self, octets: U8, first_frame: int) -> str:
+        """Say what the input ends in the middle of; `octets` is what is left, at least one octet."""
 
 
 def words_at(octets: U8, byte_order: str) -> U32:
@@ -200,10 +221,10 @@ def _run_lanes(chain: Chain, octets: U8, starts: I64, stops: I64) -> tuple[list[
         for row in range(_STEPS):
             # A lane past the limit reads at the limit instead and so stays at or past the last octet.
             at = np.minimum(steps[row], limit)
-            length = words[at + first]
+            advance = words[at + first].astype(np.int64)
             if last != first:
-                length = np.minimum(length, words[at + last])
-            advance = length + overhead
+                np.minimum(advance, words[at + last], out=advance)
+            advance += overhead
             if rounded:
                 advance &= mask
                 np.maximum(advance, minimum, out=advance)
@@ -220,7 +241,7 @@ def _run_lanes(chain: Chain, octets: U8, starts: I64, stops: I64) -> tuple[list[
     return rounds, ends
 
 
-def _join(chain: Chain, octets: U8, starts: I64, ends: I64, stop: int) -> tuple[list[bool], list[int], int]:
+def _join(chain: Chain, octets: U8, starts: I64, ends: I64, stop: int) -> tuple[Mask, list[int], int]:
     """Follow the chain from lane to lane, serially where a lane ends between two starts.
 
     Returns

@@ -53,3 +53,38 @@ def gather_block(octets: U8, start: I64, width: int) -> U8:
     """Copy `width` octets from each `start` as rows: (N, width) uint8. See `gather_items`."""
     block: U8 = gather_items(octets, start, width).view(np.uint8).reshape(start.shape[0], width)
     return block
+
+
+COPY_BLOCK = 256
+"""Octets moved at a time by `copy_ranges`."""
+
+
+def expand(counts: I64) -> tuple[I64, I64]:
+    """For rows repeated `counts` times: the row, and the number within it; both (sum of counts,) int64."""
+    row = np.repeat(np.arange(counts.shape[0]), counts)
+    return row, np.arange(row.shape[0]) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def copy_ranges(octets: U8, start: I64, length: I64, target: I64, size: int) -> U8:
+    """Copy ranges of `octets` to `target` offsets of a fresh array of `size` octets, zero elsewhere.
+
+    Parameters
+    ----------
+    octets : (B,) uint8
+    start, length : (N,) int64
+        Source ranges; octets past the end of `octets` read as zero.
+    target : (N,) int64
+        Ascending. A range may not reach past the next target.
+    size : int
+        Octets of the result.
+
+    Notes
+    -----
+    Whole blocks are copied, so each write may spill up to 255 octets past its range. Ranges are written in ascending
+    order, so the next one overwrites the spill; what is left of it between ranges must not be read.
+    """
+    out = np.zeros(size + COPY_BLOCK, np.uint8)
+    row, number = expand(-(-length // COPY_BLOCK))
+    windows: Items = np.ndarray((size + 1,), np.dtype((np.void, COPY_BLOCK)), buffer=out, strides=(1,))
+    windows[target[row] + number * COPY_BLOCK] = gather_items(octets, start[row] + number * COPY_BLOCK, COPY_BLOCK)
+    return out[:size]

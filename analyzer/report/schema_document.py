@@ -1,4 +1,4 @@
-"""The document: what one audit says, as plain dictionaries. Every output is a rendering of it, JSON is the thing itself.
+"""The document: what one audit says, as plain dictionaries. All outputs render it; JSON is the thing itself.
 
 The shape is declared once, here, as typed dictionaries; ``analyzer/data/report.schema.json`` is derived from them by
 `json_schema` and compared by a test, so that the type checker, the published schema and the outputs cannot drift apart.
@@ -7,8 +7,10 @@ The shape is declared once, here, as typed dictionaries; ``analyzer/data/report.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib import resources
-from typing import Annotated, Any, Final, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Final, Literal, TypedDict, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 SCHEMA_VERSION: Final = "1"
 """Moves when a field changes its meaning or goes; new fields do not move it."""
@@ -30,10 +32,20 @@ QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The three questions, each with its values: what is wanted first, what is not known last."""
 
-Count = Annotated[int, {"minimum": 0}]
-Frame = Annotated[int, {"minimum": 0, "description": "Frame number from 1 as Wireshark counts; 0 = none."}]
-Time = Annotated[str, {"description": "RFC 3339, UTC, nanoseconds."}]
-ConnectionRow = Annotated[int, {"minimum": 0, "description": "Row of the connections table."}]
+
+@dataclass(frozen=True, slots=True)
+class Keywords:
+    """JSON schema keywords that a Python type alone does not carry."""
+
+    description: str | None = None
+    minimum: int | None = None
+    pattern: str | None = None
+
+
+Count = Annotated[int, Keywords(minimum=0)]
+Frame = Annotated[int, Keywords("Frame number from 1 as Wireshark counts; 0 = none.", minimum=0)]
+Time = Annotated[str, Keywords("RFC 3339, UTC, nanoseconds.")]
+ConnectionRow = Annotated[int, Keywords("Row of the connections table.", minimum=0)]
 
 
 class Tool(TypedDict):
@@ -48,7 +60,7 @@ class InterfaceEntry(TypedDict):
 
     name: str
     link_type: str | int
-    snaplen: Annotated[int, {"minimum": 0, "description": "Octets; 0 = not limited."}]
+    snaplen: Annotated[int, Keywords("Octets; 0 = not limited.", minimum=0)]
     received: int | None
     dropped: int | None
 
@@ -119,8 +131,9 @@ class Ledger(TypedDict):
     packets_outside_flows: dict[str, int]
     duplicates: Count
     flows: Count
+    legs: Count
     balanced: bool
-    lines: Annotated[list[list[str | int]], {"items": {"type": "array", "minItems": 2, "maxItems": 2}}]
+    lines: Annotated[list[list[str | int]], Keywords("Pairs of a label and a number.")]
 
 
 class RoleEntry(TypedDict):
@@ -199,10 +212,12 @@ class ChannelEntry(TypedDict):
     client_role: str
     server_role: str
     expects: str
-    default: Annotated[str, {"description": "What Kubernetes does when nobody configures anything."}]
+    default: Annotated[str, Keywords("What Kubernetes does when nobody configures anything.")]
     source: str
+    core: Annotated[bool, Keywords("One of the channels between control plane and nodes.")]
     connections: Count
-    legs: Annotated[int, {"minimum": 0, "description": "Second sightings of counted connections, after DNAT."}]
+    silent: Annotated[int, Keywords("Connections that exchanged no payload.", minimum=0)]
+    legs: Annotated[int, Keywords("Second sightings of counted connections, after DNAT.", minimum=0)]
     packets: Count
     octets: Count
     encryption: EncryptionCounts
@@ -219,7 +234,7 @@ class ChannelEntry(TypedDict):
 class FindingEntry(TypedDict):
     """One finding."""
 
-    code: Annotated[str, {"pattern": "^PW[0-9]{3}$"}]
+    code: Annotated[str, Keywords(pattern="^PW[0-9]{3}$")]
     name: str
     title: str
     severity: SeverityLabel
@@ -234,7 +249,7 @@ class FindingEntry(TypedDict):
     hosts: list[str]
     connections: list[ConnectionRow]
     frames: list[Frame]
-    filter: Annotated[str, {"description": "Wireshark display filter that shows the evidence."}]
+    filter: Annotated[str, Keywords("Wireshark display filter that shows the evidence.")]
     limits: str
     fingerprint: str
 
@@ -251,12 +266,15 @@ class RuleCounts(TypedDict):
 class RuleEntry(TypedDict):
     """One rule, with or without findings."""
 
-    code: Annotated[str, {"pattern": "^PW[0-9]{3}$"}]
+    code: Annotated[str, Keywords(pattern="^PW[0-9]{3}$")]
     name: str
+    title: str
     severity: SeverityLabel
     why: str
     remediation: str
     source: str
+    cis: str
+    limits: str
     status: str
     counts: RuleCounts
 
@@ -381,7 +399,7 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "server_verification_reason": _TEXT,
     "initiator": _TEXT,
     "mid_connection": _FLAG,
-    "handshake": {"type": ["string", "boolean"]},
+    "handshake": _TEXT,
     "cipher_suite": _TEXT,
     "group": _TEXT,
     "alpn_offered": _TEXT,
@@ -407,6 +425,11 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
 """Columns of the connections table in their order, each with the JSON schema of one value."""
 
 CONNECTION_COLUMNS: Final = tuple(CONNECTION_COLUMN_SCHEMAS)
+
+
+def as_document(mapping: Mapping[str, Any]) -> Document:
+    """Return the same mapping with the document's type. Nothing is checked or copied: `published_schema` checks."""
+    return cast(Document, mapping)
 
 
 def json_schema() -> dict[str, Any]:
@@ -485,7 +508,8 @@ def _schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]: 
         return {"$ref": f"#/$defs/{name}"}
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return {**_schema_of(arguments[0], definitions), **arguments[1]}
+        keywords = {key: value for key, value in asdict(arguments[1]).items() if value is not None}
+        return {**_schema_of(arguments[0], definitions), **keywords}
     if origin is Literal:
         return {"const": arguments[0]} if len(arguments) == 1 else {"enum": list(arguments)}
     if origin is list:

@@ -1,0 +1,201 @@
+"""Classic pcap files: https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-05.html, and their older variants."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from analyzer.capture.records import MAX_RECORD, Chain, FrameColumns, Stretch, walk, words_at
+from analyzer.schema import I64, U8, U32, Damage, Interface, Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What a magic number says about a file.
+
+    Attributes
+    ----------
+    nanoseconds_per_tick : int
+        Unit of the second time stamp field.
+    file_header, record_header : int
+        Octets.
+    """
+
+    nanoseconds_per_tick: int
+    file_header: int
+    record_header: int
+
+
+VARIANTS: Final[dict[int, Variant]] = {
+    0xA1B2C3D4: Variant(1000, 24, 16),
+    0xA1B23C4D: Variant(1, 24, 16),
+    # Alexey Kuznetzov's patched libpcap: interface index, protocol and packet type follow the lengths.
+    0xA1B2CD34: Variant(1000, 24, 24),
+    # Ixia lcap, hardware and software time stamps: a total length follows the file header (Wireshark issue 14073).
+    0x1C0001AC: Variant(1, 28, 16),
+    0x1C0001AB: Variant(1000, 28, 16),
+}
+"""By the first four octets, read in the byte order of the host that wrote the file."""
+
+_DG_UX_MAJOR: Final = 543
+"""DG/UX tcpdump writes version 543.0 and the order of lengths of version 2.2 (libpcap sf-pcap.c)."""
+
+_PLAUSIBLE_LEN: Final = 262_144
+"""Wireshark's and tcpdump's largest snap length."""
+
+_PLAUSIBLE_SECONDS: Final = 1 << 17
+_CANDIDATES_A_LANE: Final = 32
+
+
+class UnsupportedHeader(ValueError):
+    """A file header whose version or link type field has no agreed meaning; the text says where and why."""
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(reason)
+        self.offset: Final = offset
+        self.reason: Final = reason
+
+
+def recognise(prefix: bytes) -> tuple[str, Variant] | None:
+    """Return (byte order, variant) where the octets start a pcap file; `prefix` has at least 4 octets."""
+    for byte_order in "<>":
+        (magic,) = struct.unpack_from(f"{byte_order}I", prefix)
+        if magic in VARIANTS:
+            return byte_order, VARIANTS[magic]
+    return None
+
+
+class PcapParser:
+    """Reads the records of one pcap file.
+
+    Parameters
+    ----------
+    header : bytes
+        The whole file header, ``variant.file_header`` octets.
+    byte_order : str
+        ``<`` or ``>``.
+    variant : Variant
+
+    Raises
+    ------
+    UnsupportedHeader
+        Another major version than 2, or reserved bits set in the link type field.
+    """
+
+    def __init__(self, header: bytes, byte_order: str, variant: Variant) -> None:
+        major, minor, _zone, _figures, snaplen, link_field = struct.unpack_from(f"{byte_order}HHIIII", header, 4)
+        if major not in (2, _DG_UX_MAJOR):
+            raise UnsupportedHeader(4, f"pcap version {major}.{minor}; the only version in use is 2.4")
+        if link_field & 0x03FF0000:
+            raise UnsupportedHeader(
+                20, f"link type field 0x{link_field:08x} has reserved bits set, so the link type is not known"
+            )
+        # Up to version 2.2 the original length came first. Version 2.3 was written both ways, and the larger
+        # of the two is the original length (libpcap sf-pcap.c, "lengths_swapped").
+        lengths_at: tuple[int, ...] = (8,)
+        if major == _DG_UX_MAJOR or minor < 3:
+            lengths_at = (12,)
+        elif minor == 3:
+            lengths_at = (8, 12)
+        self.interface: Final = Interface(link_type=link_field & 0xFFFF, snaplen=snaplen)
+        self._variant: Final = variant
+        self._chain: Final = Chain(byte_order, variant.record_header, lengths_at, variant.record_header, 1, 1)
+        self._link_type: Final = np.int32(self.interface.link_type)
+
+    def parse(self, octets: U8, offset: int, first_frame: int) -> Stretch:
+        """See `records.RecordParser`."""
+        starts, end = walk(self._chain, octets, 0, self._find)
+        words = words_at(octets, self._chain.byte_order)
+        damage: Damage | None = None
+        needed = self._chain.header
+        if end + needed <= octets.shape[0]:
+            needed += self._length(words, end)
+        captured_len = self._lengths(words, starts)
+        too_long = np.flatnonzero(captured_len > MAX_RECORD)
+        if too_long.shape[0]:
+            starts, captured_len = starts[: too_long[0]], captured_len[: too_long[0]]
+            end = int(starts[-1] + self._chain.overhead + captured_len[-1]) if starts.shape[0] else 0
+            needed = self._chain.header + self._length(words, end)
+        if needed - self._chain.header > MAX_RECORD:
+            damage = Damage(
+                offset + end,
+                f"the record of frame {first_frame + starts.shape[0]} claims {needed - self._chain.header} captured "
+                f"octets, more than the limit of {MAX_RECORD}: the file is corrupt from here on",
+            )
+        return Stretch(self._columns(words, starts, captured_len), end, needed, damage)
+
+    def describe_cut(self, octets: U8, first_frame: int) -> str:
+        """See `records.RecordParser`."""
+        left, header = octets.shape[0], self._chain.header
+        if left < header:
+            return f"the file is cut inside the record header of frame {first_frame}: {left} of {header} octets are left"
+        length = self._length(words_at(octets, self._chain.byte_order), 0)
+        return f"the file is cut inside frame {first_frame}: {left - header} of {length} captured octets are left"
+
+    def _length(self, words: U32, position: int) -> int:
+        return min(int(words[position + at]) for at in self._chain.length_at)
+
+    def _lengths(self, words: U32, starts: I64) -> I64:
+        lengths = words[starts + self._chain.length_at[0]].astype(np.int64)
+        for at in self._chain.length_at[1:]:
+            np.minimum(lengths, words[starts + at], out=lengths)
+        return lengths
+
+    def _columns(self, words: U32, starts: I64, captured_len: I64) -> FrameColumns:
+        # Whichever of the two is the captured length, the larger is what the frame had on the wire.
+        wire_len = np.maximum(words[starts + 8], words[starts + 12]).astype(np.int64)
+        time_ns = words[starts].astype(np.int64)
+        time_ns *= 1_000_000_000
+        ticks = words[starts + 4].astype(np.int64)
+        ticks *= self._variant.nanoseconds_per_tick
+        time_ns += ticks
+        return FrameColumns(
+            start=starts + self._chain.overhead,
+            captured_len=captured_len,
+            wire_len=wire_len,
+            time_ns=time_ns,
+            interface=np.zeros(starts.shape[0], np.int32),
+            link_type=np.full(starts.shape[0], self._link_type),
+        )
+
+    def _find(self, octets: U8, nominal: I64, window: int) -> I64:
+        """Find offsets whose time stamp is near that of the first record and whose lengths lead to another such."""
+        words = words_at(octets, self._chain.byte_order)
+        seconds = int(words[0])
+        high, low = (3, 2) if self._chain.byte_order == "<" else (0, 1)
+        stride = int(nominal[1] - nominal[0]) if nominal.shape[0] > 1 else 1
+        reach = window - self._chain.header
+
+        def windows(shift: int) -> U8:
+            shape = (nominal.shape[0], reach)
+            return np.ndarray(shape, np.uint8, octets, int(nominal[0]) + shift, (stride, 1))
+
+        hit = windows(low) == ((seconds >> 16) & 0xFF)
+        hit |= windows(low) == ((seconds >> 16) + 1) & 0xFF
+        hit &= windows(high) == seconds >> 24
+        lane, column = np.divmod(np.flatnonzero(hit), reach)
+        # Where zeros fill the windows and the clock stood near zero, everything is a candidate: keep the first few.
+        rank = np.arange(lane.shape[0]) - np.searchsorted(lane, lane)
+        few = rank < _CANDIDATES_A_LANE
+        lane, candidate = lane[few], nominal[lane[few]] + column[few]
+        plausible = np.flatnonzero(self._plausible(words, candidate, seconds))
+        lane, candidate = lane[plausible], candidate[plausible]
+        follower = candidate + self._chain.overhead + self._lengths(words, candidate)
+        plausible = np.flatnonzero(follower + self._chain.header <= octets.shape[0])
+        lane, candidate, follower = lane[plausible], candidate[plausible], follower[plausible]
+        plausible = np.flatnonzero(self._plausible(words, follower, seconds))
+        lane, candidate = lane[plausible], candidate[plausible]
+        first = np.ones(lane.shape[0], np.bool_)
+        first[1:] = lane[1:] != lane[:-1]
+        return candidate[first]
+
+    def _plausible(self, words: U32, position: I64, seconds: int) -> Mask:
+        late = words[position].astype(np.int64) - seconds
+        one, other = words[position + 8], words[position + 12]
+        mask = (late > -_PLAUSIBLE_SECONDS) & (late < _PLAUSIBLE_SECONDS)
+        mask &= words[position + 4] < 1_000_000_000 // self._variant.nanoseconds_per_tick
+        mask &= np.minimum(one, other) <= _PLAUSIBLE_LEN
+        return mask

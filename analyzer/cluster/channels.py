@@ -1,0 +1,305 @@
+"""Which channel each connection belongs to: roles and services first, content where it proves more, ports last.
+
+Rules are asked in order and the first that applies decides, so the order below is the argument: what carries packets,
+what the API server's proxy writes into its requests, what is served at the address dialled, then who is on either side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from analyzer.cluster.catalogue import channels, ports
+from analyzer.cluster.roles import (
+    CONTROL_PLANE,
+    ETCD,
+    LOOPBACK,
+    NODE,
+    POD,
+    SERVICE,
+    USER,
+    Roles,
+    ServiceKind,
+)
+from analyzer.decode.transport import TCP, UDP
+from analyzer.protocols.evidence import Evidence
+from analyzer.registries import Grade, Protocol, Ternary
+from analyzer.schema import I64, U8, Mask
+
+GO_STACK: Final = 1
+SSH_PORT: Final = 22
+INSECURE_APISERVER_PORT: Final = 8080  # --insecure-port, removed in 1.24, no longer served since 1.20
+NODEPORT_RANGE: Final = (30000, 32767)  # --service-node-port-range
+
+_CARRIERS: Final = (
+    Protocol.VXLAN,
+    Protocol.GENEVE,
+    Protocol.IPIP,
+    Protocol.GRE,
+    Protocol.WIREGUARD,
+    Protocol.ESP,
+    Protocol.AH,
+    Protocol.IKE,
+)
+_API_PREFIXES: Final = ("/api/", "/apis/", "/api?", "/apis?", "/openapi/")
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelColumns:
+    """The channel of each flow.
+
+    ``channel`` (F,) int64 row of `catalogue.channels()`; ``grade`` (F,) uint8; ``reason`` (F,) int64 row of
+    ``reasons``; ``via`` (F,) bool: the API server speaks through a tunnel's far end, not from its own address.
+    """
+
+    channel: I64
+    grade: U8
+    reason: I64
+    reasons: tuple[str, ...]
+    via: Mask
+
+
+class _Rules:
+    """The rules, applied in order; `settle` keeps the first answer."""
+
+    def __init__(self, evidence: Evidence, roles: Roles) -> None:
+        n = len(evidence)
+        self.evidence, self.roles = evidence, roles
+        self.rows = {channel.id: row for row, channel in enumerate(channels())}
+        self.channel = np.zeros(n, np.int64)
+        self.grade = np.full(n, Grade.NONE, np.uint8)
+        self.reason = np.zeros(n, np.int64)
+        self.reasons = ["nothing in the capture or the inventory tells"]
+        self.via = np.zeros(n, bool)
+        self.protocol = evidence.identification.protocol
+        self.port = evidence.flows.port[:, 1].astype(np.int64)
+        self.tcp = evidence.flows.protocol == TCP
+        self.kind = self._kinds()
+        self.tls = self.protocol == Protocol.TLS
+        self.from_control_plane = self._client(CONTROL_PLANE)
+        # Roles of services are declared or inferred; what follows from them is no better known.
+        self.service_grade = np.minimum(roles.service_grade[roles.service], Grade.DEFAULT).astype(np.uint8)
+
+    def _kinds(self) -> U8:
+        """`ServiceKind` per flow; all legs of a connection end at what any of them ends at."""
+        kind = self.roles.kind().copy()
+        root = self.evidence.root
+        best = np.zeros(kind.shape[0], np.uint8)
+        np.maximum.at(best, root, kind)
+        leg = np.zeros(kind.shape[0], bool)
+        leg[self.evidence.leg_of >= 0] = True
+        leg[self.evidence.leg_of[self.evidence.leg_of >= 0]] = True
+        kind[leg] = best[root[leg]]
+        return kind
+
+    def _client(self, role: str) -> Mask:
+        """Flows whose client has `role`; a leg's client is the client of its connection."""
+        return self.roles.member[role][self.roles.client[self.evidence.root]]
+
+    def _same_host(self) -> Mask:
+        same: Mask = (self.roles.client == self.roles.server) | self.roles.server_is(LOOPBACK)
+        return same
+
+    def settle(self, rows: Mask, channel: str, reason: str, grade: U8 | Grade = Grade.INFERRED) -> None:
+        """Give `channel` to those of `rows` that have none yet."""
+        fresh = rows & (self.channel == 0)
+        if not fresh.any():
+            return
+        self.channel[fresh] = self.rows[channel]
+        grades = np.broadcast_to(np.asarray(grade, np.uint8), fresh.shape)
+        self.grade[fresh] = grades[fresh]
+        self.reasons.append(reason)
+        self.reason[fresh] = len(self.reasons) - 1
+
+    # ---------------------------------------------------------------------------------------- the rules
+
+    def carriers(self) -> None:
+        self.settle(np.isin(self.protocol, _CARRIERS), "overlay", "carries other packets", Grade.OBSERVED)
+
+    def proxied(self) -> None:
+        """X-Forwarded-Uri: written by the API server's proxy only (apimachinery pkg/util/proxy/transport.go)."""
+        by_kind: dict[str, list[int]] = {}
+        for flow, requests in self.evidence.requests.items():
+            for request in requests:
+                channel = _forwarded_channel(request.forwarded_uri)
+                if channel:
+                    by_kind.setdefault(channel, []).append(flow)
+                    break
+        for channel, found in by_kind.items():
+            rows = np.zeros(len(self.evidence), bool)
+            rows[found] = True
+            self.settle(rows, channel, "X-Forwarded-Uri names the API server's proxy", Grade.OBSERVED)
+            self.via |= rows & ~self.from_control_plane
+
+    def ssh(self) -> None:
+        is_ssh = self.protocol == Protocol.SSH
+        go = np.zeros(len(self.evidence), bool)
+        go[[flow for flow, facts in self.evidence.ssh.items() if facts.client_banner.startswith("SSH-2.0-Go")]] = True
+        tunnel = is_ssh & go & self.from_control_plane
+        self.settle(tunnel, "ssh-tunnel", "a Go SSH client on the control plane dials a node")
+        # Where the banner was not captured, direction, port and age are all there is.
+        middle = self.tcp & (self.port == SSH_PORT) & self.from_control_plane & self.roles.server_is(NODE)
+        middle &= self.evidence.mid_connection
+        self.settle(
+            middle, "ssh-tunnel", "the control plane has long held a connection to a node's SSH port"
+        )
+        self.settle(
+            is_ssh | (self.tcp & (self.port == SSH_PORT)), "ssh-session", "SSH, not from the control plane's Go client"
+        )
+
+    def apiserver(self) -> None:
+        here = self.kind == ServiceKind.APISERVER
+        grade = self.service_grade
+        http = here & (self.protocol == Protocol.HTTP1) & (self.port == INSECURE_APISERVER_PORT)
+        self.settle(http, "insecure-apiserver", "cleartext HTTP to the API server", Grade.OBSERVED)
+        own = self._same_host() | self.from_control_plane | self._client(LOOPBACK)
+        self.settle(here & own, "controlplane-to-apiserver", "the API server's own host calls it", grade)
+        self.settle(here & self._client(POD), "pod-to-apiserver", "a pod calls the API server", grade)
+        masqueraded = here & self._client(NODE) & self._go() & self._absent() & self._asked()
+        self.settle(
+            masqueraded,
+            "pod-to-apiserver",
+            "from a node's address by a Go client without a certificate, as a masqueraded pod does; "
+            "a kubelet that has no certificate yet looks the same",
+        )
+        self.settle(here & self._client(NODE), "node-to-apiserver", "a node calls the API server", grade)
+        self.settle(here, "user-to-apiserver", "neither node, pod nor control plane calls the API server", grade)
+
+    def kubelet(self) -> None:
+        here = self.kind == ServiceKind.KUBELET
+        grade = self.service_grade
+        self.settle(here & self.from_control_plane, "apiserver-to-kubelet", "the control plane calls a kubelet", grade)
+        # Konnectivity agents and SSH servers dial for the API server: the client's address is a node's then.
+        relayed = here & self._client(NODE) & (self.roles.tunnelled | self._same_host())
+        relayed &= ~self._absent() & (self._go() | self.evidence.mid_connection | ~self.tls)
+        self.settle(relayed, "apiserver-to-kubelet", "a node dials a kubelet for the API server, which uses a tunnel")
+        self.via |= (self.channel == self.rows["apiserver-to-kubelet"]) & ~self.from_control_plane
+        self.settle(here, "user-to-kubelet", "someone other than the API server calls a kubelet", grade)
+        readonly = self.kind == ServiceKind.KUBELET_READONLY
+        self.settle(
+            readonly & self.from_control_plane, "apiserver-to-node-proxy", "the control plane calls a node's port"
+        )
+        self.settle(readonly, "kubelet-readonly", "the kubelet's read-only port", grade)
+
+    def etcd_and_konnectivity(self) -> None:
+        grade = self.service_grade
+        self.settle(self.kind == ServiceKind.ETCD, "apiserver-to-etcd", "a client of etcd's client port", grade)
+        agents = self.kind == ServiceKind.KONNECTIVITY_AGENTS
+        self.settle(agents, "konnectivity-agent-to-server", "dials the konnectivity server's agent port", grade)
+        frontend = self.kind == ServiceKind.KONNECTIVITY_FRONTEND
+        self.settle(frontend, "apiserver-to-konnectivity-server", "asks the konnectivity server for connections", grade)
+
+    def legacy(self) -> None:
+        """The API server's insecure port: cleartext HTTP on 8080 to the control plane with API paths."""
+        paths = np.zeros(len(self.evidence), bool)
+        paths[
+            [
+                flow
+                for flow, requests in self.evidence.requests.items()
+                if any(r.target.startswith(_API_PREFIXES) and not r.forwarded_uri for r in requests)
+            ]
+        ] = True
+        insecure = paths & (self.port == INSECURE_APISERVER_PORT) & self.roles.server_is(CONTROL_PLANE)
+        self.settle(
+            insecure, "insecure-apiserver", "API paths in cleartext on port 8080 of the control plane", Grade.OBSERVED
+        )
+
+    def from_the_control_plane(self) -> None:
+        """What the API server dials besides kubelets: webhooks and aggregated APIs by name, the rest by its proxy."""
+        dials = self.from_control_plane & ~self._same_host() & self.tcp & self._go_or_clear()
+        named = np.array([s.endswith(".svc") for s in self.evidence.tls.strings], bool)
+        webhook = dials & self.tls & self.evidence.tls_text_where("sni", named)
+        self.settle(webhook, "apiserver-to-webhook", "the control plane dials a Service by its in-cluster name")
+        asked = self.tls & self._presented()
+        self.settle(dials & asked, "apiserver-to-webhook", "the control plane presents a certificate to a workload")
+        node = dials & self.roles.server_is(NODE)
+        verified = node & self.tls & self.evidence.tls_is("refused", Ternary.YES)
+        self.settle(verified, "apiserver-to-webhook", "the control plane refused the certificate; its proxy never does")
+        self.settle(
+            dials
+            & self.tls
+            & self.evidence.tls_text_where("sni", np.array([bool(s) for s in self.evidence.tls.strings], bool)),
+            "apiserver-to-webhook",
+            "the control plane dials a workload by name",
+        )
+        self.settle(node & ~self._well_known(), "apiserver-to-node-proxy", "the control plane dials a node's port")
+        workload = dials & ~node & ~self.roles.server_is(CONTROL_PLANE) & ~self.roles.server_is(ETCD)
+        workload &= ~self.roles.server_is(USER) & ~self._well_known()
+        if self.roles.declared:
+            workload &= self.roles.server_is(POD) | self.roles.server_is(SERVICE)
+        self.settle(workload, "apiserver-to-pod-proxy", "the control plane dials a pod's address")
+
+    def well_known(self) -> None:
+        for port in ports():
+            transport = {"tcp": self.tcp, "udp": self.evidence.flows.protocol == UDP}.get(port.transport, True)
+            rows = (self.port == port.number) & transport
+            self.settle(rows, port.service, f"port {port.number} ({port.source})", Grade.INFERRED)
+        dns = self.protocol == Protocol.DNS
+        self.settle(dns, "cluster-dns", "DNS messages", Grade.OBSERVED)
+
+    def others(self) -> None:
+        self.settle(self.roles.server_is(LOOPBACK), "node-local", "a loopback address", Grade.OBSERVED)
+        low, high = NODEPORT_RANGE
+        nodeport = (self.port >= low) & (self.port <= high) & self.roles.server_is(NODE) & self.tcp
+        self.settle(nodeport, "nodeport", "a node's port in the NodePort range")
+        known = self.roles.server_is(POD) | self.roles.server_is(SERVICE) | self._client(POD) | self._client(SERVICE)
+        self.settle(known, "workload", "a pod or a service is on one side")
+        talks = self.protocol != Protocol.UNKNOWN
+        self.settle(
+            talks & (self.protocol != Protocol.NO_DATA), "workload", "no role of the control plane on either side"
+        )
+
+    # ------------------------------------------------------------------------------------------ helpers
+
+    def _go(self) -> Mask:
+        chosen: Mask = self.evidence.tls_column("client_stack") == GO_STACK
+        return chosen
+
+    def _go_or_clear(self) -> Mask:
+        """Not shown to be another program: the API server is Go."""
+        stack = self.evidence.tls_column("client_stack")
+        chosen: Mask = ~self.tls | (stack == GO_STACK) | (stack == 0)
+        return chosen
+
+    def _absent(self) -> Mask:
+        return self.evidence.tls_is("client_certificate", Ternary.NO)
+
+    def _presented(self) -> Mask:
+        return self.evidence.tls_is("client_certificate", Ternary.YES)
+
+    def _asked(self) -> Mask:
+        return self.evidence.tls_is("certificate_requested", Ternary.YES)
+
+    def _well_known(self) -> Mask:
+        """Ports whose service is known, as long as the API server's proxy is not known to dial them."""
+        numbers = [port.number for port in ports() if port.service in ("cluster-dns", "network-plugin", "etcd-peer")]
+        return np.isin(self.port, numbers)
+
+
+def _forwarded_channel(uri: str) -> str:
+    """Channel that a forwarded URI names: /api/v1/namespaces/<ns>/{pods,services}/..., /api/v1/nodes/..."""
+    parts = uri.split("?", 1)[0].split("/")
+    if len(parts) > 3 and parts[1:3] == ["api", "v1"]:
+        if parts[3] == "nodes":
+            return "apiserver-to-node-proxy"
+        if len(parts) > 5 and parts[3] == "namespaces":
+            return {"pods": "apiserver-to-pod-proxy", "services": "apiserver-to-service-proxy"}.get(parts[5], "")
+    return ""
+
+
+def assign_channels(evidence: Evidence, roles: Roles) -> ChannelColumns:
+    """Find the channel of every flow."""
+    rules = _Rules(evidence, roles)
+    rules.carriers()
+    rules.proxied()
+    rules.apiserver()
+    rules.kubelet()
+    rules.etcd_and_konnectivity()
+    rules.ssh()
+    rules.legacy()
+    rules.from_the_control_plane()
+    rules.well_known()
+    rules.others()
+    return ChannelColumns(rules.channel, rules.grade, rules.reason, tuple(rules.reasons), rules.via)

@@ -1,0 +1,455 @@
+"""Who is who: the roles of addresses and of the services at them, declared by the inventory or inferred from traffic.
+
+Every role carries a grade and the reason for it. Without an inventory the traffic itself is asked, strongest evidence
+first: what a service proves by content, then the ports that Kubernetes documents, then who talks to whom.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+
+from analyzer.protocols.evidence import Evidence
+from analyzer.registries import Grade, Protocol, Ternary
+from analyzer.schema import I64, U8, U64, Mask
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+CONTROL_PLANE, NODE, POD, SERVICE, ETCD, USER, LOOPBACK = (
+    "control plane",
+    "node",
+    "pod",
+    "service",
+    "etcd",
+    "user",
+    "loopback",
+)
+ROLES: Final = (CONTROL_PLANE, NODE, POD, SERVICE, ETCD, USER, LOOPBACK)
+
+
+class ServiceKind(IntEnum):
+    """What answers at an (address, port)."""
+
+    OTHER = 0
+    APISERVER = 1
+    KUBELET = 2
+    ETCD = 3
+    KONNECTIVITY_AGENTS = 4  #: where agents dial in
+    KONNECTIVITY_FRONTEND = 5  #: where the API server asks for tunnels
+    KUBELET_READONLY = 6
+
+
+# Default ports, each with its source; a role taken from one is never better than INFERRED.
+APISERVER_PORT: Final = 6443  # kube-apiserver --secure-port
+HTTPS_PORT: Final = 443  # Service kubernetes; load balancers and managed control planes
+KUBELET_PORT: Final = 10250  # KubeletConfiguration.port
+KUBELET_READONLY_PORT: Final = 10255  # KubeletConfiguration.readOnlyPort, legacy default
+ETCD_PORT: Final = 2379  # etcd --listen-client-urls
+KONNECTIVITY_AGENT_PORTS: Final = (8132, 8091)  # documented manifests; the binary's --agent-port default
+KONNECTIVITY_FRONTEND_PORTS: Final = (8131, 8090)  # documented manifests; --server-port default
+CONTROL_PLANE_PORTS: Final = (10257, 10259)  # controller manager, scheduler
+
+APISERVER_NAMES: Final = frozenset(
+    {"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
+)
+"""SNI of in-cluster clients (kubeadm's API-server certificate names)."""
+LOOPBACK_NAME: Final = "apiserver-loopback-client"
+"""SNI the API server dials itself with (apiserver/pkg/server/options/serving_with_loopback.go)."""
+MANAGED_SUFFIXES: Final = (".eks.amazonaws.com", ".azmk8s.io", ".gke.goog", ".k8s.ondigitalocean.com")
+"""API-server names of managed offerings, as their documentation shows them."""
+
+AGENT_PATH: Final = "/AgentService/Connect"
+PROXY_PATH: Final = "/ProxyService/Proxy"
+ETCD_PATH_PREFIXES: Final = ("/etcdserverpb.", "/v3lockpb.", "/v3electionpb.")
+
+GO_STACK: Final = 1
+"""`TlsFacts.client_stack` of Go crypto/tls."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleStatement:
+    """One role of one address, and why."""
+
+    address: int  #: row of `Roles.addresses`
+    role: str
+    grade: Grade
+    reason: str
+    frame: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredRoles:
+    """What the inventory says about addresses; addresses are their 16 octets."""
+
+    roles: dict[bytes, list[tuple[str, str]]]  #: address -> (role, name)
+    apiservers: frozenset[tuple[bytes, int]] = frozenset()
+    etcds: frozenset[tuple[bytes, int]] = frozenset()
+    kubelet_ports: frozenset[tuple[bytes, int]] = frozenset()
+    readonly_ports: frozenset[tuple[bytes, int]] = frozenset()
+    konnectivity_frontends: frozenset[tuple[bytes, int]] = frozenset()
+    konnectivity_agents: frozenset[tuple[bytes, int]] = frozenset()
+    pod_networks: tuple[Network, ...] = ()
+    service_networks: tuple[Network, ...] = ()
+    egress_proxy: bool = False  #: an egress selector sends cluster traffic through a proxy
+
+
+@dataclass
+class Roles:
+    """Roles of all addresses of a capture: A addresses, S services, F flows.
+
+    ``addresses`` (A, 16) uint8; ``client``, ``server`` (F,) int64 rows of it; ``service`` (F,) int64 and
+    ``service_kind`` (S,) uint8 `ServiceKind`; ``member`` role -> (A,) bool; ``names`` address row -> name.
+    """
+
+    addresses: U8
+    client: I64
+    server: I64
+    service: I64
+    service_address: I64
+    service_port: I64
+    service_kind: U8
+    service_grade: U8
+    member: dict[str, Mask]
+    statements: list[RoleStatement] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
+    tunnelled: bool = False  #: control plane -> node traffic goes through konnectivity or SSH, at least in part
+    declared: bool = False
+
+    def kind(self) -> U8:
+        """`ServiceKind` of each flow's server: (F,) uint8."""
+        return self.service_kind[self.service]
+
+    def client_is(self, role: str) -> Mask:
+        """Flows whose client has `role`: (F,) bool."""
+        return self.member[role][self.client]
+
+    def server_is(self, role: str) -> Mask:
+        """Flows whose server has `role`: (F,) bool."""
+        return self.member[role][self.server]
+
+    def add(self, rows: Iterable[int], role: str, grade: Grade, reason: str, frames: I64 | None = None) -> None:
+        """Give `role` to the addresses of `rows` that do not have it yet."""
+        for row in rows:
+            if not self.member[role][row]:
+                self.member[role][row] = True
+                frame = int(frames[row]) if frames is not None else 0
+                self.statements.append(RoleStatement(int(row), role, grade, reason, frame))
+
+
+def distinct_rows(words: U64) -> tuple[I64, I64]:
+    """First row of each distinct pair of words, in sorted order, and the index of each row's pair."""
+    order = np.lexsort((words[:, 1], words[:, 0]))
+    ordered = words[order]
+    new = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)]) if len(order) else np.zeros(0, bool)
+    inverse = np.empty(order.shape[0], np.int64)
+    inverse[order] = np.cumsum(new) - 1
+    return order[new], inverse
+
+
+def address_text(address: U8) -> str:
+    """Text of one address of 16 octets; IPv4-mapped ones as IPv4."""
+    parsed = ipaddress.IPv6Address(address.tobytes())
+    return str(parsed.ipv4_mapped or parsed)
+
+
+def _prefix_bits(a: U8, b: U8) -> int:
+    """Leading bits two addresses share, counted in the address family they have: IPv4 from its first octet."""
+    different = int.from_bytes(a.tobytes(), "big") ^ int.from_bytes(b.tobytes(), "big")
+    return 128 - different.bit_length()
+
+
+def _near(a: U8, b: U8) -> bool:
+    """In one network as nodes usually are: the same /24 (IPv4) or /64 (IPv6)."""
+    mapped = a[:12].tobytes() == b[:12].tobytes() == bytes(10) + b"\xff\xff"
+    return _prefix_bits(a, b) >= (96 + 24 if mapped else 64)
+
+
+def assign_roles(evidence: Evidence, declared: DeclaredRoles | None) -> Roles:
+    """Find the role of every address and service of a capture.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    declared : DeclaredRoles or None
+        What the inventory says; its statements come first and are graded DECLARED.
+    """
+    flows = evidence.flows
+    words = flows.address.reshape(-1, 16).view(np.uint64).reshape(-1, 2)
+    first, inverse = distinct_rows(words)
+    addresses = flows.address.reshape(-1, 16)[first]
+    client, server = inverse.reshape(-1, 2)[:, 0], inverse.reshape(-1, 2)[:, 1]
+    services, service = np.unique(server * 65536 + flows.port[:, 1], return_inverse=True)
+    roles = Roles(
+        addresses,
+        client,
+        server,
+        service.reshape(-1),
+        services // 65536,
+        services % 65536,
+        np.zeros(services.shape[0], np.uint8),
+        np.full(services.shape[0], Grade.NONE, np.uint8),
+        {role: np.zeros(addresses.shape[0], bool) for role in ROLES},
+        declared=declared is not None,
+    )
+    _loopback(roles)
+    if declared is not None:
+        _apply_declared(roles, declared)
+    _Inference(evidence, roles, declared).run()
+    return roles
+
+
+def in_network(addresses: U8, network: Network) -> Mask:
+    """Which addresses lie in `network`: (A, 16) uint8 -> (A,) bool."""
+    octets = network.network_address.packed
+    bits = network.prefixlen
+    if network.version == 4:
+        octets, bits = bytes(10) + b"\xff\xff" + octets, bits + 96
+    whole, rest = divmod(bits, 8)
+    inside: Mask = (addresses[:, :whole] == np.frombuffer(octets[:whole], np.uint8)).all(axis=1)
+    if rest:
+        inside &= addresses[:, whole] >> (8 - rest) == octets[whole] >> (8 - rest)
+    return inside
+
+
+def _loopback(roles: Roles) -> None:
+    """127.0.0.0/8 (RFC 1122 3.2.1.3) and ::1 (RFC 4291 2.5.3)."""
+    for network in (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")):
+        rows = np.flatnonzero(in_network(roles.addresses, network))
+        roles.add(rows.tolist(), LOOPBACK, Grade.OBSERVED, "a loopback address")
+
+
+def _apply_declared(roles: Roles, declared: DeclaredRoles) -> None:
+    networks_of = (
+        (POD, declared.pod_networks, "inside the declared pod network"),
+        (SERVICE, declared.service_networks, "inside the declared service network"),
+    )
+    named = np.zeros(roles.addresses.shape[0], bool)
+    for row, octets in enumerate(roles.addresses.view("V16")[:, 0].tolist()):
+        for role, name in declared.roles.get(octets, ()):
+            named[row] = True
+            roles.add([row], role, Grade.DECLARED, f"the inventory names it {name}" if name else "in the inventory")
+            roles.names.setdefault(row, name)
+    for role, networks, reason in networks_of:
+        for network in networks:
+            rows = np.flatnonzero(in_network(roles.addresses, network) & ~named)
+            roles.add(rows.tolist(), role, Grade.DECLARED, reason)
+    endpoints = (
+        (declared.apiservers, ServiceKind.APISERVER),
+        (declared.etcds, ServiceKind.ETCD),
+        (declared.kubelet_ports, ServiceKind.KUBELET),
+        (declared.readonly_ports, ServiceKind.KUBELET_READONLY),
+        (declared.konnectivity_frontends, ServiceKind.KONNECTIVITY_FRONTEND),
+        (declared.konnectivity_agents, ServiceKind.KONNECTIVITY_AGENTS),
+    )
+    for row, (at, port) in enumerate(zip(roles.service_address.tolist(), roles.service_port.tolist(), strict=True)):
+        octets = roles.addresses[at].tobytes()
+        for known_endpoints, kind in endpoints:
+            if (octets, port) in known_endpoints:
+                roles.service_kind[row], roles.service_grade[row] = kind, Grade.DECLARED
+
+
+class _Inference:
+    """The questions asked of the traffic, in order; each method answers one."""
+
+    def __init__(self, evidence: Evidence, roles: Roles, declared: DeclaredRoles | None) -> None:
+        self.evidence = evidence
+        self.roles = roles
+        self.declared = declared
+        protocol = evidence.identification.protocol
+        self.tls = protocol == Protocol.TLS
+        self.http = np.isin(protocol, (Protocol.HTTP1, Protocol.HTTP2))
+        self.silent = protocol == Protocol.NO_DATA
+        self.go = evidence.tls_column("client_stack") == GO_STACK
+        self.presented = evidence.tls_is("client_certificate", Ternary.YES)
+        self.frames = evidence.flows.first_frame
+
+    def run(self) -> None:
+        self._paths()
+        self._names()
+        self._default_ports()
+        self._control_plane()
+        self._https_port()
+        self._legs()
+        self._nodes()
+        self._pods()
+        self._tunnels()
+        self._rest()
+
+    # ------------------------------------------------------------------------------------- services
+
+    def _mark(self, flows: Mask, kind: ServiceKind) -> None:
+        """Make the services of `flows` that have no kind yet of `kind`."""
+        rows = np.unique(self.roles.service[flows])
+        fresh = rows[self.roles.service_kind[rows] == ServiceKind.OTHER]
+        self.roles.service_kind[fresh] = kind
+        self.roles.service_grade[fresh] = Grade.INFERRED
+
+    def _flows_where(self, rows: Iterable[int]) -> Mask:
+        mask = np.zeros(len(self.evidence), bool)
+        mask[list(rows)] = True
+        return mask
+
+    def _paths(self) -> None:
+        """Request paths in clear name the service: etcd and konnectivity by their gRPC methods."""
+        for flow, requests in self.evidence.requests.items():
+            targets = [request.target for request in requests]
+            one = self._flows_where([flow])
+            if any(target.startswith(ETCD_PATH_PREFIXES) for target in targets):
+                self._mark(one, ServiceKind.ETCD)
+            elif AGENT_PATH in targets:
+                self._mark(one, ServiceKind.KONNECTIVITY_AGENTS)
+            elif PROXY_PATH in targets:
+                self._mark(one, ServiceKind.KONNECTIVITY_FRONTEND)
+
+    def _names(self) -> None:
+        """The server name in the ClientHello: the API server's in-cluster, loopback and managed names."""
+        strings = self.evidence.tls.strings
+        wanted = np.array(
+            [s in APISERVER_NAMES or s == LOOPBACK_NAME or s.endswith(MANAGED_SUFFIXES) for s in strings], bool
+        )
+        self._mark(self.tls & self.evidence.tls_text_where("sni", wanted), ServiceKind.APISERVER)
+
+    def _default_ports(self) -> None:
+        port = self.evidence.flows.port[:, 1]
+        talks = self.tls | self.silent
+        self._mark(self.tls & (port == APISERVER_PORT), ServiceKind.APISERVER)
+        self._mark(talks & (port == KUBELET_PORT), ServiceKind.KUBELET)
+        self._mark((self.http | self.silent) & (port == KUBELET_READONLY_PORT), ServiceKind.KUBELET_READONLY)
+        self._mark((self.tls | self.http) & (port == ETCD_PORT), ServiceKind.ETCD)
+        self._mark((talks | self.http) & np.isin(port, KONNECTIVITY_AGENT_PORTS), ServiceKind.KONNECTIVITY_AGENTS)
+        self._mark(self.tls & np.isin(port, KONNECTIVITY_FRONTEND_PORTS), ServiceKind.KONNECTIVITY_FRONTEND)
+
+    def _https_port(self) -> None:
+        """Port 443: the API server, where the control plane has it or the server asks Go clients for certificates."""
+        https = self.tls & (self.evidence.flows.port[:, 1] == HTTPS_PORT)
+        if not https.any() or self.declared is not None:
+            return
+        asked = self.evidence.tls_is("certificate_requested", Ternary.YES) & self.go
+        http2 = self.evidence.tls_text_in("alpn", frozenset({"h2"}))
+        self._mark(https & (self.roles.server_is(CONTROL_PLANE) | (asked & http2)), ServiceKind.APISERVER)
+        self._give(self.kind(ServiceKind.APISERVER), "server", CONTROL_PLANE, "serves the Kubernetes API on port 443")
+
+    def kind(self, kind: ServiceKind) -> Mask:
+        """Flows whose server is of `kind`: (F,) bool."""
+        chosen: Mask = self.roles.kind() == kind
+        return chosen
+
+    # ------------------------------------------------------------------------------------- addresses
+
+    def _give(self, flows: Mask, end: str, role: str, reason: str) -> None:
+        """Give `role` to the client or server addresses of `flows`, each with its first such frame."""
+        rows = getattr(self.roles, end)[flows]
+        if rows.shape[0] == 0:
+            return
+        frames = np.zeros(self.roles.addresses.shape[0], np.int64)
+        frames[rows[::-1]] = self.frames[flows][::-1]
+        undeclared = [row for row in np.unique(rows).tolist() if self._open_to(row, role)]
+        self.roles.add(undeclared, role, Grade.INFERRED, reason, frames)
+
+    def _open_to(self, row: int, role: str) -> bool:
+        """Whether inference may speak about an address: not where the inventory has, nor about loopback."""
+        if self.roles.member[LOOPBACK][row]:
+            return False
+        known = self.declared.roles.get(self.roles.addresses[row].tobytes(), []) if self.declared else []
+        return not known or role in (CONTROL_PLANE, ETCD)
+
+    def _control_plane(self) -> None:
+        self._give(self.kind(ServiceKind.APISERVER), "server", CONTROL_PLANE, "serves the Kubernetes API")
+        serves_tunnel = self.kind(ServiceKind.KONNECTIVITY_AGENTS) & (self.tls | self.http)
+        self._give(serves_tunnel, "server", CONTROL_PLANE, "serves konnectivity agents")
+        ports = np.isin(self.evidence.flows.port[:, 1], CONTROL_PLANE_PORTS) & self.tls
+        self._give(ports, "server", CONTROL_PLANE, "serves TLS on the controller manager's or scheduler's port")
+        etcd = self.kind(ServiceKind.ETCD) & (self.tls | self.http)
+        self._give(etcd, "server", ETCD, "serves etcd's client API")
+        if self.declared is None:
+            self._give(etcd, "client", CONTROL_PLANE, "is a client of etcd")
+        if self.declared is not None or self.kind(ServiceKind.KONNECTIVITY_AGENTS).any():
+            return
+        # Whoever calls kubelets with a client certificate is the API server, on whatever address its cloud gives it.
+        # A refusal and an upgrade-only ALPN offer are the API server's too, but only where nobody better is known.
+        kubelet = self.kind(ServiceKind.KUBELET) & self.go
+        self._give(kubelet & self.presented, "client", CONTROL_PLANE, "calls kubelets with a client certificate")
+        if not self.roles.member[CONTROL_PLANE].any():
+            refused = self.evidence.tls_is("refused", Ternary.YES)
+            upgrade = self.evidence.tls_text_in("alpn_offered", frozenset({"http/1.1"}))
+            like = kubelet & (refused | upgrade)
+            self._give(like, "client", CONTROL_PLANE, "calls kubelets as the API server does; none better here")
+        if not self.roles.member[CONTROL_PLANE].any():
+            # Mid-connection only: nothing but the port tells.
+            middle = self.kind(ServiceKind.KUBELET) & self.evidence.mid_connection
+            self._give(middle, "client", CONTROL_PLANE, "holds long connections to kubelets; none better here")
+
+    def _legs(self) -> None:
+        """Translated connections: where one leg ends at the API server, the address dialled is its Service."""
+        evidence, roles = self.evidence, self.roles
+        legs = np.flatnonzero(evidence.leg_of >= 0)
+        if legs.shape[0] == 0:
+            return
+        roots = evidence.leg_of[legs]
+        kinds = roles.kind()
+        api = kinds[legs] == ServiceKind.APISERVER
+        dialled = self._flows_where(roots[api].tolist())
+        self._mark(dialled, ServiceKind.APISERVER)
+        moved = dialled & (evidence.flows.port[:, 1] == HTTPS_PORT)
+        self._give(moved, "server", SERVICE, "is translated to the API server's address")
+        hidden = roles.client[roots] != roles.client[legs]
+        masked = self._flows_where(roots[hidden].tolist())
+        self._give(masked, "client", POD, "its address is masqueraded on this node")
+
+    def _nodes(self) -> None:
+        kubelets = self.kind(ServiceKind.KUBELET) | self.kind(ServiceKind.KUBELET_READONLY)
+        self._give(kubelets, "server", NODE, "serves the kubelet's port")
+        agents = self.kind(ServiceKind.KONNECTIVITY_AGENTS) & ~self.roles.client_is(CONTROL_PLANE)
+        self._give(agents, "client", NODE, "dials the konnectivity server as agents do")
+        if self.declared is not None:
+            return
+        known = self.roles.member[CONTROL_PLANE] | self.roles.member[NODE]
+        anchors = self.roles.addresses[known & ~self.roles.member[LOOPBACK]]
+        callers = np.unique(self.roles.client[self.kind(ServiceKind.APISERVER)]).tolist()
+        taken = self.roles.member[CONTROL_PLANE] | self.roles.member[POD] | self.roles.member[LOOPBACK]
+        near = [
+            row for row in callers if not taken[row] and any(_near(self.roles.addresses[row], a) for a in anchors[:64])
+        ]
+        flows = self.kind(ServiceKind.APISERVER) & np.isin(self.roles.client, near)
+        self._give(flows, "client", NODE, "calls the API server from the network of known nodes")
+
+    def _pods(self) -> None:
+        """Without an inventory: whom the API server proxies to, and their neighbours."""
+        named = [
+            flow
+            for flow, requests in self.evidence.requests.items()
+            if any("/pods/" in r.forwarded_uri or "/services/" in r.forwarded_uri for r in requests)
+        ]
+        self._give(self._flows_where(named), "server", POD, "the API server's proxy names it as a pod")
+        if self.declared is not None:
+            return
+        pods = self.roles.addresses[self.roles.member[POD]][:64]
+        unknown = ~np.any([self.roles.member[role] for role in ROLES], axis=0)
+        rows = [
+            row for row in np.flatnonzero(unknown).tolist() if any(_near(self.roles.addresses[row], p) for p in pods)
+        ]
+        self.roles.add(rows, POD, Grade.INFERRED, "in the network of known pods")
+
+    def _tunnels(self) -> None:
+        agents = self.kind(ServiceKind.KONNECTIVITY_AGENTS).any()
+        banners = self.evidence.ssh.values()
+        go_ssh = any(facts.client_banner.startswith("SSH-2.0-Go") for facts in banners)
+        self.roles.tunnelled = bool(agents or go_ssh or (self.declared is not None and self.declared.egress_proxy))
+
+    def _rest(self) -> None:
+        """Whoever calls the API server or a kubelet and is nothing else is a user."""
+        kinds = self.roles.kind()
+        calls = np.isin(kinds, (ServiceKind.APISERVER, ServiceKind.KUBELET, ServiceKind.KUBELET_READONLY))
+        rows = np.unique(self.roles.client[calls])
+        nobody = ~np.any([self.roles.member[role] for role in ROLES], axis=0)
+        reason = (
+            "calls the cluster and is not in the inventory"
+            if self.declared
+            else "calls the cluster from another network"
+        )
+        self._give(calls & np.isin(self.roles.client, rows[nobody[rows]]), "client", USER, reason)

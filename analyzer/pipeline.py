@@ -1,0 +1,412 @@
+"""The one module that composes the stages: octets in, audit out; the same for files, pipes and live capture.
+
+Frames are counted and their first octets collected chunk by chunk. At fixed frame numbers, whatever the size of the
+chunks, connections whose facts are complete are read and their octets dropped, so that memory follows the number of
+connections and the result does not depend on how the input was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Final
+
+import numpy as np
+
+from analyzer.cluster.channels import assign_channels
+from analyzer.cluster.roles import DeclaredRoles, assign_roles
+from analyzer.decode import Decoder
+from analyzer.flows import FlowBuilder
+from analyzer.heads import HEAD_LIMIT, HeadCollector
+from analyzer.ledger import Ledger
+from analyzer.legs import stitch
+from analyzer.protocols.cleartext import read_http1, read_http2, read_ssh
+from analyzer.protocols.evidence import Evidence
+from analyzer.protocols.identify import Identification, identify
+from analyzer.protocols.tls import read_tls, settled
+from analyzer.registries import Protocol
+from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
+from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
+from analyzer.schema import (
+    I64,
+    CaptureChunk,
+    CaptureReader,
+    Certificate,
+    CleartextReading,
+    FlowTable,
+    HttpMessage,
+    Mask,
+    SshFacts,
+    StreamHeads,
+    TlsFacts,
+    TlsReading,
+)
+from analyzer.verdicts import Declarations, judge
+
+EPOCH_FRAMES: Final = 1 << 16
+"""Frames between two rounds of reading settled connections."""
+HEADS_BUDGET: Final = 192 << 20
+"""Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one run; the defaults hold everything a cluster really does."""
+
+    head_octets: int = HEAD_LIMIT
+    heads_budget: int = HEADS_BUDGET
+    epoch_frames: int = EPOCH_FRAMES
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterContext:
+    """What was handed over about the cluster, in the forms the stages take."""
+
+    roles: DeclaredRoles | None = None
+    declared: Declarations = field(default_factory=Declarations)
+    summary: ClusterSummary = field(default_factory=ClusterSummary)
+
+
+@dataclass
+class _Read:
+    """What was read of one batch of flows, by builder flow number."""
+
+    flows: I64
+    identification: Identification
+    tls: TlsReading
+    http: list[HttpMessage]
+    ssh: list[SshFacts]
+    from_start: Mask
+    known: I64
+    gap: Mask
+    conflict: Mask
+
+
+class Pipeline:
+    """One analysis under way: `add` chunks, then `finish`.
+
+    Parameters
+    ----------
+    limits : Limits, optional
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.decoder = Decoder()
+        self.flows = FlowBuilder()
+        self.heads = HeadCollector(self.flows, self.limits.head_octets)
+        self.ledger = Ledger()
+        self._read: list[_Read] = []
+        self._tunnels: dict[int, Protocol] = {}
+        self.first_ns: int | None = None
+        self.last_ns: int | None = None
+
+    def add(self, chunk: CaptureChunk) -> None:
+        """Take the frames of one chunk."""
+        start = 0
+        while start < len(chunk):
+            number = chunk.first_frame + start
+            stop = min(len(chunk), start + self.limits.epoch_frames - (number - 1) % self.limits.epoch_frames)
+            self._add_part(chunk if stop - start == len(chunk) else _slice(chunk, start, stop))
+            if (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0:
+                self._settle()
+            start = stop
+
+    def _add_part(self, chunk: CaptureChunk) -> None:
+        packets = self.decoder.decode(chunk)
+        rows = self.flows.add(packets, chunk.octets)
+        self.heads.add(packets, rows, chunk.octets)
+        self.ledger.add(len(chunk), packets, rows.packet.shape[0])
+        if packets.depth.any():
+            self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow, packets.encapsulation)
+        timed = chunk.time_ns[chunk.time_ns > 0]
+        if timed.shape[0]:
+            first, last = int(timed.min()), int(timed.max())
+            self.first_ns = first if self.first_ns is None else min(first, self.first_ns)
+            self.last_ns = last if self.last_ns is None else max(last, self.last_ns)
+
+    def _note_tunnels(self, depth: np.ndarray, frame: I64, flow: I64, encapsulation: np.ndarray) -> None:
+        """Remember which flows carried packets: the flow one level up in the same frame."""
+        del encapsulation
+        order = np.lexsort((depth, frame))
+        frame, depth, flow = frame[order], depth[order], flow[order]
+        carries = np.flatnonzero((frame[1:] == frame[:-1]) & (depth[1:] == depth[:-1] + 1))
+        inner_path = self.flows.state.encapsulation
+        for outer, inner in np.unique(np.stack([flow[carries], flow[carries + 1]], axis=1), axis=0).tolist():
+            if outer not in self._tunnels:
+                step = self.decoder.paths[int(inner_path[inner])].rsplit("/", 1)[-1].split(":", 1)[0]
+                kind = {"vxlan": Protocol.VXLAN, "geneve": Protocol.GENEVE, "gre": Protocol.GRE}.get(step, Protocol.IPIP)
+                self._tunnels[outer] = kind
+
+    # -------------------------------------------------------------------------------- reading the heads
+
+    def _settle(self) -> None:
+        """Read the connections whose facts are complete; under pressure, also the ones longest silent."""
+        held = self.heads.flows_held()
+        if held.shape[0] == 0:
+            return
+        batch = self._interpret(held)
+        row = np.full(len(self.flows), -1, np.int64)
+        row[batch.flows] = np.arange(batch.flows.shape[0])
+        ready = batch.tls.facts.flow[settled(batch.tls)]
+        done = batch.flows[row[ready]] if ready.shape[0] else ready
+        self._keep(batch, done)
+        self.heads.release(done)
+        if self.heads.pending_octets > self.limits.heads_budget:
+            held = self.heads.flows_held()
+            order = held[np.argsort(self.flows.state.last_frame[held], kind="stable")]
+            oldest = np.sort(order[: max(1, order.shape[0] // 2)])
+            self._keep(self._interpret(oldest), oldest)
+            self.heads.release(oldest)
+
+    def _keep(self, batch: _Read, chosen: I64) -> None:
+        """Store what was read of the flows `chosen` from a batch."""
+        if chosen.shape[0] == 0:
+            return
+        rows = np.flatnonzero(np.isin(batch.flows, chosen))
+        wanted = set(chosen.tolist())
+        facts = batch.tls.facts.take(np.isin(batch.tls.facts.flow, chosen))
+        self._read.append(
+            _Read(
+                batch.flows[rows],
+                Identification(*(column[rows] for column in batch.identification)),
+                replace(
+                    batch.tls,
+                    facts=facts,
+                    requested_names=tuple(r for r in batch.tls.requested_names if r[0] in wanted),
+                ),
+                [m for m in batch.http if m.flow in wanted],
+                [s for s in batch.ssh if s.flow in wanted],
+                batch.from_start[rows],
+                batch.known[rows],
+                batch.gap[rows],
+                batch.conflict[rows],
+            )
+        )
+
+    def _interpret(self, chosen: I64) -> _Read:
+        """Assemble and read the heads of the flows `chosen`; facts name flows by builder number."""
+        table, streams = self.flows.finish(chosen)
+        heads = self.heads.assemble(streams.reshape(-1))
+        n = len(table)
+        numbers = streams[:, 0] >> 1
+        place = {int(flow): row for row, flow in enumerate(numbers.tolist())}
+        tunnels = {place[flow]: kind for flow, kind in self._tunnels.items() if flow in place}
+        identification = identify(table, heads, tunnels)
+        protocol = identification.protocol
+        tls_rows = np.flatnonzero(protocol == Protocol.TLS)
+        reading = read_tls(heads, tls_rows, table.flags[tls_rows])
+        http = read_http1(heads, np.flatnonzero(protocol == Protocol.HTTP1))
+        http += read_http2(heads, np.flatnonzero(protocol == Protocol.HTTP2))
+        ssh = read_ssh(heads, np.flatnonzero(protocol == Protocol.SSH))
+        holed = np.zeros(2 * n, bool)
+        holed[heads.holes_stream] = True
+        return _Read(
+            numbers,
+            identification,
+            _renumber(reading, numbers),
+            [replace(m, flow=int(numbers[m.flow])) for m in http],
+            [replace(s, flow=int(numbers[s.flow])) for s in ssh],
+            heads.from_start.reshape(n, 2),
+            heads.known_until().reshape(n, 2),
+            holed.reshape(n, 2).any(axis=1),
+            heads.conflict.reshape(n, 2).any(axis=1),
+        )
+
+    def evidence(self) -> Evidence:
+        """Everything read so far, for all flows in order of their first packet."""
+        done = np.zeros(len(self.flows), bool)
+        for part in self._read:
+            done[part.flows] = True
+        parts = [*self._read]
+        rest = np.flatnonzero(~done)
+        # In slices, so that laying out the last heads needs no more memory than a round of settling does.
+        step = 1 << 16
+        parts += [self._interpret(rest[i : i + step]) for i in range(0, rest.shape[0], step)]
+        table, streams = self.flows.finish(np.arange(len(self.flows)))
+        return _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
+
+
+def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
+    part = slice(start, stop)
+    return CaptureChunk(
+        chunk.octets,
+        chunk.start[part],
+        chunk.captured_len[part],
+        chunk.wire_len[part],
+        chunk.time_ns[part],
+        chunk.interface[part],
+        chunk.link_type[part],
+        chunk.first_frame + start,
+    )
+
+
+def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:
+    """The same reading with flows named by `numbers` instead of rows."""
+    facts = replace(reading.facts, flow=numbers[reading.facts.flow])
+    return replace(
+        reading, facts=facts, requested_names=tuple((int(numbers[f]), n) for f, n in reading.requested_names)
+    )
+
+
+_STRING_COLUMNS: Final = (
+    "sni",
+    "alpn_offered",
+    "alpn",
+    "groups_offered",
+    "ja3",
+    "ja3s",
+    "ja4",
+    "client_key",
+    "server_key",
+    "unclear",
+)
+
+
+def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
+    """One reading of several over different flows; strings, chains and certificates are joined by value."""
+    strings: dict[str, int] = {}
+    certificates: dict[str, int] = {}
+    listed: list[Certificate] = []
+    chains: dict[tuple[int, ...], int] = {}
+    tables: list[TlsFacts] = []
+    for reading in readings:
+        text = np.array([strings.setdefault(s, len(strings)) for s in reading.strings] + [-1], np.int32)
+        own: list[int] = []
+        for certificate in reading.certificates:
+            number = certificates.setdefault(certificate.sha256, len(listed))
+            if number == len(listed):
+                listed.append(certificate)
+            own.append(number)
+        chain = np.array(
+            [chains.setdefault(tuple(own[c] for c in row), len(chains)) for row in reading.chains] + [-1], np.int32
+        )
+        changed = {name: text[getattr(reading.facts, name)] for name in _STRING_COLUMNS}
+        changed |= {name: chain[getattr(reading.facts, name)] for name in ("client_chain", "server_chain")}
+        tables.append(replace(reading.facts, **changed))
+    names = tuple(entry for reading in readings for entry in reading.requested_names)
+    return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
+
+
+def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tuple[str, ...]) -> Evidence:
+    """Bring the parts, which name flows by builder number, into the order of `table`."""
+    n = len(table)
+    row = np.empty(n, np.int64)
+    row[numbers] = np.arange(n)
+    flows = row[np.concatenate([p.flows for p in parts])] if parts else np.empty(0, np.int64)
+    order = np.argsort(flows)
+
+    def gathered(columns: Iterable[np.ndarray]) -> np.ndarray:
+        return np.concatenate(list(columns))[order]
+
+    identification = Identification(
+        *(gathered(getattr(p.identification, name) for p in parts) for name in Identification._fields)
+    )
+    merged = merge_tls([p.tls for p in parts])
+    facts = replace(merged.facts, flow=row[merged.facts.flow])
+    facts = facts.take(np.argsort(facts.flow))
+    names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
+    http = sorted(
+        (replace(m, flow=int(row[m.flow])) for p in parts for m in p.http),
+        key=lambda m: (m.flow, m.frame, not m.from_client),
+    )
+    ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
+    return Evidence(
+        table,
+        paths,
+        identification,
+        _canonical(replace(merged, facts=facts, requested_names=names)),
+        CleartextReading(tuple(http), tuple(ssh)),
+        stitch(table),
+        gathered(p.from_start for p in parts),
+        gathered(p.known for p in parts),
+        gathered(p.gap for p in parts),
+        gathered(p.conflict for p in parts),
+    )
+
+
+def _canonical(reading: TlsReading) -> TlsReading:
+    """Number strings, chains and certificates by value, so that the order of reading leaves no trace."""
+    text_order = sorted(range(len(reading.strings)), key=reading.strings.__getitem__)
+    text_rank = np.append(np.argsort(text_order).astype(np.int32), -1).astype(np.int32)
+    certificate_order = sorted(range(len(reading.certificates)), key=lambda i: reading.certificates[i].sha256)
+    certificate_rank = np.argsort(certificate_order).tolist()
+    chains = [tuple(certificate_rank[c] for c in chain) for chain in reading.chains]
+    chain_order = sorted(range(len(chains)), key=chains.__getitem__)
+    chain_rank = np.append(np.argsort(chain_order), -1).astype(np.int32)
+    changed = {name: text_rank[getattr(reading.facts, name)] for name in _STRING_COLUMNS}
+    changed |= {name: chain_rank[getattr(reading.facts, name)] for name in ("client_chain", "server_chain")}
+    return replace(
+        reading,
+        facts=replace(reading.facts, **changed),
+        strings=tuple(reading.strings[i] for i in text_order),
+        chains=tuple(chains[i] for i in chain_order),
+        certificates=tuple(reading.certificates[i] for i in certificate_order),
+    )
+
+
+def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> CaptureQuality:
+    """What the capture lacks, over TCP connections that carried payload."""
+    flows = evidence.flows
+    tcp = (flows.protocol == 6) & (evidence.leg_of < 0) & (flows.payload_octets.sum(axis=1) > 0)
+    drops = [i.dropped for c in captures for i in c.interfaces if i.dropped is not None]
+    seen = evidence.tls_column("client_hello_seen") | evidence.tls_column("server_hello_seen")
+    return CaptureQuality(
+        connections=int(tcp.sum()),
+        handshake_seen=int((tcp & (seen == 1)).sum()),
+        mid_connection=int((tcp & evidence.mid_connection).sum()),
+        one_sided=int((tcp & (flows.packets == 0).any(axis=1)).sum()),
+        cut_by_snaplen=int((tcp & (flows.cut_packets > 0)).sum()),
+        with_gaps=int((tcp & evidence.gap & (flows.cut_packets == 0)).sum()),
+        dropped=sum(drops) if drops else None,
+        damaged=any(c.damage for c in captures),
+    )
+
+
+def conclude(
+    evidence: Evidence, ledger: Ledger, captures: Sequence[CaptureSummary], cluster: ClusterContext
+) -> AuditResult:
+    """Roles, channels, verdicts and findings of what was read."""
+    roles = assign_roles(evidence, cluster.roles)
+    channels = assign_channels(evidence, roles)
+    verdicts = judge(evidence, channels, roles, cluster.declared)
+    audit = Audit(evidence, roles, channels, verdicts, cluster.declared, measure_quality(evidence, captures))
+    findings, counts = apply_rules(audit, RULES)
+    return AuditResult(audit, findings, counts, ledger, captures, cluster.summary)
+
+
+def run(
+    reader: CaptureReader,
+    cluster: ClusterContext | None = None,
+    limits: Limits | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> AuditResult:
+    """Analyse one capture.
+
+    Parameters
+    ----------
+    reader : CaptureReader
+    cluster : ClusterContext, optional
+    limits : Limits, optional
+    progress : callable, optional
+        Called after each chunk with octets of input and frames read so far.
+    """
+    pipeline = Pipeline(limits)
+    for chunk in reader:
+        pipeline.add(chunk)
+        if progress is not None:
+            progress(reader.octets_read, pipeline.ledger.frames)
+    summary = CaptureSummary(
+        reader.name,
+        reader.format,
+        reader.octets_read,
+        pipeline.ledger.frames,
+        pipeline.first_ns,
+        pipeline.last_ns,
+        tuple(reader.interfaces),
+        tuple(reader.damage),
+    )
+    return conclude(pipeline.evidence(), pipeline.ledger, [summary], cluster or ClusterContext())
+
+
+__all__ = ["ClusterContext", "Limits", "Pipeline", "StreamHeads", "conclude", "fields", "run"]

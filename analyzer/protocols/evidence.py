@@ -1,0 +1,125 @@
+"""Everything read from the octets, bundled for the stages that interpret it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from analyzer.decode.transport import TCP
+from analyzer.protocols.identify import Identification
+from analyzer.registries import Grade, Ternary
+from analyzer.schema import I64, U8, CleartextReading, FlowTable, HttpMessage, Mask, SshFacts, TlsReading
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Flows and what was read of them; F flows throughout.
+
+    Attributes
+    ----------
+    flows : FlowTable
+    paths : tuple of str
+        Encapsulation paths that ``flows.encapsulation`` indexes.
+    identification : Identification
+    tls : TlsReading
+    cleartext : CleartextReading
+    leg_of : (F,) int64
+        See `analyzer.legs.stitch`.
+    from_start, known_octets : (F, 2) bool, int64
+        Per side: the head begins with the stream's first octet; octets of the head known without a gap.
+    gap : (F,) bool
+        A head has a hole.
+    conflict : (F,) bool
+        Overlapping segments carried different octets.
+    """
+
+    flows: FlowTable
+    paths: tuple[str, ...]
+    identification: Identification
+    tls: TlsReading
+    cleartext: CleartextReading
+    leg_of: I64
+    from_start: Mask
+    known_octets: I64
+    gap: Mask
+    conflict: Mask
+
+    def __len__(self) -> int:
+        return len(self.flows)
+
+    @cached_property
+    def tls_row(self) -> I64:
+        """Row of each flow in ``tls.facts``, -1 = none: (F,) int64."""
+        row = np.full(len(self), -1, np.int64)
+        row[self.tls.facts.flow] = np.arange(len(self.tls.facts))
+        return row
+
+    def tls_column(self, name: str, missing: int = 0) -> I64:
+        """A column of the TLS facts for every flow, `missing` where a flow has none: (F,) int64."""
+        column = getattr(self.tls.facts, name)
+        if column.shape[0] == 0:
+            return np.full(len(self), missing, np.int64)
+        row = self.tls_row
+        return np.where(row >= 0, column[np.maximum(row, 0)].astype(np.int64), missing)
+
+    def tls_is(self, name: str, value: Ternary) -> Mask:
+        """Flows whose ternary TLS fact `name` has `value`: (F,) bool."""
+        chosen: Mask = self.tls_column(name, -1) == value
+        return chosen
+
+    def tls_grade(self, name: str) -> U8:
+        """A grade column of the TLS facts, NONE where a flow has none: (F,) uint8."""
+        return self.tls_column(name, Grade.NONE).astype(np.uint8)
+
+    def tls_text(self, name: str) -> list[str]:
+        """A string column of the TLS facts for every flow, empty where none."""
+        strings = self.tls.strings
+        return [strings[i] if i >= 0 else "" for i in self.tls_column(name, -1).tolist()]
+
+    def tls_text_in(self, name: str, values: frozenset[str]) -> Mask:
+        """Flows whose string fact `name` is one of `values`: (F,) bool."""
+        chosen = [i for i, text in enumerate(self.tls.strings) if text in values]
+        return np.isin(self.tls_column(name, -1), chosen)
+
+    def tls_text_where(self, name: str, wanted: Mask) -> Mask:
+        """Flows whose string fact `name` is a string for which `wanted` (per string) holds: (F,) bool."""
+        index = self.tls_column(name, -1)
+        if not len(wanted):
+            return np.zeros(len(self), bool)
+        return (index >= 0) & wanted[np.maximum(index, 0)]
+
+    @cached_property
+    def root(self) -> I64:
+        """Row of the connection each flow is (a leg of): (F,) int64."""
+        return np.where(self.leg_of >= 0, self.leg_of, np.arange(len(self)))
+
+    @cached_property
+    def requests(self) -> dict[int, list[HttpMessage]]:
+        """HTTP requests by flow, in order."""
+        found: dict[int, list[HttpMessage]] = {}
+        for message in self.cleartext.http:
+            if message.method:
+                found.setdefault(message.flow, []).append(message)
+        return found
+
+    @cached_property
+    def responses(self) -> dict[int, list[HttpMessage]]:
+        """HTTP responses by flow, in order."""
+        found: dict[int, list[HttpMessage]] = {}
+        for message in self.cleartext.http:
+            if not message.method:
+                found.setdefault(message.flow, []).append(message)
+        return found
+
+    @cached_property
+    def ssh(self) -> dict[int, SshFacts]:
+        """SSH banners by flow."""
+        return {facts.flow: facts for facts in self.cleartext.ssh}
+
+    @cached_property
+    def mid_connection(self) -> Mask:
+        """TCP flows of which no SYN was captured, with or without ACK: (F,) bool."""
+        joined: Mask = (self.flows.protocol == TCP) & (self.flows.syn_seq < 0).all(axis=1)
+        return joined

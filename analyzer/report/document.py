@@ -1,0 +1,703 @@
+"""The audit as one plain document: what the JSON output holds, and what every other output is drawn from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+
+from analyzer import __version__
+from analyzer.cluster.catalogue import Channel, channels
+from analyzer.cluster.roles import CONTROL_PLANE, ROLES, ServiceKind, address_text
+from analyzer.decode.transport import TCP, UDP
+from analyzer.ledger import Ledger
+from analyzer.protocols.tls import suite_name
+from analyzer.registries import (
+    ClientCertificate,
+    Encryption,
+    Grade,
+    InitiatorSource,
+    LinkType,
+    Protocol,
+    ServerVerification,
+    Severity,
+    Ternary,
+    TlsVersion,
+)
+from analyzer.rules import Audit, Finding, Rule, RuleCount
+from analyzer.schema import I64, U8, Damage, Interface
+
+SCHEMA_VERSION: Final = "1"
+
+Document = dict[str, Any]
+
+_PROTOCOL_NAMES: Final = {
+    Protocol.UNKNOWN: "unknown",
+    Protocol.NO_DATA: "no data",
+    Protocol.TLS: "tls",
+    Protocol.HTTP1: "http/1",
+    Protocol.HTTP2: "http/2",
+    Protocol.SSH: "ssh",
+    Protocol.WIREGUARD: "wireguard",
+    Protocol.ESP: "esp",
+    Protocol.VXLAN: "vxlan",
+    Protocol.GENEVE: "geneve",
+    Protocol.IPIP: "ipip",
+    Protocol.GRE: "gre",
+    Protocol.DNS: "dns",
+    Protocol.IKE: "ike",
+    Protocol.QUIC: "quic",
+    Protocol.AH: "ah",
+    Protocol.ICMP: "icmp",
+}
+_TRANSPORTS: Final = {TCP: "tcp", UDP: "udp", 4: "ipip", 41: "ipv6ip", 47: "gre", 50: "esp", 51: "ah"}
+_INITIATORS: Final = {
+    InitiatorSource.SYN: "SYN",
+    InitiatorSource.SYN_ACK: "SYN+ACK",
+    InitiatorSource.CONTENT: "content",
+    InitiatorSource.PORT: "port",
+    InitiatorSource.FIRST_PACKET: "first packet",
+}
+_STACKS: Final = ("", "Go crypto/tls", "OpenSSL", "other")
+# RFC 8446 4.2.7 and the IANA TLS Supported Groups registry: the ones clusters negotiate.
+_GROUPS: Final = {
+    23: "secp256r1",
+    24: "secp384r1",
+    25: "secp521r1",
+    29: "x25519",
+    30: "x448",
+    256: "ffdhe2048",
+    257: "ffdhe3072",
+    4587: "SecP256r1MLKEM768",
+    4588: "X25519MLKEM768",
+    4589: "SecP384r1MLKEM1024",
+    25497: "X25519Kyber768Draft00",
+}
+_MAX_ACTIVITY: Final = 5
+_MAX_LISTED: Final = 50
+"""Addresses listed by name in one channel or finding."""
+
+
+@dataclass(frozen=True)
+class CaptureSummary:
+    """What one input was."""
+
+    name: str
+    format: str
+    octets: int
+    frames: int
+    first_ns: int | None
+    last_ns: int | None
+    interfaces: Sequence[Interface] = ()
+    damage: Sequence[Damage] = ()
+
+
+@dataclass(frozen=True)
+class ClusterSummary:
+    """What was handed over with ``--cluster``."""
+
+    given: bool = False
+    sources: Sequence[str] = ()
+    nodes: int = 0
+    pods: int = 0
+    services: int = 0
+    declared: Sequence[tuple[str, str, str, str]] = ()  #: component, setting, value, source
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """Everything the outputs need."""
+
+    audit: Audit
+    findings: Sequence[Finding]
+    counts: Sequence[RuleCount]
+    ledger: Ledger
+    captures: Sequence[CaptureSummary]
+    cluster: ClusterSummary = field(default_factory=ClusterSummary)
+
+
+def time_text(ns: int | None) -> str | None:
+    """RFC 3339 in UTC with nanoseconds; None where there is no time."""
+    if ns is None or ns <= 0 or ns >= 253402300800 * 10**9:
+        return None
+    whole = datetime.fromtimestamp(ns // 10**9, UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"
+
+
+def build_document(result: AuditResult) -> Document:
+    """Make the document; the same audit gives the same document, octet for octet when written."""
+    audit = result.audit
+    table = _Connections(audit)
+    findings = [_finding(finding, table) for finding in result.findings]
+    columns = table.columns()
+    channel_rows = _channels(audit, table, result.findings)
+    document: Document = {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "planewire", "version": __version__},
+        "captures": [_capture(capture) for capture in result.captures],
+        "cluster": _cluster(result.cluster),
+        "quality": _quality(result),
+        "ledger": _ledger(result),
+        "endpoints": _endpoints(audit),
+        "connections": {"columns": list(columns), "data": columns},
+        "channels": channel_rows,
+        "findings": findings,
+        "rules": [_rule(count) for count in result.counts],
+        "certificates": _certificates(audit, table),
+        "fingerprints": _fingerprints(audit, table),
+    }
+    document["summary"] = _summary(document, audit)
+    return document
+
+
+# ------------------------------------------------------------------------------------------ connections
+
+
+class _Connections:
+    """Text columns of the connection table, each made once per distinct value."""
+
+    def __init__(self, audit: Audit) -> None:
+        self.audit = audit
+        self.flows = audit.evidence.flows
+        self.address = [address_text(a) for a in audit.roles.addresses]
+        self.catalogue = channels()
+        self.channel = [self.catalogue[i].id for i in audit.channels.channel.tolist()]
+        self.client_address = [self.address[i] for i in audit.roles.client.tolist()]
+        self.server_address = [self.address[i] for i in audit.roles.server.tolist()]
+
+    def _labels(self, values: U8, kind: type[Encryption | ClientCertificate | ServerVerification | Grade]) -> list[str]:
+        names = [kind(i).label for i in range(int(values.max(initial=0)) + 1)]
+        return [names[i] for i in values.tolist()]
+
+    def _roles(self, ends: I64) -> list[str]:
+        text = []
+        member = [self.audit.roles.member[role] for role in ROLES]
+        for row in range(len(self.address)):
+            text.append(", ".join(role for role, mask in zip(ROLES, member, strict=True) if mask[row]) or "unknown")
+        return [text[i] for i in ends.tolist()]
+
+    def _names(self, ends: I64) -> list[str]:
+        names = self.audit.roles.names
+        return [names.get(i, "") for i in ends.tolist()]
+
+    def _times(self, values: I64) -> list[str | None]:
+        return [time_text(v) for v in values.tolist()]
+
+    def _handshake(self) -> list[str]:
+        evidence = self.audit.evidence
+        tls = evidence.tls_row >= 0
+        established = evidence.tls_column("established", Ternary.UNKNOWN)
+        hello = evidence.tls_column("client_hello_seen") | evidence.tls_column("server_hello_seen")
+        code = np.select(
+            [~tls, evidence.mid_connection & (hello == 0), established == Ternary.YES, established == Ternary.NO],
+            [0, 1, 2, 3],
+            4,
+        )
+        texts = ("", "before the capture", "complete", "not completed", "partly captured")
+        return [texts[i] for i in code.tolist()]
+
+    def _activity(self) -> tuple[list[str], list[str]]:
+        """User agents and first requests of each connection, from cleartext HTTP and SSH banners."""
+        n = len(self.flows)
+        agents, activity = [""] * n, [""] * n
+        for flow, requests in self.audit.evidence.requests.items():
+            agents[flow] = next((r.user_agent for r in requests if r.user_agent), "")
+            lines = dict.fromkeys(f"{r.method} {r.forwarded_uri or r.target}" for r in requests)
+            activity[flow] = "; ".join(list(lines)[:_MAX_ACTIVITY])
+        for flow, facts in self.audit.evidence.ssh.items():
+            agents[flow] = facts.client_banner
+        return agents, activity
+
+    def _subjects(self, name: str) -> list[str]:
+        reading = self.audit.evidence.tls
+        texts = [reading.certificates[c[0]].subject if c else "" for c in reading.chains]
+        return [texts[i] if i >= 0 else "" for i in self.audit.evidence.tls_column(name, -1).tolist()]
+
+    def _evidence_frames(self) -> list[str]:
+        evidence = self.audit.evidence
+        names = (
+            "client_hello_frame",
+            "server_hello_frame",
+            "server_certificate_frame",
+            "client_flight_frame",
+            "client_alert_frame",
+            "application_data_frame",
+        )
+        columns = np.stack([evidence.identification.frame, *(evidence.tls_column(n) for n in names)], axis=1)
+        return [" ".join(str(f) for f in dict.fromkeys(sorted(row)) if f > 0) for row in columns.tolist()]
+
+    def columns(self) -> dict[str, list[Any]]:
+        """All columns by name, in the order of the contract."""
+        audit, flows, evidence = self.audit, self.flows, self.audit.evidence
+        verdicts, roles = audit.verdicts, audit.roles
+        versions = {int(v): TlsVersion(int(v)).label for v in np.unique(evidence.tls_column("version"))}
+        suites = {int(v): suite_name(int(v)) for v in np.unique(evidence.tls_column("cipher_suite"))}
+        chosen = evidence.tls_column("server_hello_seen").tolist()
+        agents, activity = self._activity()
+        duration = (flows.last_ns - flows.first_ns).tolist()
+        columns: dict[str, list[Any]] = {
+            "client_ip": self.client_address,
+            "client_port": flows.port[:, 0].tolist(),
+            "server_ip": self.server_address,
+            "server_port": flows.port[:, 1].tolist(),
+            "transport": [_TRANSPORTS.get(p, str(p)) for p in flows.protocol.tolist()],
+            "encapsulation": [evidence.paths[i] for i in flows.encapsulation.tolist()],
+            "channel": self.channel,
+            "protocol": [_PROTOCOL_NAMES[Protocol(p)] for p in evidence.identification.protocol.tolist()],
+            "tls_version": [versions[v] for v in evidence.tls_column("version").tolist()],
+            "sni": evidence.tls_text("sni"),
+            "alpn": evidence.tls_text("alpn"),
+            "encryption": self._labels(verdicts.encryption.value, Encryption),
+            "encryption_grade": self._labels(verdicts.encryption.grade, Grade),
+            "client_certificate": self._labels(verdicts.client_certificate.value, ClientCertificate),
+            "client_certificate_grade": self._labels(verdicts.client_certificate.grade, Grade),
+            "server_verification": self._labels(verdicts.server_verification.value, ServerVerification),
+            "server_verification_grade": self._labels(verdicts.server_verification.grade, Grade),
+            "first_frame": flows.first_frame.tolist(),
+            "packets": flows.packets.sum(axis=1).tolist(),
+            "octets": flows.octets.sum(axis=1).tolist(),
+            "client_role": self._roles(roles.client),
+            "server_role": self._roles(roles.server),
+            "client_name": self._names(roles.client),
+            "server_name": self._names(roles.server),
+            "channel_grade": self._labels(audit.channels.grade, Grade),
+            "channel_reason": [audit.channels.reasons[i] for i in audit.channels.reason.tolist()],
+            "encryption_reason": _picked(verdicts.encryption.reasons, verdicts.encryption.reason),
+            "client_certificate_reason": _picked(
+                verdicts.client_certificate.reasons, verdicts.client_certificate.reason
+            ),
+            "server_verification_reason": _picked(
+                verdicts.server_verification.reasons, verdicts.server_verification.reason
+            ),
+            "initiator": [_INITIATORS[InitiatorSource(i)] for i in flows.initiator.tolist()],
+            "mid_connection": evidence.mid_connection.tolist(),
+            "handshake": self._handshake(),
+            "cipher_suite": [
+                suites[v] if seen else ""
+                for v, seen in zip(evidence.tls_column("cipher_suite").tolist(), chosen, strict=True)
+            ],
+            "group": [_GROUPS.get(g, str(g)) if g else "" for g in evidence.tls_column("group").tolist()],
+            "alpn_offered": evidence.tls_text("alpn_offered"),
+            "client_stack": [_STACKS[i] for i in evidence.tls_column("client_stack").tolist()],
+            "ja3": evidence.tls_text("ja3"),
+            "ja4": evidence.tls_text("ja4"),
+            "ja3s": evidence.tls_text("ja3s"),
+            "server_certificate": self._subjects("server_chain"),
+            "client_certificate_subject": self._subjects("client_chain"),
+            "user_agent": agents,
+            "activity": activity,
+            "leg_of": evidence.leg_of.tolist(),
+            "client_packets": flows.packets[:, 0].tolist(),
+            "client_octets": flows.octets[:, 0].tolist(),
+            "server_packets": flows.packets[:, 1].tolist(),
+            "server_octets": flows.octets[:, 1].tolist(),
+            "first_time": self._times(flows.first_ns),
+            "last_time": self._times(flows.last_ns),
+            "duration_s": [round(d / 1e9, 6) for d in duration],
+            "last_frame": flows.last_frame.tolist(),
+            "evidence_frames": self._evidence_frames(),
+        }
+        return columns
+
+
+def _picked(reasons: Sequence[str], rows: I64) -> list[str]:
+    return [reasons[i] for i in rows.tolist()]
+
+
+# ---------------------------------------------------------------------------------- channels, findings
+
+
+def _tally(values: U8, kind: type[Encryption | ClientCertificate | ServerVerification | Grade]) -> dict[str, int]:
+    counts = np.bincount(values, minlength=len(kind))
+    ordered = [*(k for k in kind if k != 0), kind(0)] if kind is not Grade else list(kind)
+    return {member.label: int(counts[member]) for member in ordered}
+
+
+def _distinct(texts: Sequence[str], rows: I64) -> list[str]:
+    return list(dict.fromkeys(texts[i] for i in rows.tolist()))[:_MAX_LISTED]
+
+
+def _verdict(row: Document, channel: Channel, findings: Sequence[Finding]) -> tuple[str, str]:
+    """One word and one sentence for a channel, from its counts and findings; undecidable is never sound."""
+    encryption, verification = row["encryption"], row["server_verification"]
+    judged = row["connections"] - row["silent"]
+    worst = max((f.rule.severity for f in findings), default=Severity.INFO)
+    if judged == 0:
+        return "undecidable", "No payload was exchanged on this channel."
+    if worst >= Severity.MEDIUM:
+        titles = sorted({f.rule.title for f in findings if f.rule.severity >= Severity.MEDIUM})
+        return "at-risk", "; ".join(titles) + "."
+    if channel.expects == "any" or (not channel.core and channel.expects == "cleartext-by-default"):
+        return "informational", f"{encryption['encrypted']} of {judged} connections are encrypted."
+    if channel.core and encryption["cleartext"]:
+        return "at-risk", f"{encryption['cleartext']} of {judged} connections are in cleartext."
+    if not channel.core:
+        return "informational", f"{encryption['encrypted']} of {judged} connections are encrypted."
+    if encryption["encrypted"] < judged:
+        return (
+            "undecidable",
+            f"Whether {judged - encryption['encrypted']} of {judged} connections are encrypted is open.",
+        )
+    if channel.expects == "encrypted":
+        return "sound", f"All {judged} connections are encrypted."
+    if verification["verified"] + verification["refused"] < judged:
+        open_ones = judged - verification["verified"] - verification["refused"]
+        return (
+            "undecidable",
+            f"All {judged} connections are encrypted; whether the client checks the server is open for {open_ones}.",
+        )
+    certificates = row["client_certificate"]["presented"]
+    return "sound", (
+        f"All {judged} connections are encrypted and the server is checked; "
+        f"{certificates} present a client certificate."
+    )
+
+
+def _channels(audit: Audit, table: _Connections, findings: Sequence[Finding]) -> list[Document]:
+    rows: list[Document] = []
+    whole = audit.connections
+    verdicts, flows = audit.verdicts, audit.evidence.flows
+    silent = audit.evidence.identification.protocol == Protocol.NO_DATA
+    order = {"at-risk": 0, "undecidable": 1, "sound": 2, "informational": 3}
+    for number in np.unique(audit.channels.channel).tolist():
+        channel = table.catalogue[number]
+        every = np.flatnonzero(audit.channels.channel == number)
+        here = every[whole[every]]
+        concerning = [f for f in findings if f.channel == channel.id]
+        row: Document = {
+            "id": channel.id,
+            "title": channel.title,
+            "direction": channel.direction,
+            "client_role": channel.client,
+            "server_role": channel.server,
+            "expects": channel.expects,
+            "default": channel.default,
+            "source": channel.source,
+            "core": channel.core,
+            "connections": int(here.shape[0]),
+            "silent": int(silent[here].sum()),
+            "legs": int(every.shape[0] - here.shape[0]),
+            "packets": int(flows.packets[here].sum()),
+            "octets": int(flows.octets[here].sum()),
+            "encryption": _tally(verdicts.encryption.value[here], Encryption),
+            "client_certificate": _tally(verdicts.client_certificate.value[here], ClientCertificate),
+            "server_verification": _tally(verdicts.server_verification.value[here], ServerVerification),
+            "grades": {
+                "encryption": _tally(verdicts.encryption.grade[here], Grade),
+                "client_certificate": _tally(verdicts.client_certificate.grade[here], Grade),
+                "server_verification": _tally(verdicts.server_verification.grade[here], Grade),
+            },
+            "clients": _distinct(table.client_address, here),
+            "servers": _distinct(table.server_address, here),
+            "findings": sorted({f.rule.code for f in concerning}),
+        }
+        row["verdict"], row["sentence"] = _verdict(row, channel, concerning)
+        rows.append(row)
+    rows.sort(key=lambda r: (order[r["verdict"]], not r["core"], r["id"]))
+    return rows
+
+
+def _hosts(audit: Audit, table: _Connections, rows: I64) -> list[str]:
+    """The servers concerned, by name where known; for what a client does wrong, its server still says where."""
+    names = audit.roles.names
+    servers = dict.fromkeys(audit.roles.server[rows].tolist())
+    texts = [f"{table.address[i]} ({names[i]})" if names.get(i) else table.address[i] for i in servers]
+    return texts[:_MAX_LISTED]
+
+
+def _finding(finding: Finding, table: _Connections) -> Document:
+    audit, rule = table.audit, finding.rule
+    rows = np.array(finding.connections, np.int64)
+    count = rows.shape[0]
+    hosts = _hosts(audit, table, rows)
+    grades = ", ".join(f"{n} {grade}" for grade, n in finding.grades.items())
+    message = (
+        f"{rule.seen[0].upper()}{rule.seen[1:]}: {count} connection{'s' if count != 1 else ''} to "
+        f"{len(hosts)} host{'s' if len(hosts) != 1 else ''} ({grades})."
+    )
+    if finding.detail:
+        message += " " + "; ".join(finding.detail) + "."
+    keys = sorted({f"{table.server_address[i]}:{audit.evidence.flows.port[i, 1]}" for i in finding.connections})
+    digest = hashlib.sha256("\n".join([rule.code, finding.channel, *keys]).encode()).hexdigest()
+    return {
+        "code": rule.code,
+        "name": rule.name,
+        "title": rule.title,
+        "severity": rule.severity.label,
+        "grade": finding.grade.label,
+        "channel": finding.channel,
+        "message": message,
+        "why": rule.why,
+        "remediation": rule.remediation,
+        "flags": list(rule.flags),
+        "source": rule.source,
+        "cis": rule.cis,
+        "hosts": hosts,
+        "connections": list(finding.connections),
+        "frames": list(finding.frames),
+        "filter": _display_filter(rule, table, rows),
+        "limits": rule.limits,
+        "fingerprint": digest[:32],
+    }
+
+
+def _display_filter(rule: Rule, table: _Connections, rows: I64) -> str:
+    """The rule's filter, narrowed to the first few server endpoints of the finding."""
+    flows = table.flows
+    endpoints: dict[str, None] = {}
+    for row in rows.tolist():
+        address = table.server_address[row]
+        field_name = "ipv6.addr" if ":" in address else "ip.addr"
+        transport = _TRANSPORTS.get(int(flows.protocol[row]), "")
+        port = f" && {transport}.port == {flows.port[row, 1]}" if transport in ("tcp", "udp") else ""
+        endpoints[f"({field_name} == {address}{port})"] = None
+        if len(endpoints) == 4:
+            break
+    where = " || ".join(endpoints)
+    return f"({where}) && ({rule.filter})" if len(endpoints) > 1 else f"{where} && ({rule.filter})"
+
+
+# ------------------------------------------------------------------------------------ everything around
+
+
+def _capture(capture: CaptureSummary) -> Document:
+    span = (
+        round((capture.last_ns - capture.first_ns) / 1e9, 6)
+        if capture.first_ns is not None and capture.last_ns is not None
+        else 0.0
+    )
+    return {
+        "name": capture.name,
+        "format": capture.format,
+        "octets": capture.octets,
+        "frames": capture.frames,
+        "first_time": time_text(capture.first_ns),
+        "last_time": time_text(capture.last_ns),
+        "duration_s": span,
+        "interfaces": [
+            {
+                "name": i.name,
+                "link_type": LinkType(i.link_type).name,
+                "snaplen": i.snaplen,
+                "received": i.received,
+                "dropped": i.dropped,
+            }
+            for i in capture.interfaces
+        ],
+        "damage": [{"offset": d.offset, "reason": d.reason} for d in capture.damage],
+    }
+
+
+def _cluster(cluster: ClusterSummary) -> Document:
+    return {
+        "given": cluster.given,
+        "sources": list(cluster.sources),
+        "nodes": cluster.nodes,
+        "pods": cluster.pods,
+        "services": cluster.services,
+        "declared": [
+            dict(zip(("component", "setting", "value", "source"), row, strict=True)) for row in cluster.declared
+        ],
+        "notes": list(cluster.notes),
+    }
+
+
+def _quality(result: AuditResult) -> Document:
+    quality = result.audit.quality
+    total = quality.connections
+    notes: list[str] = []
+
+    def note(count: int, text: str) -> None:
+        if count:
+            notes.append(f"{count} of {total} TCP connections {text}")
+
+    note(quality.mid_connection, "began before the capture: their handshake, and who authenticated, is not in it.")
+    note(quality.one_sided, "show one direction only: half of each handshake is missing.")
+    note(quality.cut_by_snaplen, "have packets cut by the snap length: what was cut cannot be judged.")
+    note(quality.with_gaps, "have gaps in the octets that matter: packets were lost by the capture.")
+    if quality.dropped:
+        notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
+    for capture in result.captures:
+        notes += [f"{capture.name}: damaged at offset {d.offset}: {d.reason}." for d in capture.damage]
+    return {
+        "notes": notes,
+        "connections": total,
+        "handshake_seen": quality.handshake_seen,
+        "mid_connection": quality.mid_connection,
+        "one_sided": quality.one_sided,
+        "cut_by_snaplen": quality.cut_by_snaplen,
+        "with_gaps": quality.with_gaps,
+        "dropped": quality.dropped,
+    }
+
+
+def _ledger(result: AuditResult) -> Document:
+    ledger, evidence = result.ledger, result.audit.evidence
+    legs = int((evidence.leg_of >= 0).sum())
+    not_decoded, outside = ledger.not_decoded(), ledger.outside_flows()
+    lines: list[list[Any]] = [["Frames read", ledger.frames], ["of these decoded", ledger.decoded]]
+    lines += [[f"not decoded: {reason}", n] for reason, n in not_decoded.items()]
+    lines += [["Packets found inside tunnels", ledger.inner_packets], ["Packets in flows", ledger.in_flows]]
+    lines += [[f"outside flows: {reason}", n] for reason, n in outside.items()]
+    lines += [["Flows", len(evidence)], ["of these second legs of a connection (NAT, tunnel)", legs]]
+    return {
+        "frames": ledger.frames,
+        "decoded": ledger.decoded,
+        "not_decoded": not_decoded,
+        "inner_packets": ledger.inner_packets,
+        "packets_in_flows": ledger.in_flows,
+        "packets_outside_flows": outside,
+        "duplicates": 0,
+        "flows": len(evidence),
+        "legs": legs,
+        "balanced": ledger.balanced,
+        "lines": lines,
+    }
+
+
+def _endpoints(audit: Audit) -> list[Document]:
+    by_address: dict[int, list[Document]] = {}
+    for statement in audit.roles.statements:
+        by_address.setdefault(statement.address, []).append(
+            {
+                "role": statement.role,
+                "grade": statement.grade.label,
+                "reason": statement.reason,
+                "frame": statement.frame,
+            }
+        )
+    names = audit.roles.names
+    return [
+        {
+            "address": address_text(audit.roles.addresses[row]),
+            "names": [names[row]] if names.get(row) else [],
+            "roles": roles,
+        }
+        for row, roles in sorted(by_address.items(), key=lambda item: audit.roles.addresses[item[0]].tobytes())
+    ]
+
+
+def _rule(count: RuleCount) -> Document:
+    rule = count.rule
+    seen = count.violation + count.compliant + count.undecidable
+    return {
+        "code": rule.code,
+        "name": rule.name,
+        "title": rule.title,
+        "severity": rule.severity.label,
+        "why": rule.why,
+        "remediation": rule.remediation,
+        "source": rule.source,
+        "cis": rule.cis,
+        "limits": rule.limits,
+        "status": rule.status,
+        "counts": {
+            "violation": count.violation,
+            "compliant": count.compliant,
+            "undecidable": count.undecidable,
+            "not_observed": int(seen == 0),
+        },
+    }
+
+
+def _certificates(audit: Audit, table: _Connections) -> list[Document]:
+    reading = audit.evidence.tls
+    rows: list[Document] = []
+    seen: dict[tuple[int, str], list[int]] = {}
+    for side in ("server", "client"):
+        index = audit.evidence.tls_column(f"{side}_chain", -1)
+        for flow in np.flatnonzero(index >= 0).tolist():
+            for certificate in reading.chains[int(index[flow])]:
+                seen.setdefault((certificate, side), []).append(flow)
+    for (number, side), flows in seen.items():
+        certificate = reading.certificates[number]
+        rows.append(
+            {
+                "subject": certificate.subject or certificate.problem,
+                "issuer": certificate.issuer,
+                "names": [*certificate.dns_names, *certificate.ip_addresses],
+                "not_before": time_text(certificate.not_before_ns),
+                "not_after": time_text(certificate.not_after_ns),
+                "key": certificate.key,
+                "self_signed": certificate.self_signed,
+                "kubelet_self_made": certificate.kubelet_self_made,
+                "sha256": certificate.sha256,
+                "seen_as": side,
+                "channels": sorted({table.channel[flow] for flow in flows}),
+                "connections": len(flows),
+            }
+        )
+    rows.sort(key=lambda r: (r["not_after"] or "", r["sha256"], r["seen_as"]))
+    return rows
+
+
+def _fingerprints(audit: Audit, table: _Connections) -> list[Document]:
+    ja4, ja3 = audit.evidence.tls_text("ja4"), audit.evidence.tls_text("ja3")
+    stacks = audit.evidence.tls_column("client_stack").tolist()
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for row, key in enumerate(zip(ja4, ja3, stacks, strict=True)):
+        if key[0] or key[1]:
+            groups.setdefault((key[0], key[1], _STACKS[key[2]]), []).append(row)
+    return [
+        {
+            "ja4": key[0],
+            "ja3": key[1],
+            "stack": key[2],
+            "connections": len(rows),
+            "channels": sorted({table.channel[r] for r in rows}),
+            "clients": sorted({table.client_address[r] for r in rows})[:_MAX_LISTED],
+        }
+        for key, rows in sorted(groups.items())
+    ]
+
+
+def _summary(document: Mapping[str, Any], audit: Audit) -> Document:
+    whole = np.flatnonzero(audit.connections)
+    encryption = _tally(audit.verdicts.encryption.value[whole], Encryption)
+    by_verdict = dict.fromkeys(("at-risk", "sound", "undecidable", "informational"), 0)
+    for channel in document["channels"]:
+        by_verdict[channel["verdict"]] += 1
+    by_severity = dict.fromkeys(("critical", "high", "medium", "low", "info"), 0)
+    for finding in document["findings"]:
+        by_severity[finding["severity"]] += 1
+    not_judged = [
+        f"{channel['title']}: {channel['sentence']}"
+        for channel in document["channels"]
+        if channel["verdict"] == "undecidable"
+    ]
+    return {
+        "answer": _answer(document, by_verdict, by_severity, audit),
+        "channels": by_verdict,
+        "findings": by_severity,
+        "not_judged": not_judged + list(document["quality"]["notes"]),
+        "connections": int(whole.shape[0]),
+        **encryption,
+    }
+
+
+def _answer(
+    document: Mapping[str, Any], by_verdict: Mapping[str, int], by_severity: Mapping[str, int], audit: Audit
+) -> str:
+    core = [c for c in document["channels"] if c["core"]]
+    if not document["ledger"]["frames"]:
+        return "The capture holds no packets."
+    if not core:
+        known = audit.roles.member[CONTROL_PLANE].any() or (audit.roles.kind() != ServiceKind.OTHER).any()
+        hint = "" if known else " Was it taken on a node or control-plane host?"
+        return f"No traffic between a control plane and its nodes was recognised in this capture.{hint}"
+    parts = []
+    risky = [c["title"] for c in core if c["verdict"] == "at-risk"]
+    sound = [c["title"] for c in core if c["verdict"] == "sound"]
+    unsure = [c["title"] for c in core if c["verdict"] == "undecidable"]
+    if risky:
+        parts.append(f"At risk: {', '.join(risky)}.")
+    if unsure:
+        parts.append(f"Not decidable from this capture: {', '.join(unsure)}.")
+    if sound:
+        parts.append(f"Sound: {', '.join(sound)}.")
+    return " ".join(parts)

@@ -1,0 +1,235 @@
+"""Tables for other programs: pandas frames, CSV files, and the JSON document itself.
+
+CSV cells are made inert here: what a peer wrote into a header never becomes a formula of whoever opens the file. In
+frames and cells characters that do not print are shown as escapes; JSON holds them as JSON escapes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from analyzer.errors import OutputError
+from analyzer.report.schema_document import GRADES, QUESTIONS, ChannelEntry, as_document
+from analyzer.report.text import spreadsheet_safe, visible
+
+CSV_FILES: Final = ("connections.csv", "channels.csv", "findings.csv")
+
+_CHANNEL_FIELDS: Final = (
+    "id",
+    "title",
+    "direction",
+    "client_role",
+    "server_role",
+    "verdict",
+    "sentence",
+    "core",
+    "expects",
+    "default",
+    "source",
+    "connections",
+    "silent",
+    "legs",
+    "packets",
+    "octets",
+    "findings",
+    "clients",
+    "servers",
+)
+_FINDING_FIELDS: Final = (
+    "code",
+    "name",
+    "title",
+    "severity",
+    "grade",
+    "channel",
+    "message",
+    "why",
+    "remediation",
+    "flags",
+    "source",
+    "cis",
+    "hosts",
+    "connections",
+    "frames",
+    "filter",
+    "limits",
+    "fingerprint",
+)
+
+
+def connections_frame(document: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the connections: one row a connection, columns in the order of the contract.
+
+    Parameters
+    ----------
+    document : mapping
+        A report document (`analyzer.report.schema_document.Document`).
+
+    Returns
+    -------
+    DataFrame, (N, C)
+        ``N`` connections; the index is the row number that findings and ``leg_of`` refer to.
+    """
+    connections = as_document(document)["connections"]
+    return _frame({name: connections["data"][name] for name in connections["columns"]})
+
+
+def channels_frame(document: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the channels: one row a channel, the counts as ``<question>_<value>`` and ``<question>_grade_<grade>``."""
+    records = [_channel_record(channel) for channel in as_document(document)["channels"]]
+    counted = [f"{q}_{value}" for q, values in QUESTIONS.items() for value in values]
+    graded = [f"{q}_grade_{grade}" for q in QUESTIONS for grade in GRADES]
+    return _frame({name: [record[name] for record in records] for name in [*_CHANNEL_FIELDS, *counted, *graded]})
+
+
+def findings_frame(document: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the findings: one row a finding, lists joined by a blank (flags and hosts by ``; ``)."""
+    records = []
+    for finding in as_document(document)["findings"]:
+        record: dict[str, Any] = {**finding}
+        for name, separator in (("flags", "; "), ("hosts", "; "), ("connections", " "), ("frames", " ")):
+            record[name] = separator.join(map(str, record[name]))
+        records.append({name: record[name] for name in _FINDING_FIELDS})
+    return _frame({name: [record[name] for record in records] for name in _FINDING_FIELDS})
+
+
+def write_csv(document: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[Path]:
+    r"""Write ``connections.csv``, ``channels.csv`` and ``findings.csv`` into `folder`.
+
+    Each file appears whole or not at all: an interrupted write leaves the previous one. UTF-8, ``\n`` line ends, the
+    same document gives the same octets.
+
+    Parameters
+    ----------
+    document : mapping
+        A report document.
+    folder : path
+        Created where missing.
+
+    Returns
+    -------
+    list of Path
+        The three files, in the order of `CSV_FILES`.
+
+    Raises
+    ------
+    OutputError
+        If the folder or a file cannot be written.
+    """
+    place = Path(folder)
+    connections = as_document(document)["connections"]
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(str(place), error.strerror or "cannot be created") from error
+    columns = {name: connections["data"][name] for name in connections["columns"]}
+    texts = [_csv_text(columns)]
+    texts += [_csv_text(frame.to_dict("list")) for frame in (channels_frame(document), findings_frame(document))]
+    paths = [place / name for name in CSV_FILES]
+    for path, text in zip(paths, texts, strict=True):
+        write_atomically(path, text)
+    return paths
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Return the document as compact JSON with sorted keys, in ASCII, with one line end at the end."""
+    return json.dumps(document, separators=(",", ":"), sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_json(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write the document as JSON, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    return write_atomically(Path(path), json_text(document))
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """Write `text` beside `path` and rename it over `path`, so that a reader never meets half a file.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; a temporary file is not left behind.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+                stream.write(text)
+            # mkstemp makes files only their owner can read; a report gets what any new file gets.
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(str(path), error.strerror or "cannot be written") from error
+    return path
+
+
+def _frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """Frame of the columns, its text `visible`: a lone surrogate would stop pandas where Arrow holds the strings."""
+    return pd.DataFrame({name: list(_mapped(values, _shown)) for name, values in columns.items()})
+
+
+def _shown(value: object) -> object:
+    return visible(value) if isinstance(value, str) else value
+
+
+def _umask() -> int:
+    # The only way POSIX offers to read it is to set it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _channel_record(channel: ChannelEntry) -> dict[str, Any]:
+    record: dict[str, Any] = {**channel}
+    for question, values in QUESTIONS.items():
+        counts, grades = record[question], record["grades"][question]
+        record |= {f"{question}_{value}": counts[value] for value in values}
+        record |= {f"{question}_grade_{grade}": grades[grade] for grade in GRADES}
+    record["findings"] = " ".join(record["findings"])
+    record["clients"], record["servers"] = "; ".join(record["clients"]), "; ".join(record["servers"])
+    return record
+
+
+def _csv_text(columns: Mapping[Any, Sequence[Any]]) -> str:
+    # The csv module over whole columns: four fifths of the time DataFrame.to_csv takes on 50,000 connections.
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(_mapped(values, _cell) for values in columns.values()), strict=True))
+    return out.getvalue()
+
+
+def _mapped(values: Sequence[Any], convert: Callable[[Any], Any]) -> Iterable[Any]:
+    """`convert` over one column; each distinct text is looked at once, numbers not at all."""
+    kinds = set(map(type, values))
+    if kinds <= {int, float}:
+        return values
+    # Not for mixed columns: 1, 1.0 and True are one key.
+    if kinds <= {str, type(None)}:
+        return map({value: convert(value) for value in set(values)}.__getitem__, values)
+    return map(convert, values)
+
+
+def _cell(value: str | bool | float | None) -> str | float:
+    if isinstance(value, str):
+        return spreadsheet_safe(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else value

@@ -1,0 +1,209 @@
+"""What a rule is: a record of what it means, beside one pure function that decides.
+
+`Outcome` is made by `outcome` alone, in which undecidable beats both other answers: a connection that was not seen
+well enough is never called compliant and never called a violation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from analyzer.cluster.catalogue import channels
+from analyzer.cluster.channels import ChannelColumns
+from analyzer.cluster.roles import Roles
+from analyzer.protocols.evidence import Evidence
+from analyzer.registries import Grade, Severity
+from analyzer.schema import I64, U8, Mask
+from analyzer.verdicts.client_authentication import Declarations, of_channel
+from analyzer.verdicts.columns import Verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureQuality:
+    """What the capture itself lacks; numbers of TCP connections unless said otherwise."""
+
+    connections: int = 0
+    handshake_seen: int = 0
+    mid_connection: int = 0
+    one_sided: int = 0
+    cut_by_snaplen: int = 0
+    with_gaps: int = 0
+    dropped: int | None = None  #: frames the capture itself says it dropped
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything a rule may look at; F connections throughout."""
+
+    evidence: Evidence
+    roles: Roles
+    channels: ChannelColumns
+    verdicts: Verdicts
+    declared: Declarations
+    quality: CaptureQuality
+
+    def on(self, *names: str) -> Mask:
+        """Connections of the named channels that are not legs of another: (F,) bool."""
+        mask = np.zeros(len(self.evidence), bool)
+        for name in names:
+            mask |= of_channel(self.channels, name)
+        mask &= self.evidence.leg_of < 0
+        return mask
+
+    @property
+    def connections(self) -> Mask:
+        """Connections that are not legs of another: (F,) bool."""
+        whole: Mask = self.evidence.leg_of < 0
+        return whole
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a rule says of each connection in its scope, and what shows it.
+
+    ``violation``, ``compliant``, ``undecidable`` (F,) bool, disjoint; ``grade`` (F,) uint8 of the violations;
+    ``frames`` (F, k) int64, 0 = none; ``detail`` text by connection, for the few that need it.
+    """
+
+    violation: Mask
+    compliant: Mask
+    undecidable: Mask
+    grade: U8
+    frames: I64
+    detail: dict[int, str] = field(default_factory=dict)
+
+
+def outcome(
+    *,
+    scope: Mask,
+    decidable: Mask,
+    violation: Mask,
+    grade: U8 | Grade,
+    frames: Sequence[I64],
+    detail: dict[int, str] | None = None,
+) -> Outcome:
+    """Make an `Outcome`; a row that is not decidable is neither violation nor compliant, whatever else is said.
+
+    Parameters
+    ----------
+    scope, decidable, violation : (F,) bool
+    grade : (F,) uint8 or Grade
+        How the violations are known.
+    frames : sequence of (F,) int64
+        Frames that show it, best first; 0 = none.
+    detail : dict of int to str, optional
+        What is particular about single connections. Untrusted text, already redacted.
+    """
+    undecidable = scope & ~decidable
+    decided = scope & decidable
+    columns = np.stack([np.asarray(f, np.int64) for f in frames], axis=1)
+    return Outcome(
+        decided & violation,
+        decided & ~violation,
+        undecidable,
+        np.broadcast_to(np.asarray(grade, np.uint8), scope.shape),
+        columns,
+        detail or {},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule; its fields are its documentation, in the README, in ``planewire explain`` and in every report.
+
+    Attributes
+    ----------
+    code, name : str
+        Stable; a code is never reused.
+    title : str
+        One line for a list of findings.
+    seen : str
+        What a violation says was seen, without numbers.
+    why : str
+        Why it matters.
+    remediation : str
+        What to do, in words.
+    flags : tuple of str
+        The exact flags or fields that change it.
+    source, cis : str
+        Kubernetes documentation; CIS Kubernetes Benchmark control, empty where none exists.
+    limits : str
+        What this rule cannot know.
+    filter : str
+        Wireshark display filter that shows it, joined with the endpoints of the finding.
+    """
+
+    code: str
+    name: str
+    title: str
+    severity: Severity
+    seen: str
+    why: str
+    remediation: str
+    flags: tuple[str, ...]
+    source: str
+    cis: str
+    limits: str
+    filter: str
+    check: Callable[[Audit], Outcome]
+    status: str = "stable"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that one channel violates."""
+
+    rule: Rule
+    channel: str
+    grade: Grade
+    grades: dict[str, int]
+    connections: tuple[int, ...]  #: rows of the flow table
+    frames: tuple[int, ...]
+    detail: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCount:
+    """How a rule answered over all connections in its scope."""
+
+    rule: Rule
+    violation: int
+    compliant: int
+    undecidable: int
+
+
+MAX_FRAMES = 20
+"""Frames named in one finding; the connections it lists lead to the rest."""
+MAX_DETAILS = 10
+
+
+def apply_rules(audit: Audit, rules: Sequence[Rule]) -> tuple[list[Finding], list[RuleCount]]:
+    """Ask every rule; one finding for each channel that violates it."""
+    findings: list[Finding] = []
+    counts: list[RuleCount] = []
+    names = [channel.id for channel in channels()]
+    for rule in rules:
+        said = rule.check(audit)
+        counts.append(RuleCount(rule, *(int(m.sum()) for m in (said.violation, said.compliant, said.undecidable))))
+        rows = np.flatnonzero(said.violation)
+        for channel in np.unique(audit.channels.channel[rows]).tolist():
+            here = rows[audit.channels.channel[rows] == channel]
+            findings.append(_finding(rule, names[channel], said, here))
+    findings.sort(key=lambda f: (-f.rule.severity, f.rule.code, f.channel))
+    return findings, counts
+
+
+def _finding(rule: Rule, channel: str, said: Outcome, rows: I64) -> Finding:
+    grades = np.bincount(said.grade[rows], minlength=Grade.NONE + 1)
+    by_grade = {Grade(i).label: int(n) for i, n in enumerate(grades) if n}
+    # The finding is as well known as its best-known connection; the counts say how many that are.
+    strongest = Grade(int(np.flatnonzero(grades)[0]))
+    ordered = rows[np.argsort(said.grade[rows], kind="stable")]
+    shown = said.frames[ordered]
+    frames = list(dict.fromkeys(int(f) for f in shown.reshape(-1)[: 8 * MAX_FRAMES] if f > 0))[:MAX_FRAMES]
+    details = list(dict.fromkeys(said.detail[row] for row in rows.tolist() if row in said.detail))[:MAX_DETAILS]
+    return Finding(rule, channel, strongest, by_grade, tuple(rows.tolist()), tuple(sorted(frames)), tuple(details))

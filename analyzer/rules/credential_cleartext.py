@@ -1,0 +1,54 @@
+"""PW104: a bearer token or password crosses the wire readable."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzer.registries import Encryption, Grade, Severity
+from analyzer.rules.base import Audit, Outcome, Rule, outcome
+
+_SECRETS = ("bearer", "basic", "digest", "negotiate", "token")
+
+
+def _check(audit: Audit) -> Outcome:
+    n = len(audit.evidence)
+    violation, frames, detail = np.zeros(n, bool), np.zeros(n, np.int64), {}
+    for flow, requests in audit.evidence.requests.items():
+        for request in requests:
+            if request.credential.startswith(_SECRETS):
+                violation[flow] = True
+                frames[flow] = request.frame
+                facts = dict(request.credential_facts)
+                subject = f", subject {facts['sub']}" if "sub" in facts else ""
+                detail[flow] = f"{request.credential}{subject}"
+                break
+    answer = audit.verdicts.encryption
+    clear = (answer.value == Encryption.CLEARTEXT) & (answer.grade == Grade.OBSERVED)
+    # An encrypted connection complies; one whose protocol is unknown may hide a token: not decidable.
+    return outcome(
+        scope=audit.connections & (clear | (answer.value == Encryption.UNDECIDABLE)) | violation,
+        decidable=clear,
+        violation=violation,
+        grade=Grade.OBSERVED,
+        frames=[frames],
+        detail=detail,
+    )
+
+
+CREDENTIAL_CLEARTEXT = Rule(
+    code="PW104",
+    name="credential-in-cleartext",
+    title="A token or password crosses the wire in cleartext",
+    severity=Severity.CRITICAL,
+    seen="an Authorization header is readable",
+    why="Whoever saw these packets can act as its owner until the token expires or is revoked. The capture file itself "
+    "now holds the credential.",
+    remediation="Treat the credential as leaked: delete or rotate it (for a service account token, delete the pod or "
+    "the token Secret). Then move the endpoint to TLS.",
+    flags=("kubectl delete secret NAME", "kubectl delete pod NAME (projected tokens expire with their pod)"),
+    source="https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/",
+    cis="CIS Kubernetes Benchmark 1.10: 5.1.6",
+    limits="Found in the first octets of each direction; a credential late in a long connection may be missed.",
+    filter="http.authorization || http2.headers.authorization",
+    check=_check,
+)

@@ -1,0 +1,44 @@
+"""PW203: a client accepted a certificate that no check would pass."""
+
+from __future__ import annotations
+
+from analyzer.registries import Grade, Protocol, ServerVerification, Severity
+from analyzer.rules.base import Audit, Outcome, Rule, outcome
+from analyzer.rules.cleartext_proxy import CHANNELS as PROXIES
+
+
+def _check(audit: Audit) -> Outcome:
+    answer = audit.verdicts.server_verification
+    tls = audit.evidence.identification.protocol == Protocol.TLS
+    shown = answer.grade <= Grade.INFERRED
+    # Kubelets and the API server's proxy have rules of their own, with their own remediation.
+    elsewhere = audit.connections & ~audit.on("apiserver-to-kubelet", *PROXIES)
+    return outcome(
+        scope=elsewhere & tls,
+        decidable=(answer.value != ServerVerification.UNDECIDABLE) & shown,
+        violation=answer.value == ServerVerification.UNVERIFIED,
+        grade=answer.grade,
+        frames=[
+            audit.evidence.tls_column("server_certificate_frame"),
+            audit.evidence.tls_column("application_data_frame"),
+            audit.evidence.flows.first_frame,
+        ],
+    )
+
+
+UNTRUSTED_CERTIFICATE = Rule(
+    code="PW203",
+    name="untrusted-certificate-accepted",
+    title="A client accepted an expired or self-made certificate",
+    severity=Severity.MEDIUM,
+    seen="a handshake completed although the server's certificate is expired, self-made or missing",
+    why="A client that accepts such a certificate accepts any: whoever is on the path can pose as the server.",
+    remediation="Give the client the CA that signs this server's certificates and remove the switch that skips the "
+    "check; renew expired certificates.",
+    flags=("kubeconfig: certificate-authority instead of insecure-skip-tls-verify", "curl: --cacert instead of -k"),
+    source="https://kubernetes.io/docs/tasks/administer-cluster/certificates/",
+    cis="",
+    limits="A self-signed certificate that the client holds itself is checked all the same; that case is graded inferred.",
+    filter="tls.handshake",
+    check=_check,
+)

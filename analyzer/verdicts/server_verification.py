@@ -1,0 +1,198 @@
+"""Third question: did the client check who the server is?
+
+Watching can show a refusal, and can show that a certificate nobody could trust was accepted. That a good certificate
+was checked can only be declared by the configuration, or inferred from what is known of the client's program.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from analyzer.cluster.channels import ChannelColumns
+from analyzer.cluster.roles import LOOPBACK_NAME, NODE, Roles
+from analyzer.protocols.evidence import Evidence
+from analyzer.registries import Grade, Protocol, ServerVerification, Ternary
+from analyzer.schema import I64, Mask
+from analyzer.verdicts.client_authentication import Declarations, of_channel
+from analyzer.verdicts.columns import Answer
+
+GO_STACK: Final = 1
+_PROXIES: Final = ("apiserver-to-pod-proxy", "apiserver-to-service-proxy", "apiserver-to-node-proxy")
+
+
+def judge_server_verification(
+    evidence: Evidence, columns: ChannelColumns, roles: Roles, declared: Declarations
+) -> Answer:
+    """Answer for every flow."""
+    protocol = evidence.identification.protocol
+    answer = Answer.undecided(len(evidence))
+    verified, unverified = ServerVerification.VERIFIED, ServerVerification.UNVERIFIED
+    answer.doubt(protocol == Protocol.NO_DATA, "no payload was exchanged")
+    http = np.isin(protocol, (Protocol.HTTP1, Protocol.HTTP2))
+    answer.settle(http, unverified, Grade.OBSERVED, "cleartext HTTP has no server certificate to check")
+
+    tls = protocol == Protocol.TLS
+    _refused(evidence, answer)
+    accepted = tls & evidence.tls_is("established", Ternary.YES)
+    _disproved(evidence, answer, accepted)
+    # The configuration speaks for the component: for a Go client, or where no ClientHello shows another program.
+    stack = evidence.tls_column("client_stack")
+    component = tls & (accepted | evidence.mid_connection) & ((stack == GO_STACK) | (stack == 0))
+    by_fingerprint = component & (stack == GO_STACK)
+    foreign = tls & accepted & ~component
+    for channel, flag, name in (
+        ("apiserver-to-kubelet", declared.kubelet_ca, "--kubelet-certificate-authority"),
+        ("apiserver-to-etcd", declared.etcd_ca, "--etcd-cafile"),
+        ("apiserver-to-konnectivity-server", declared.konnectivity_ca, "the egress selector's caBundle"),
+    ):
+        here = of_channel(columns, channel)
+        if flag is not None:
+            value = verified if flag else unverified
+            said = f"{name} is {'set' if flag else 'not set'} in the API server's configuration"
+            answer.settle(component & here, value, Grade.DECLARED, said)
+    for channel in _PROXIES:
+        answer.settle(
+            component & of_channel(columns, channel),
+            unverified,
+            Grade.INFERRED,
+            "the API server's proxy transport never checks (InsecureSkipVerify: true, pkg/controlplane/apiserver/config.go)",
+        )
+    _nodes(evidence, columns, roles, declared, answer, by_fingerprint)
+    loopback = np.array([s == LOOPBACK_NAME for s in evidence.tls.strings], bool)
+    answer.settle(
+        by_fingerprint & evidence.tls_text_where("sni", loopback),
+        verified,
+        Grade.INFERRED,
+        "the API server's loopback client trusts only the certificate the API server made for it",
+    )
+    answer.doubt(
+        foreign,
+        "the client is not the component this channel belongs to, by its ClientHello: whether it checks is not known",
+    )
+    answer.doubt(tls & evidence.tls_is("established", Ternary.NO), "the handshake did not complete, for another reason")
+    _defaults(columns, answer, tls)
+    answer.doubt(tls, "a client that checks and one that does not look alike while the certificate is good")
+    answer.doubt(~tls, "no server certificate is visible in this protocol")
+    return answer
+
+
+def _refused(evidence: Evidence, answer: Answer) -> None:
+    refused = evidence.tls_is("refused", Ternary.YES)
+    grade = evidence.tls_grade("refused_grade")
+    answer.settle(
+        refused & (grade == Grade.OBSERVED),
+        ServerVerification.REFUSED,
+        Grade.OBSERVED,
+        "the client's alert refuses the server's certificate",
+    )
+    answer.settle(
+        refused,
+        ServerVerification.REFUSED,
+        grade,
+        "in place of its second flight the client sent one alert-sized encrypted record and closed",
+    )
+
+
+def _disproved(evidence: Evidence, answer: Answer, accepted: Mask) -> None:
+    """A certificate that no check would pass was accepted."""
+    unverified = ServerVerification.UNVERIFIED
+    kubelet_made, self_signed, outdated = _server_certificates(evidence)
+    answer.settle(
+        accepted & kubelet_made,
+        unverified,
+        Grade.OBSERVED,
+        "the client accepted the kubelet's self-made certificate, which no CA bundle holds",
+    )
+    answer.settle(
+        accepted & outdated, unverified, Grade.OBSERVED, "the client accepted a certificate outside its validity"
+    )
+    answer.settle(
+        accepted & self_signed,
+        unverified,
+        Grade.INFERRED,
+        "the client accepted a self-signed certificate; only a client that holds this very certificate could check it",
+    )
+    made = accepted & evidence.tls_is("server_self_made", Ternary.YES)
+    inferred = made & (evidence.tls_grade("server_self_made_grade") == Grade.INFERRED)
+    answer.settle(
+        inferred,
+        unverified,
+        Grade.INFERRED,
+        "the length of the Certificate record is that of a kubelet's self-made chain, and the client accepted it",
+    )
+    anonymous = accepted & _anonymous_suites(evidence)
+    answer.settle(anonymous, unverified, Grade.OBSERVED, "an anonymous key exchange: the server has no certificate")
+
+
+def _anonymous_suites(evidence: Evidence) -> Mask:
+    from analyzer.protocols.tls import anonymous_cipher
+
+    return anonymous_cipher(evidence.tls_column("cipher_suite").astype(np.uint16))
+
+
+def _server_certificates(evidence: Evidence) -> tuple[Mask, Mask, Mask]:
+    """Readable server leaf certificates: kubelet-made, self-signed, outside their validity at the time."""
+    chains, certificates = evidence.tls.chains, evidence.tls.certificates
+    leaf: I64 = np.array([chain[0] if chain else -1 for chain in chains] or [-1], np.int64)
+    chain = evidence.tls_column("server_chain", -1)
+    row = np.where(chain >= 0, leaf[np.maximum(chain, 0)], -1)
+    seen = row >= 0
+    safe = np.maximum(row, 0)
+
+    def column(name: str, dtype: type) -> I64:
+        return np.array([getattr(c, name) for c in certificates] or [0], dtype)[safe]
+
+    parsed = seen & (np.array([not c.problem for c in certificates] or [False], bool)[safe])
+    when = evidence.flows.first_ns
+    outdated = parsed & (when > 0)
+    outdated &= (when > column("not_after_ns", np.int64)) | (when < column("not_before_ns", np.int64))
+    return (
+        parsed & column("kubelet_self_made", bool).astype(bool),
+        parsed & column("self_signed", bool).astype(bool),
+        outdated,
+    )
+
+
+def _nodes(
+    evidence: Evidence,
+    columns: ChannelColumns,
+    roles: Roles,
+    declared: Declarations,
+    answer: Answer,
+    by_fingerprint: Mask,
+) -> None:
+    """Kubelet and kube-proxy: their kubeconfig decides; without it, what client-go does with any kubeconfig."""
+    here = by_fingerprint & of_channel(columns, "node-to-apiserver")
+    presented = evidence.tls_is("client_certificate", Ternary.YES)
+    if declared.node_kubeconfig_ca is not None:
+        value = ServerVerification.VERIFIED if declared.node_kubeconfig_ca else ServerVerification.UNVERIFIED
+        said = "names a CA" if declared.node_kubeconfig_ca else "sets insecure-skip-tls-verify"
+        answer.settle(here & presented, value, Grade.DECLARED, f"the node's kubeconfig {said}")
+    # An inventory that names the client as a node makes it a registered kubelet's host, not a guess from addresses.
+    known = here & presented & roles.client_is(NODE) & roles.declared
+    answer.settle(
+        known,
+        ServerVerification.VERIFIED,
+        Grade.INFERRED,
+        "a registered node's Go client with a client certificate: client-go checks against its kubeconfig's CA "
+        "unless insecure-skip-tls-verify is set, which the wire cannot show",
+    )
+
+
+def _defaults(columns: ChannelColumns, answer: Answer, tls: Mask) -> None:
+    for channel, default in (
+        ("apiserver-to-kubelet", "by default the API server does not verify kubelets"),
+        ("node-to-apiserver", "by default kubelets and kube-proxy check against the CA of their kubeconfig"),
+        ("pod-to-apiserver", "by default in-cluster clients check against the projected ca.crt"),
+        ("user-to-apiserver", "by default kubectl checks against the CA of its kubeconfig"),
+        (
+            "controlplane-to-apiserver",
+            "by default scheduler and controller manager check against their kubeconfig's CA",
+        ),
+        ("apiserver-to-etcd", "by default the API server checks etcd when --etcd-cafile is set"),
+        ("konnectivity-agent-to-server", "by default agents check against --ca-cert"),
+        ("apiserver-to-webhook", "by default the API server checks webhooks against their caBundle"),
+    ):
+        answer.doubt(tls & of_channel(columns, channel), f"not shown and not declared; {default}", Grade.DEFAULT)

@@ -233,7 +233,9 @@ def _lay_out(pieces: _Pieces, blocks: Items, n: int, from_start: Mask, limit: in
     offsets = np.zeros(n + 1, np.int64)
     np.cumsum(length, out=offsets[1:])
     # What a block write spills past the last piece lies in holes, which are cleared below.
-    octets = copy_ranges(flat, pieces.source, pieces.captured, offsets[pieces.stream] + pieces.position, int(offsets[-1]))
+    octets = copy_ranges(
+        flat, pieces.source, pieces.captured, offsets[pieces.stream] + pieces.position, int(offsets[-1])
+    )
     counts = np.bincount(pieces.stream, minlength=n)
     segments_offsets = np.zeros(n + 1, np.int64)
     np.cumsum(counts, out=segments_offsets[1:])

@@ -8,10 +8,11 @@ connections and the result does not depend on how the input was cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
@@ -29,6 +30,7 @@ from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
 from analyzer.schema import (
     I64,
+    U8,
     CaptureChunk,
     CaptureReader,
     Certificate,
@@ -37,7 +39,6 @@ from analyzer.schema import (
     HttpMessage,
     Mask,
     SshFacts,
-    StreamHeads,
     TlsFacts,
     TlsReading,
 )
@@ -118,16 +119,15 @@ class Pipeline:
         self.heads.add(packets, rows, chunk.octets)
         self.ledger.add(len(chunk), packets, rows.packet.shape[0])
         if packets.depth.any():
-            self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow, packets.encapsulation)
+            self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
         timed = chunk.time_ns[chunk.time_ns > 0]
         if timed.shape[0]:
             first, last = int(timed.min()), int(timed.max())
             self.first_ns = first if self.first_ns is None else min(first, self.first_ns)
             self.last_ns = last if self.last_ns is None else max(last, self.last_ns)
 
-    def _note_tunnels(self, depth: np.ndarray, frame: I64, flow: I64, encapsulation: np.ndarray) -> None:
+    def _note_tunnels(self, depth: U8, frame: I64, flow: I64) -> None:
         """Remember which flows carried packets: the flow one level up in the same frame."""
-        del encapsulation
         order = np.lexsort((depth, frame))
         frame, depth, flow = frame[order], depth[order], flow[order]
         carries = np.flatnonzero((frame[1:] == frame[:-1]) & (depth[1:] == depth[:-1] + 1))
@@ -135,7 +135,9 @@ class Pipeline:
         for outer, inner in np.unique(np.stack([flow[carries], flow[carries + 1]], axis=1), axis=0).tolist():
             if outer not in self._tunnels:
                 step = self.decoder.paths[int(inner_path[inner])].rsplit("/", 1)[-1].split(":", 1)[0]
-                kind = {"vxlan": Protocol.VXLAN, "geneve": Protocol.GENEVE, "gre": Protocol.GRE}.get(step, Protocol.IPIP)
+                kind = {"vxlan": Protocol.VXLAN, "geneve": Protocol.GENEVE, "gre": Protocol.GRE}.get(
+                    step, Protocol.IPIP
+                )
                 self._tunnels[outer] = kind
 
     # -------------------------------------------------------------------------------- reading the heads
@@ -169,7 +171,7 @@ class Pipeline:
         self._read.append(
             _Read(
                 batch.flows[rows],
-                Identification(*(column[rows] for column in batch.identification)),
+                batch.identification.take(rows),
                 replace(
                     batch.tls,
                     facts=facts,
@@ -209,8 +211,8 @@ class Pipeline:
             [replace(s, flow=int(numbers[s.flow])) for s in ssh],
             heads.from_start.reshape(n, 2),
             heads.known_until().reshape(n, 2),
-            holed.reshape(n, 2).any(axis=1),
-            heads.conflict.reshape(n, 2).any(axis=1),
+            holed[0::2] | holed[1::2],
+            heads.conflict[0::2] | heads.conflict[1::2],
         )
 
     def evidence(self) -> Evidence:
@@ -222,7 +224,7 @@ class Pipeline:
         rest = np.flatnonzero(~done)
         # In slices, so that laying out the last heads needs no more memory than a round of settling does.
         step = 1 << 16
-        parts += [self._interpret(rest[i : i + step]) for i in range(0, rest.shape[0], step)]
+        parts += [self._interpret(rest[i : i + step]) for i in range(0, max(rest.shape[0], 1), step)]
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         return _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
 
@@ -248,6 +250,8 @@ def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:
         reading, facts=facts, requested_names=tuple((int(numbers[f]), n) for f, n in reading.requested_names)
     )
 
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _STRING_COLUMNS: Final = (
     "sni",
@@ -296,12 +300,10 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
     flows = row[np.concatenate([p.flows for p in parts])] if parts else np.empty(0, np.int64)
     order = np.argsort(flows)
 
-    def gathered(columns: Iterable[np.ndarray]) -> np.ndarray:
+    def gathered(columns: Iterable[NDArray[_Scalar]]) -> NDArray[_Scalar]:
         return np.concatenate(list(columns))[order]
 
-    identification = Identification(
-        *(gathered(getattr(p.identification, name) for p in parts) for name in Identification._fields)
-    )
+    identification = Identification.concatenate([p.identification for p in parts]).take(order)
     merged = merge_tls([p.tls for p in parts])
     facts = replace(merged.facts, flow=row[merged.facts.flow])
     facts = facts.take(np.argsort(facts.flow))
@@ -407,6 +409,3 @@ def run(
         tuple(reader.damage),
     )
     return conclude(pipeline.evidence(), pipeline.ledger, [summary], cluster or ClusterContext())
-
-
-__all__ = ["ClusterContext", "Limits", "Pipeline", "StreamHeads", "conclude", "fields", "run"]

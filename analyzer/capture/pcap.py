@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.capture.records import MAX_RECORD, Chain, FrameColumns, Stretch, walk, words_at
-from analyzer.schema import I64, U8, U32, Damage, Interface, Mask
+from analyzer.capture.records import MAX_RECORD, WINDOW, Chain, FrameColumns, Stretch, walk, words_at
+from analyzer.schema import I64, U8, U32, Damage, Interface
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ _DG_UX_MAJOR: Final = 543
 _PLAUSIBLE_LEN: Final = 262_144
 """Wireshark's and tcpdump's largest snap length."""
 
-_PLAUSIBLE_SECONDS: Final = 1 << 17
-_CANDIDATES_A_LANE: Final = 32
+_PLAUSIBLE_SECONDS: Final = 10 * 24 * 3600
+_CANDIDATES_A_LANE: Final = 64
 
 
 class UnsupportedHeader(ValueError):
@@ -108,24 +108,23 @@ class PcapParser:
     def parse(self, octets: U8, offset: int, first_frame: int) -> Stretch:
         """See `records.RecordParser`."""
         starts, end = walk(self._chain, octets, 0, self._find)
-        words = words_at(octets, self._chain.byte_order)
-        damage: Damage | None = None
-        needed = self._chain.header
-        if end + needed <= octets.shape[0]:
-            needed += self._length(words, end)
-        captured_len = self._lengths(words, starts)
+        captured_len = np.diff(starts, append=end)
+        captured_len -= self._chain.overhead
         too_long = np.flatnonzero(captured_len > MAX_RECORD)
         if too_long.shape[0]:
+            end = int(starts[too_long[0]])
             starts, captured_len = starts[: too_long[0]], captured_len[: too_long[0]]
-            end = int(starts[-1] + self._chain.overhead + captured_len[-1]) if starts.shape[0] else 0
-            needed = self._chain.header + self._length(words, end)
-        if needed - self._chain.header > MAX_RECORD:
+        claim = 0
+        if end + self._chain.header <= octets.shape[0]:
+            claim = self._length(words_at(octets, self._chain.byte_order), end)
+        damage: Damage | None = None
+        if claim > MAX_RECORD:
             damage = Damage(
                 offset + end,
-                f"the record of frame {first_frame + starts.shape[0]} claims {needed - self._chain.header} captured "
-                f"octets, more than the limit of {MAX_RECORD}: the file is corrupt from here on",
+                f"the record of frame {first_frame + starts.shape[0]} claims {claim} captured octets, more than the "
+                f"limit of {MAX_RECORD}: the file is corrupt from here on",
             )
-        return Stretch(self._columns(words, starts, captured_len), end, needed, damage)
+        return Stretch(self._columns(octets, starts, captured_len), end, self._chain.header + claim, damage)
 
     def describe_cut(self, octets: U8, first_frame: int) -> str:
         """See `records.RecordParser`."""
@@ -144,58 +143,48 @@ class PcapParser:
             np.minimum(lengths, words[starts + at], out=lengths)
         return lengths
 
-    def _columns(self, words: U32, starts: I64, captured_len: I64) -> FrameColumns:
-        # Whichever of the two is the captured length, the larger is what the frame had on the wire.
-        wire_len = np.maximum(words[starts + 8], words[starts + 12]).astype(np.int64)
-        time_ns = words[starts].astype(np.int64)
+    def _columns(self, octets: U8, starts: I64, captured_len: I64) -> FrameColumns:
+        # One gather of whole headers costs less than one a field.
+        headers = np.ndarray((max(octets.shape[0] - 15, 0),), "V16", octets, strides=(1,))[starts]
+        seconds, ticks, one, other = headers.view(f"{self._chain.byte_order}u4").reshape(-1, 4).T
+        time_ns = seconds.astype(np.int64)
         time_ns *= 1_000_000_000
-        ticks = words[starts + 4].astype(np.int64)
-        ticks *= self._variant.nanoseconds_per_tick
-        time_ns += ticks
+        ticks_ns = ticks.astype(np.int64)
+        ticks_ns *= self._variant.nanoseconds_per_tick
+        time_ns += ticks_ns
         return FrameColumns(
             start=starts + self._chain.overhead,
             captured_len=captured_len,
-            wire_len=wire_len,
+            # Whichever of the two is the captured length, the larger is what the frame had on the wire.
+            wire_len=np.maximum(one, other).astype(np.int64),
             time_ns=time_ns,
             interface=np.zeros(starts.shape[0], np.int32),
             link_type=np.full(starts.shape[0], self._link_type),
         )
 
-    def _find(self, octets: U8, nominal: I64, window: int) -> I64:
-        """Find offsets whose time stamp is near that of the first record and whose lengths lead to another such."""
-        words = words_at(octets, self._chain.byte_order)
-        seconds = int(words[0])
-        high, low = (3, 2) if self._chain.byte_order == "<" else (0, 1)
-        stride = int(nominal[1] - nominal[0]) if nominal.shape[0] > 1 else 1
-        reach = window - self._chain.header
-
-        def windows(shift: int) -> U8:
-            shape = (nominal.shape[0], reach)
-            return np.ndarray(shape, np.uint8, octets, int(nominal[0]) + shift, (stride, 1))
-
-        hit = windows(low) == ((seconds >> 16) & 0xFF)
-        hit |= windows(low) == ((seconds >> 16) + 1) & 0xFF
-        hit &= windows(high) == seconds >> 24
-        lane, column = np.divmod(np.flatnonzero(hit), reach)
-        # Where zeros fill the windows and the clock stood near zero, everything is a candidate: keep the first few.
-        rank = np.arange(lane.shape[0]) - np.searchsorted(lane, lane)
-        few = rank < _CANDIDATES_A_LANE
-        lane, candidate = lane[few], nominal[lane[few]] + column[few]
-        plausible = np.flatnonzero(self._plausible(words, candidate, seconds))
-        lane, candidate = lane[plausible], candidate[plausible]
-        follower = candidate + self._chain.overhead + self._lengths(words, candidate)
-        plausible = np.flatnonzero(follower + self._chain.header <= octets.shape[0])
-        lane, candidate, follower = lane[plausible], candidate[plausible], follower[plausible]
-        plausible = np.flatnonzero(self._plausible(words, follower, seconds))
-        lane, candidate = lane[plausible], candidate[plausible]
+    def _find(self, octets: U8, begin: int, stride: int, lanes: int) -> I64:
+        """Find records stamped within days of the first, whose length leads to another such: a `LaneFinder`."""
+        seconds = int(words_at(octets[:4], self._chain.byte_order)[0])
+        most_significant = 3 if self._chain.byte_order == "<" else 0
+        windows = np.ndarray((lanes, WINDOW), np.uint8, octets, begin + most_significant, (stride, 1))
+        lane, column = np.divmod(np.flatnonzero(windows == seconds >> 24), WINDOW)
+        # Where the clock stood near zero, every run of zeros is a candidate: keep the first few of each lane.
+        few = np.arange(lane.shape[0]) - np.searchsorted(lane, lane) < _CANDIDATES_A_LANE
+        lane, position = lane[few], begin + lane[few] * stride + column[few]
+        lane, position, follower = self._plausible(octets, seconds, lane, position, position)
+        lane, position, _ = self._plausible(octets, seconds, lane, position, follower)
         first = np.ones(lane.shape[0], np.bool_)
         first[1:] = lane[1:] != lane[:-1]
-        return candidate[first]
+        return position[first]
 
-    def _plausible(self, words: U32, position: I64, seconds: int) -> Mask:
-        late = words[position].astype(np.int64) - seconds
-        one, other = words[position + 8], words[position + 12]
+    def _plausible(self, octets: U8, seconds: int, lane: I64, position: I64, record: I64) -> tuple[I64, I64, I64]:
+        """Keep the rows at whose `record` a record may start; return where it ends in place of `record`."""
+        inside = np.flatnonzero(record + self._chain.header <= octets.shape[0])
+        lane, position, record = lane[inside], position[inside], record[inside]
+        words = words_at(octets, self._chain.byte_order)
+        late = words[record].astype(np.int64) - seconds
         mask = (late > -_PLAUSIBLE_SECONDS) & (late < _PLAUSIBLE_SECONDS)
-        mask &= words[position + 4] < 1_000_000_000 // self._variant.nanoseconds_per_tick
-        mask &= np.minimum(one, other) <= _PLAUSIBLE_LEN
-        return mask
+        lane, position, record = lane[mask], position[mask], record[mask]
+        length = self._lengths(words, record)
+        mask = (length <= _PLAUSIBLE_LEN) & (words[record + 4] < 1_000_000_000 // self._variant.nanoseconds_per_tick)
+        return lane[mask], position[mask], (record + self._chain.overhead + length)[mask]

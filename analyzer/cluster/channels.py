@@ -61,6 +61,13 @@ class ChannelColumns:
     via: Mask
 
 
+def of_channel(columns: ChannelColumns, name: str) -> Mask:
+    """Flows of one channel: (F,) bool."""
+    rows = {channel.id: row for row, channel in enumerate(channels())}
+    chosen: Mask = columns.channel == rows[name]
+    return chosen
+
+
 class _Rules:
     """The rules, applied in order; `settle` keeps the first answer."""
 
@@ -142,9 +149,7 @@ class _Rules:
         # Where the banner was not captured, direction, port and age are all there is.
         middle = self.tcp & (self.port == SSH_PORT) & self.from_control_plane & self.roles.server_is(NODE)
         middle &= self.evidence.mid_connection
-        self.settle(
-            middle, "ssh-tunnel", "the control plane has long held a connection to a node's SSH port"
-        )
+        self.settle(middle, "ssh-tunnel", "the control plane has long held a connection to a node's SSH port")
         self.settle(
             is_ssh | (self.tcp & (self.port == SSH_PORT)), "ssh-session", "SSH, not from the control plane's Go client"
         )

@@ -371,6 +371,9 @@ class _Inference:
         if self.declared is not None or self.kind(ServiceKind.KONNECTIVITY_AGENTS).any():
             return
         # Whoever calls kubelets with a client certificate is the API server, on whatever address its cloud gives it.
+        # So is whoever sends requests with the headers of its proxy. Both may come through a tunnel, hence the guard.
+        proxied = [f for f, rs in self.evidence.requests.items() if any(r.forwarded_uri for r in rs)]
+        self._give(self._flows_where(proxied), "client", CONTROL_PLANE, "sends requests as the API server's proxy does")
         # A refusal and an upgrade-only ALPN offer are the API server's too, but only where nobody better is known.
         kubelet = self.kind(ServiceKind.KUBELET) & self.go
         self._give(kubelet & self.presented, "client", CONTROL_PLANE, "calls kubelets with a client certificate")
@@ -400,6 +403,15 @@ class _Inference:
         hidden = roles.client[roots] != roles.client[legs]
         masked = self._flows_where(roots[hidden].tolist())
         self._give(masked, "client", POD, "its address is masqueraded on this node")
+        # Without masquerade (IPv6, routed pod networks): who dials a Service from outside the hosts' network is a pod.
+        hosts = roles.addresses[roles.member[CONTROL_PLANE]]
+        routed = [row for row in roots[api & ~hidden].tolist() if not self._near_any(roles.client[row], hosts)]
+        self._give(
+            self._flows_where(routed), "client", POD, "dials the Service kubernetes from outside the hosts' network"
+        )
+
+    def _near_any(self, row: int, anchors: U8) -> bool:
+        return any(_near(self.roles.addresses[row], anchor) for anchor in anchors[:64])
 
     def _nodes(self) -> None:
         kubelets = self.kind(ServiceKind.KUBELET) | self.kind(ServiceKind.KUBELET_READONLY)
@@ -410,13 +422,12 @@ class _Inference:
             return
         known = self.roles.member[CONTROL_PLANE] | self.roles.member[NODE]
         anchors = self.roles.addresses[known & ~self.roles.member[LOOPBACK]]
-        callers = np.unique(self.roles.client[self.kind(ServiceKind.APISERVER)]).tolist()
+        calls = self.kind(ServiceKind.APISERVER) | (self.kind(ServiceKind.KUBELET) & self.presented)
+        callers = np.unique(self.roles.client[calls]).tolist()
         taken = self.roles.member[CONTROL_PLANE] | self.roles.member[POD] | self.roles.member[LOOPBACK]
-        near = [
-            row for row in callers if not taken[row] and any(_near(self.roles.addresses[row], a) for a in anchors[:64])
-        ]
-        flows = self.kind(ServiceKind.APISERVER) & np.isin(self.roles.client, near)
-        self._give(flows, "client", NODE, "calls the API server from the network of known nodes")
+        near = [row for row in callers if not taken[row] and self._near_any(row, anchors)]
+        flows = calls & np.isin(self.roles.client, near)
+        self._give(flows, "client", NODE, "calls the API server or a kubelet from the network of known nodes")
 
     def _pods(self) -> None:
         """Without an inventory: whom the API server proxies to, and their neighbours."""

@@ -5,7 +5,8 @@ A port never decides. A flow of which nothing fits is `Protocol.UNKNOWN`, and st
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 from typing import Protocol as TypingProtocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from analyzer.flows import (
     TLS_HANDSHAKE,
 )
 from analyzer.registries import Protocol
-from analyzer.schema import I64, U8, FlowTable, Mask, StreamHeads
+from analyzer.schema import I64, U8, FlowTable, Mask, StreamHeads, Table
 
 HTTP2_PREFACE_OCTETS: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 3.4."""
@@ -48,7 +49,8 @@ class Settle(TypingProtocol):
         """`opening`: an opening was read, not a later segment."""
 
 
-class Identification(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Identification(Table):
     """What each flow carries.
 
     ``protocol`` (F,) uint8 `Protocol`; ``from_start`` (F,) bool: an opening was read, not a later segment;

@@ -615,18 +615,18 @@ def _certificates(audit: Audit, table: _Connections) -> list[Document]:
             for certificate in reading.chains[int(index[flow])]:
                 seen.setdefault((certificate, side), []).append(flow)
     for (number, side), flows in seen.items():
-        certificate = reading.certificates[number]
+        one = reading.certificates[number]
         rows.append(
             {
-                "subject": certificate.subject or certificate.problem,
-                "issuer": certificate.issuer,
-                "names": [*certificate.dns_names, *certificate.ip_addresses],
-                "not_before": time_text(certificate.not_before_ns),
-                "not_after": time_text(certificate.not_after_ns),
-                "key": certificate.key,
-                "self_signed": certificate.self_signed,
-                "kubelet_self_made": certificate.kubelet_self_made,
-                "sha256": certificate.sha256,
+                "subject": one.subject or one.problem,
+                "issuer": one.issuer,
+                "names": [*one.dns_names, *one.ip_addresses],
+                "not_before": time_text(one.not_before_ns),
+                "not_after": time_text(one.not_after_ns),
+                "key": one.key,
+                "self_signed": one.self_signed,
+                "kubelet_self_made": one.kubelet_self_made,
+                "sha256": one.sha256,
                 "seen_as": side,
                 "channels": sorted({table.channel[flow] for flow in flows}),
                 "connections": len(flows),

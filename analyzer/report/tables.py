@@ -64,6 +64,8 @@ _FINDING_FIELDS: Final = (
     "limits",
     "fingerprint",
 )
+_OWN_TEXT: Final = frozenset({"flags"})
+"""Columns in which no captured text stands and a leading ``--`` must stay as it is."""
 
 
 def connections_frame(document: Mapping[str, Any]) -> pd.DataFrame:
@@ -212,7 +214,8 @@ def _csv_text(columns: Mapping[Any, Sequence[Any]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*(_mapped(values, _cell) for values in columns.values()), strict=True))
+    cells = (_mapped(values, _plain_cell if name in _OWN_TEXT else _cell) for name, values in columns.items())
+    writer.writerows(zip(*cells, strict=True))
     return out.getvalue()
 
 
@@ -228,8 +231,12 @@ def _mapped(values: Sequence[Any], convert: Callable[[Any], Any]) -> Iterable[An
 
 
 def _cell(value: str | bool | float | None) -> str | float:
+    return spreadsheet_safe(value) if isinstance(value, str) else _plain_cell(value)
+
+
+def _plain_cell(value: str | bool | float | None) -> str | float:
     if isinstance(value, str):
-        return spreadsheet_safe(value)
+        return visible(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else value

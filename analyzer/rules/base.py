@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from analyzer.cluster.catalogue import channels
-from analyzer.cluster.channels import ChannelColumns
+from analyzer.cluster.channels import ChannelColumns, of_channel
+from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import Roles
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Grade, Severity
 from analyzer.schema import I64, U8, Mask
-from analyzer.verdicts.client_authentication import Declarations, of_channel
 from analyzer.verdicts.columns import Verdicts
 
 

@@ -50,8 +50,8 @@ CAPTURE_TOO_POOR = Rule(
     severity=Severity.INFO,
     seen="connections whose handshake is missing, cut or incomplete",
     why="What was not captured cannot be judged, and is not called safe.",
-    remediation="Capture whole packets from before the connections begin: tcpdump -s 0 -w FILE, then restart the client "
-    "(for a kubelet: systemctl restart kubelet) so that it dials again.",
+    remediation="Capture whole packets from before the connections begin: tcpdump -s 0 -w FILE, then restart the "
+    "client (for a kubelet: systemctl restart kubelet) so that it dials again.",
     flags=("tcpdump -i any -s 0 -w node.pcap",),
     source="https://www.tcpdump.org/manpages/tcpdump.1.html",
     cis="",

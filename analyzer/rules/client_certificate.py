@@ -58,7 +58,8 @@ ETCD_CLIENT_CERTIFICATE = Rule(
     title="etcd is reached over TLS without a client certificate",
     severity=Severity.HIGH,
     seen="a completed handshake with etcd in which the client presented no certificate",
-    why="etcd authorizes by client certificate. Without one, whoever reaches the port reads and writes the cluster's state.",
+    why="etcd authorizes by client certificate. Without one, whoever reaches the port reads and writes the cluster's "
+    "state.",
     remediation="Start etcd with client certificate authentication and give the API server its certificate and key.",
     flags=("etcd: --client-cert-auth=true, --trusted-ca-file", "kube-apiserver: --etcd-certfile, --etcd-keyfile"),
     source="https://kubernetes.io/docs/tasks/administer-cluster/configure-upgrade-etcd/#securing-etcd-clusters",
@@ -76,7 +77,7 @@ KONNECTIVITY_CLIENT_CERTIFICATE = Rule(
     seen="a completed handshake with the konnectivity server in which the client presented no certificate",
     why="The konnectivity server hands out connections into the node network. Agents may authenticate with a service "
     "account token inside the connection instead; the API server's side must not be open.",
-    remediation="Give agents and the API server client certificates, or make sure that the server checks agents' tokens.",
+    remediation="Give agents and the API server client certificates, or make sure that the server checks tokens.",
     flags=(
         "konnectivity-server: --cluster-ca-cert, --authentication-audience",
         "konnectivity-agent: --agent-cert, --agent-key or --service-account-token-path",

@@ -31,7 +31,8 @@ KONNECTIVITY_BYPASS = Rule(
     seen="direct connections from the control plane to nodes or pods while konnectivity agents are connected",
     why="With konnectivity in place, all traffic from the control plane to the cluster should go through it; what goes "
     "around it shows that the egress selector is missing or does not cover it.",
-    remediation="Give every API server the egress selector with a cluster entry, and close the direct path in the firewall.",
+    remediation="Give every API server the egress selector with a cluster entry, and close the direct path in the "
+    "firewall.",
     flags=(
         "kube-apiserver: --egress-selector-config-file",
         "EgressSelectorConfiguration: egressSelections[].name: cluster",

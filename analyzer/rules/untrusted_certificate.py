@@ -38,7 +38,7 @@ UNTRUSTED_CERTIFICATE = Rule(
     flags=("kubeconfig: certificate-authority instead of insecure-skip-tls-verify", "curl: --cacert instead of -k"),
     source="https://kubernetes.io/docs/tasks/administer-cluster/certificates/",
     cis="",
-    limits="A self-signed certificate that the client holds itself is checked all the same; that case is graded inferred.",
+    limits="A self-signed certificate that the client holds itself is checked all the same: graded inferred.",
     filter="tls.handshake",
     check=_check,
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from analyzer.cluster.channels import ChannelColumns
+from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import Roles
 from analyzer.protocols.evidence import Evidence
-from analyzer.verdicts.client_authentication import Declarations, judge_client_certificate
+from analyzer.verdicts.client_authentication import judge_client_certificate
 from analyzer.verdicts.columns import Answer, Verdicts
 from analyzer.verdicts.encryption import judge_encryption
 from analyzer.verdicts.server_verification import judge_server_verification

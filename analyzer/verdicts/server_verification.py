@@ -10,12 +10,13 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.cluster.channels import ChannelColumns
+from analyzer.cluster.channels import ChannelColumns, of_channel
+from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import LOOPBACK_NAME, NODE, Roles
 from analyzer.protocols.evidence import Evidence
+from analyzer.protocols.tls import anonymous_cipher
 from analyzer.registries import Grade, Protocol, ServerVerification, Ternary
 from analyzer.schema import I64, Mask
-from analyzer.verdicts.client_authentication import Declarations, of_channel
 from analyzer.verdicts.columns import Answer
 
 GO_STACK: Final = 1
@@ -36,7 +37,8 @@ def judge_server_verification(
     tls = protocol == Protocol.TLS
     _refused(evidence, answer)
     accepted = tls & evidence.tls_is("established", Ternary.YES)
-    _disproved(evidence, answer, accepted)
+    kubelets = of_channel(columns, "apiserver-to-kubelet") | of_channel(columns, "user-to-kubelet")
+    _disproved(evidence, answer, accepted, kubelets)
     # The configuration speaks for the component: for a Go client, or where no ClientHello shows another program.
     stack = evidence.tls_column("client_stack")
     component = tls & (accepted | evidence.mid_connection) & ((stack == GO_STACK) | (stack == 0))
@@ -57,7 +59,7 @@ def judge_server_verification(
             component & of_channel(columns, channel),
             unverified,
             Grade.INFERRED,
-            "the API server's proxy transport never checks (InsecureSkipVerify: true, pkg/controlplane/apiserver/config.go)",
+            "the API server's proxy never checks (InsecureSkipVerify, pkg/controlplane/apiserver/config.go)",
         )
     _nodes(evidence, columns, roles, declared, answer, by_fingerprint)
     loopback = np.array([s == LOOPBACK_NAME for s in evidence.tls.strings], bool)
@@ -95,7 +97,7 @@ def _refused(evidence: Evidence, answer: Answer) -> None:
     )
 
 
-def _disproved(evidence: Evidence, answer: Answer, accepted: Mask) -> None:
+def _disproved(evidence: Evidence, answer: Answer, accepted: Mask, kubelets: Mask) -> None:
     """A certificate that no check would pass was accepted."""
     unverified = ServerVerification.UNVERIFIED
     kubelet_made, self_signed, outdated = _server_certificates(evidence)
@@ -114,7 +116,8 @@ def _disproved(evidence: Evidence, answer: Answer, accepted: Mask) -> None:
         Grade.INFERRED,
         "the client accepted a self-signed certificate; only a client that holds this very certificate could check it",
     )
-    made = accepted & evidence.tls_is("server_self_made", Ternary.YES)
+    # Other servers make such chains too (the API server's loopback certificate), and their clients may hold them.
+    made = accepted & kubelets & evidence.tls_is("server_self_made", Ternary.YES)
     inferred = made & (evidence.tls_grade("server_self_made_grade") == Grade.INFERRED)
     answer.settle(
         inferred,
@@ -122,14 +125,8 @@ def _disproved(evidence: Evidence, answer: Answer, accepted: Mask) -> None:
         Grade.INFERRED,
         "the length of the Certificate record is that of a kubelet's self-made chain, and the client accepted it",
     )
-    anonymous = accepted & _anonymous_suites(evidence)
+    anonymous = accepted & anonymous_cipher(evidence.tls_column("cipher_suite").astype(np.uint16))
     answer.settle(anonymous, unverified, Grade.OBSERVED, "an anonymous key exchange: the server has no certificate")
-
-
-def _anonymous_suites(evidence: Evidence) -> Mask:
-    from analyzer.protocols.tls import anonymous_cipher
-
-    return anonymous_cipher(evidence.tls_column("cipher_suite").astype(np.uint16))
 
 
 def _server_certificates(evidence: Evidence) -> tuple[Mask, Mask, Mask]:

@@ -37,7 +37,8 @@ def make_message(
 ) -> HttpMessage:
     """Make a message of lower-case header names and their values; the first of a name counts."""
     kept: dict[str, str] = {}
-    credential, facts = "", ()
+    credential = ""
+    facts: tuple[tuple[str, str], ...] = ()
     for name, value in headers:
         if name in ("authorization", "proxy-authorization") and not credential.startswith(("bearer", "basic")):
             credential, facts = describe_authorization(value)

@@ -18,7 +18,8 @@ MAX_FIELDS: Final = 128
 _REQUEST: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) (\S{1,8192}) HTTP/(1\.[01])\r?\n")
 _STATUS: Final = re.compile(rb"HTTP/(1\.[01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?\r?\n")
 _START: Final = re.compile(
-    rb"(?:(?:GET|POST|PUT|HEAD|DELETE|PATCH|OPTIONS|CONNECT|TRACE) \S{1,8192} HTTP/1\.[01]|HTTP/1\.[01] [1-5][0-9][0-9])"
+    rb"(?:(?:GET|POST|PUT|HEAD|DELETE|PATCH|OPTIONS|CONNECT|TRACE) \S{1,8192} HTTP/1\.[01]"
+    rb"|HTTP/1\.[01] [1-5][0-9][0-9])"
 )
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r?\n")
 
@@ -47,9 +48,9 @@ def _fields(octets: bytes, at: int) -> tuple[list[tuple[str, str]], int] | None:
 
 def _body_end(octets: bytes, at: int, headers: dict[str, str], *, status: int, method: str) -> int | None:
     """Where the message after this one begins; None where that is not known (RFC 9112 6.3)."""
-    if 100 <= status < 200 or status in (204, 304) or (not status and method in ("GET", "HEAD", "DELETE")):
-        if "content-length" not in headers and "transfer-encoding" not in headers:
-            return at
+    bodiless = 100 <= status < 200 or status in (204, 304) or (not status and method in ("GET", "HEAD", "DELETE"))
+    if bodiless and "content-length" not in headers and "transfer-encoding" not in headers:
+        return at
     if "chunked" in headers.get("transfer-encoding", "").lower():
         while (chunk := _CHUNK.match(octets, at)) is not None:
             size = int(chunk[1], 16)
@@ -70,7 +71,9 @@ def _resume(octets: bytes, starts: list[int], at: int) -> int | None:
     return next((s for s in starts if s >= at and _START.match(octets, s)), None)
 
 
-def _read_stream(octets: bytes, starts: list[int], *, from_client: bool) -> list[tuple[int, str, str, int, str, list[tuple[str, str]]]]:
+def _read_stream(
+    octets: bytes, starts: list[int], *, from_client: bool
+) -> list[tuple[int, str, str, int, str, list[tuple[str, str]]]]:
     """(position, method, target, status, version, fields) of each message of one direction."""
     found: list[tuple[int, str, str, int, str, list[tuple[str, str]]]] = []
     at: int | None = 0

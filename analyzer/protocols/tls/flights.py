@@ -46,18 +46,20 @@ _EE: Final = _HEADER + 2 + _OVERHEAD
 ALPN_LENGTHS: Final = {_EE + 9: "h2", _EE + 13: "h2", _EE + 15: "http/1.1", _EE + 19: "http/1.1", _EE: "", _EE + 4: ""}
 
 KUBELET_CHAIN: Final = (1560, 1850)
-"""Length of the Certificate record with a kubelet's self-made chain: a leaf and a throw-away CA, both RSA-2048. Measured
-1614 to 1791 over host names of different length; widened for longer names."""
+"""Length of the Certificate record with a kubelet's self-made chain: a leaf and a throw-away CA, both RSA-2048.
+Measured 1614 to 1791 over host names of different length; widened for longer names."""
 
 
 class Flight(NamedTuple):
-    """Encrypted records of one direction of each flow: ``length`` (T, WIDTH) int64, -1 = none; ``row`` (T, WIDTH)
-    int64 row of the record table; ``count`` (T,) int64 how many there are in all, unbounded by WIDTH.
+    """Encrypted records of one direction of each flow.
+
+    ``length`` (T, WIDTH) int64, -1 = none; ``row`` (T, WIDTH) int64 row of the record table; ``total`` (T,) int64 how
+    many there are in all, unbounded by WIDTH.
     """
 
     length: I64
     row: I64
-    count: I64
+    total: I64
 
 
 def encrypted_records(records: RecordTable, streams: I64, after: I64) -> Flight:
@@ -165,7 +167,7 @@ def read_client_flight(flight: Flight, finished: I64) -> ClientFlight:
     finished_only = length[:, 0] == finished
     empty = (length[:, 0] == EMPTY_CERTIFICATE) & (length[:, 1] == finished)
     presented = (length[:, 0] >= MIN_CERTIFICATE) & (keys[:, 1] >= 0) & (length[:, 2] == finished)
-    alert = (length[:, 0] == ALERT_RECORD) & (flight.count == 1)
+    alert = (length[:, 0] == ALERT_RECORD) & (flight.total == 1)
     return ClientFlight(
         finished_only,
         empty,

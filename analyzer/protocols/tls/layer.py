@@ -118,8 +118,10 @@ def walk_records(heads: StreamHeads, streams: I64) -> RecordTable:
         if alive.shape[0] == 0:
             break
         length = block[:, 3].astype(np.int64) << 8 | block[:, 4]
-        version = block[:, 1].astype(np.uint16) << 8 | block[:, 2]
-        parts.append((alive, np.full(alive.shape[0], number), block[:, 0].copy(), version, length, at[alive] + 5))
+        version = (block[:, 1].astype(np.uint16) << 8 | block[:, 2]).astype(np.uint16)
+        parts.append(
+            (alive, np.full(alive.shape[0], number, np.int64), block[:, 0].copy(), version, length, at[alive] + 5)
+        )
         at[alive] += 5 + length
     if not parts:
         none = np.empty(0, np.int64)

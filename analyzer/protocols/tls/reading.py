@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from analyzer.protocols.tls import flights, messages
 from analyzer.protocols.tls.flights import ALPN_LENGTHS, FINISHED_SHA256, FINISHED_SHA384, KEYS, KUBELET_CHAIN
 from analyzer.protocols.tls.hellos import is_retry, read_shapes
-from analyzer.protocols.tls.layer import CHANGE_CIPHER_SPEC, HANDSHAKE, RecordTable, walk_records
+from analyzer.protocols.tls.layer import CHANGE_CIPHER_SPEC, RecordTable, walk_records
 from analyzer.protocols.tls.messages import Handshakes, clear_records, read_messages
-from analyzer.protocols.tls.shape import GO, ClientShape, ServerShape, read_client_shape, read_server_shape, text
+from analyzer.protocols.tls.shape import ClientShape, ServerShape, read_client_shape, read_server_shape, text
 from analyzer.protocols.tls.suites import sha384_suite, short_tag_suite
 from analyzer.protocols.tls.x509 import read_certificate, split_chain
 from analyzer.registries import Grade, Ternary, TlsVersion
@@ -25,6 +25,10 @@ CERTIFICATE_ALERTS: Final = (42, 43, 44, 45, 46, 48)
 
 _FIN_RST: Final = 1 | 4
 _NAMED_CURVE: Final = 3  # ECCurveType (RFC 8422 5.4)
+
+
+Column = NDArray[Any]
+"""A column in the making; its final dtype is that of `TlsFacts`."""
 
 
 class _Strings:
@@ -62,7 +66,7 @@ class _Reader:
         self.handshakes = self._handshakes()
 
     def _handshakes(self) -> Handshakes:
-        """Clear messages; where the server asks for a second ClientHello, past the ChangeCipherSpec of that exchange."""
+        """Clear messages; after a HelloRetryRequest also those behind that exchange's ChangeCipherSpec."""
         n, octets = self.n, self.heads.octets
         nothing = np.zeros(2 * n, bool)
         first = read_messages(octets, self.numbered, clear_records(self.numbered, nothing), 2 * n)
@@ -254,7 +258,7 @@ class _Reader:
         modern = c["version"] == TlsVersion.TLS_1_3
         suite = c["cipher_suite"].astype(np.uint16)
         finished = np.where(sha384_suite(suite), FINISHED_SHA384, FINISHED_SHA256)
-        # CCM_8's records are 8 octets shorter all over; no Kubernetes component offers it, and nothing is read from them.
+        # CCM_8's records are 8 octets shorter all over; no Kubernetes component offers it: not read.
         modern &= ~short_tag_suite(suite)
         hello_record = np.where(self.server_rows >= 0, _end_records(self.handshakes, self.server_rows), -1)
         after = (
@@ -271,7 +275,7 @@ class _Reader:
         # stops at the first header it cannot read.
         known = modern & server.known
         closes = (self.closed[:, 0] & _FIN_RST) != 0
-        alerted = modern & client.alert & closes & (server_raw.count > 0)
+        alerted = modern & client.alert & closes & (server_raw.total > 0)
 
         requested = known & server.requested
         presented, empty = modern & client.presented, modern & client.empty
@@ -288,8 +292,8 @@ class _Reader:
         _settle(c, "client_certificate", presented, absent, Grade.INFERRED)
         _settle(c, "resumed", known & server.resumed, known & ~server.resumed)
         flight_done = presented | empty | lone
-        server_later = server_raw.count > server.size
-        client_later = client_raw.count > client.size
+        server_later = server_raw.total > server.size
+        client_later = client_raw.total > client.size
         answered = (
             (server_raw.length[np.arange(self.n), np.minimum(server.size, flights.WIDTH - 1)]) > flights.ALERT_RECORD
         )
@@ -389,7 +393,7 @@ class _Reader:
             c["unclear"][rows] = self.strings.add(reason)
 
     def result(self) -> TlsReading:
-        columns = []
+        columns: list[Column] = []
         for f in fields(TlsFacts):
             dtype = _DTYPES.get(str(f.type), np.int64)
             columns.append(self.c[f.name].astype(dtype))
@@ -416,9 +420,9 @@ _NO_INDEX: Final = frozenset(
 )
 
 
-def _empty_columns(flows: I64) -> dict[str, NDArray[np.generic]]:
+def _empty_columns(flows: I64) -> dict[str, Column]:
     n = flows.shape[0]
-    columns: dict[str, NDArray[np.generic]] = {}
+    columns: dict[str, Column] = {}
     for f in fields(TlsFacts):
         fill = -1 if f.name in _NO_INDEX else Grade.NONE if f.name.endswith("_grade") else 0
         columns[f.name] = np.full(n, fill, np.bool_ if str(f.type) == "Mask" else np.int64)
@@ -426,7 +430,7 @@ def _empty_columns(flows: I64) -> dict[str, NDArray[np.generic]]:
     return columns
 
 
-def _settle(c: dict[str, NDArray[np.generic]], name: str, yes: Mask, no: Mask, grade: Grade | None = None) -> None:
+def _settle(c: dict[str, Column], name: str, yes: Mask, no: Mask, grade: Grade | None = None) -> None:
     """Set a ternary column, and its grade, where it is still unknown."""
     fresh = c[name] == Ternary.UNKNOWN
     for mask, value in ((yes & fresh, Ternary.YES), (no & ~yes & fresh, Ternary.NO)):
@@ -502,8 +506,11 @@ def read_tls(heads: StreamHeads, flows: I64, closed: U8) -> TlsReading:
 def settled(reading: TlsReading) -> Mask:
     """Flows of a reading whose facts no later octet of the head can change: (T,) bool."""
     facts = reading.facts
-    done: Mask = (facts.established == Ternary.YES) & (facts.application_data_frame > 0) & facts.client_hello_seen
-    return done & facts.server_hello_seen & (facts.client_certificate != Ternary.UNKNOWN)
-
-
-__all__ = ["GO", "HANDSHAKE", "read_tls", "settled"]
+    done: Mask = (
+        (facts.established == Ternary.YES)
+        & (facts.application_data_frame > 0)
+        & facts.client_hello_seen
+        & facts.server_hello_seen
+        & (facts.client_certificate != Ternary.UNKNOWN)
+    )
+    return done

@@ -41,9 +41,11 @@ def anonymous_cipher(suites: U16) -> Mask:
 
 def sha384_suite(suites: U16) -> Mask:
     """TLS 1.3 suites whose Finished is 48 octets (RFC 8446 B.4): (N,) uint16 -> (N,) bool."""
-    return suites == 0x1302
+    chosen: Mask = suites == 0x1302
+    return chosen
 
 
 def short_tag_suite(suites: U16) -> Mask:
     """TLS 1.3 suites with a tag of 8 octets (TLS_AES_128_CCM_8_SHA256): (N,) uint16 -> (N,) bool."""
-    return suites == 0x1305
+    chosen: Mask = suites == 0x1305
+    return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import warnings
@@ -99,10 +100,8 @@ def _read(der: bytes, digest: str) -> Certificate:
         pass
     except ValueError as error:
         problems.append(str(error))
-    try:
+    with contextlib.suppress(x509.ExtensionNotFound, ValueError):
         is_ca = parsed.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
-        pass
     common = next(iter(named(parsed.subject, NameOID.COMMON_NAME)), "")
     issuer_common = next(iter(named(parsed.issuer, NameOID.COMMON_NAME)), "")
     try:

@@ -1,0 +1,278 @@
+"""The audit on a terminal: what was captured, the answer, channels by verdict, findings with what to do, what is open.
+
+Nothing is said by colour alone, and nothing from the capture reaches the terminal unescaped: text goes through
+`visible` into `rich.text.Text`, which is never read as markup.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from analyzer.report.schema_document import (
+    GRADES,
+    QUESTIONS,
+    SEVERITIES,
+    ChannelEntry,
+    Document,
+    FindingEntry,
+    as_document,
+)
+from analyzer.report.text import visible
+
+_WIDE: Final = 112
+"""Columns from which an answer and its grade fit on one line of the channel table."""
+_MAX_FINDINGS: Final = 20
+_MAX_FRAMES: Final = 8
+_MAX_NOTES: Final = 12
+
+_VERDICT_STYLES: Final = {
+    "at-risk": "bold red",
+    "undecidable": "yellow",
+    "sound": "green",
+    "informational": "dim",
+}
+_VERDICT_ORDER: Final = ("at-risk", "undecidable", "sound", "informational")
+_MARKS: Final = {"at-risk": "✗", "undecidable": "?", "sound": "✓", "informational": "·"}
+_ASCII_MARKS: Final = {"at-risk": "x", "undecidable": "?", "sound": "+", "informational": "-"}
+_GOOD: Final = frozenset({"encrypted", "presented", "verified", "refused"})
+_BAD: Final = frozenset({"cleartext", "unverified"})
+_SEVERITY_STYLES: Final = {
+    "critical": "bold white on red",
+    "high": "bold red",
+    "medium": "yellow",
+    "low": "cyan",
+    "info": "dim",
+}
+_QUESTION_TITLES: Final = {
+    "encryption": "Encryption",
+    "client_certificate": "Client cert.",
+    "server_verification": "Server check",
+}
+
+
+def render(
+    document: Mapping[str, Any], console: Console, *, next_commands: Sequence[tuple[str, str]] | None = None
+) -> None:
+    """Print the summary a person grasps at once.
+
+    Parameters
+    ----------
+    document : mapping
+        A report document (`analyzer.report.schema_document.Document`).
+    console : Console
+        Where to; its width, colour and encoding decide the layout. Plain text when it is not a terminal.
+    next_commands : sequence of (command, what it shows), optional
+        The closing lines; by default three made from the worst finding.
+    """
+    typed = as_document(document)
+    unicode = console.encoding.lower().startswith("utf")
+    marks = _MARKS if unicode else _ASCII_MARKS
+    parts: list[RenderableType] = [*_headline(typed), Text()]
+    if typed["channels"]:
+        rule = box.SIMPLE_HEAD if unicode else box.ASCII2
+        parts += [_channels(typed, marks, rule, wide=console.width >= _WIDE), Text()]
+    parts += _findings(typed)
+    parts += _open_questions(typed)
+    commands = default_commands(document) if next_commands is None else next_commands
+    parts.append(Text("Next", style="bold"))
+    for command, purpose in commands:
+        parts.append(_indented(Text(visible(purpose), style="dim")))
+        # A command must survive copying: folded by the terminal where need be, never by us.
+        parts.append(Padding(Text(visible(command), no_wrap=True, overflow="ignore"), (0, 0, 0, 4), expand=False))
+    for part in parts:
+        console.print(part, highlight=False, soft_wrap=False, crop=False)
+
+
+def default_commands(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return three commands that follow from the document: (command, what it shows)."""
+    typed = as_document(document)
+    capture = shlex.quote(visible(typed["captures"][0]["name"])) if typed["captures"] else "CAPTURE"
+    page = (f"planewire analyze {capture} --html report.html", "The whole report as one page to share")
+    findings = _by_severity(typed)
+    if not findings:
+        return (
+            page,
+            (f"planewire analyze {capture} --csv tables/", "Every connection as a table"),
+            ("planewire rules", "What was looked for"),
+        )
+    worst = findings[0]
+    # The frames make a short command; the finding's own filter is for Wireshark's bar.
+    some = ", ".join(map(str, worst["frames"][:4]))
+    shown = f"frame.number in {{{some}}}" if some else visible(worst["filter"])
+    return (
+        (f"planewire explain {worst['code']}", "Why the worst finding matters, and how to end it"),
+        (f"tshark -r {capture} -Y {shlex.quote(shown)}", "Its packets"),
+        page,
+    )
+
+
+# -------------------------------------------------------------------------------------------- headline
+
+
+def _headline(document: Document) -> list[RenderableType]:
+    summary, quality = document["summary"], document["quality"]
+    captured = [f"{_number(document['ledger']['frames'], 'frame')}", _number(summary["connections"], "connection")]
+    span = sum(capture["duration_s"] for capture in document["captures"])
+    if span:
+        captured.insert(1, duration_text(span))
+    names = ", ".join(visible(capture["name"]) for capture in document["captures"][:3])
+    more = len(document["captures"]) - 3
+    if more > 0:
+        names += f" and {more} more"
+    shown = f"{quality['handshake_seen']} of {quality['connections']} handshakes seen"
+    counted = (
+        (quality["mid_connection"], "began earlier"),
+        (quality["one_sided"], "one-sided"),
+        (quality["with_gaps"], "with gaps"),
+        (quality["cut_by_snaplen"], "cut by the snap length"),
+    )
+    problems = [f"{count} {words}" for count, words in counted if count]
+    if quality["dropped"]:
+        problems.append(f"{quality['dropped']} frames dropped")
+    captured_line = Text.assemble((names or "no capture", "bold"), ": ", ", ".join(captured), ".")
+    quality_line = Text(f"Quality: {'; '.join([shown, *problems])}.", style="dim")
+    counts = summary["channels"]
+    verdicts = Text("Channels: ")
+    for verdict in _VERDICT_ORDER:
+        if len(verdicts) > len("Channels: "):
+            verdicts.append(", ")
+        verdicts.append(f"{counts[verdict]} {verdict}", _VERDICT_STYLES[verdict] if counts[verdict] else "dim")
+    return [captured_line, quality_line, Text(), Text(visible(summary["answer"]), style="bold"), verdicts]
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as a person says it: ``250 ms``, ``2.5 s``, ``4 min 10 s``, ``3 h 12 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+# -------------------------------------------------------------------------------------------- channels
+
+
+def dominant(channel: Mapping[str, Any], question: str) -> tuple[str, str, int, int]:
+    """Return a channel's commonest answer to a question, its commonest grade, its count and the count of all.
+
+    The worse answer wins a tie, so that "half in cleartext" is not shown as encrypted.
+    """
+    counts, grades = channel[question], channel["grades"][question]
+    order = ("cleartext", "unverified", "undecidable", "absent", "refused", "presented", "encrypted", "verified")
+    value = max(sorted(counts, key=order.index), key=lambda name: int(counts[name]))
+    grade = max(GRADES, key=lambda name: int(grades[name]))
+    return value, grade, int(counts[value]), sum(int(counts[name]) for name in QUESTIONS[question])
+
+
+def _answer(channel: ChannelEntry, question: str, marks: Mapping[str, str], separator: str) -> Text:
+    value, grade, count, total = dominant(channel, question)
+    kind = "sound" if value in _GOOD else "at-risk" if value in _BAD else "undecidable"
+    kind = "informational" if value == "absent" else kind
+    text = Text(f"{value} {marks[kind]}", style=_VERDICT_STYLES[kind])
+    if count < total:
+        grade = f"{count} of {total}, {grade}"
+    text.append(separator + grade, style="dim")
+    return text
+
+
+def _ordered_channels(document: Document) -> list[ChannelEntry]:
+    return sorted(document["channels"], key=lambda channel: (_VERDICT_ORDER.index(channel["verdict"]), channel["id"]))
+
+
+def _channels(document: Document, marks: Mapping[str, str], rule: box.Box, *, wide: bool) -> Table:
+    table = Table(box=rule, expand=False, pad_edge=False, header_style="bold")
+    if wide:
+        table.add_column("Verdict", no_wrap=True)
+    table.add_column("Channel", overflow="fold")
+    for question in QUESTIONS:
+        table.add_column(_QUESTION_TITLES[question], overflow="fold")
+    table.add_column("Conn.", justify="right", no_wrap=True)
+    for channel in _ordered_channels(document):
+        verdict = Text(f"{marks[channel['verdict']]} {channel['verdict']}", style=_VERDICT_STYLES[channel["verdict"]])
+        title = Text(visible(channel["title"]))
+        table.add_row(
+            *([verdict, title] if wide else [Text("\n").join([title, verdict])]),
+            *(_answer(channel, question, marks, " " if wide else "\n") for question in QUESTIONS),
+            str(channel["connections"]),
+        )
+    return table
+
+
+# -------------------------------------------------------------------------------------------- findings
+
+
+def _by_severity(document: Document) -> list[FindingEntry]:
+    return sorted(
+        document["findings"], key=lambda f: (SEVERITIES.index(f["severity"]), f["code"], f["channel"], f["fingerprint"])
+    )
+
+
+def _findings(document: Document) -> list[RenderableType]:
+    findings = _by_severity(document)
+    if not findings:
+        return [Text("Findings: none.", style="bold"), Text()]
+    counts = document["summary"]["findings"]
+    tally = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES if counts[severity])
+    parts: list[RenderableType] = [Text.assemble(("Findings", "bold"), f" ({tally})")]
+    for finding in findings[:_MAX_FINDINGS]:
+        severity = finding["severity"]
+        parts.append(
+            Text.assemble(
+                (f" {severity.upper()} ", _SEVERITY_STYLES[severity]),
+                f" {finding['code']} ",
+                (visible(finding["title"]), "bold"),
+                (f" [{finding['grade']}]", "dim"),
+            )
+        )
+        parts.append(_indented(Text(visible(finding["message"])), 4))
+        parts.append(_indented(Text.assemble(("Do: ", "bold"), visible(finding["remediation"])), 4))
+        if finding["flags"]:
+            parts.append(_indented(Text.assemble(("Set: ", "bold"), visible("  ".join(finding["flags"]))), 4))
+        parts.append(_indented(Text(_frames_text(finding["frames"]), style="dim"), 4))
+    if len(findings) > _MAX_FINDINGS:
+        parts.append(_indented(Text(f"and {len(findings) - _MAX_FINDINGS} more: they are in every other output.")))
+    return [*parts, Text()]
+
+
+def _frames_text(frames: Sequence[int]) -> str:
+    if not frames:
+        return "Frames: none; see the limits of this rule."
+    shown = " ".join(map(str, frames[:_MAX_FRAMES]))
+    more = len(frames) - _MAX_FRAMES
+    return f"Frames: {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+# ----------------------------------------------------------------------------------------- what is open
+
+
+def _open_questions(document: Document) -> list[RenderableType]:
+    notes = list(dict.fromkeys([*document["summary"]["not_judged"], *document["quality"]["notes"]]))
+    if not document["ledger"]["balanced"]:
+        notes.insert(0, "The ledger does not balance: please report this as a defect.")
+    if not notes:
+        return []
+    parts: list[RenderableType] = [Text("Not judged", style="bold")]
+    parts += [_indented(Text(visible(note))) for note in notes[:_MAX_NOTES]]
+    if len(notes) > _MAX_NOTES:
+        parts.append(_indented(Text(f"and {len(notes) - _MAX_NOTES} more.")))
+    return [*parts, Text()]
+
+
+def _indented(text: Text, left: int = 2) -> Padding:
+    text.overflow = "fold"
+    return Padding(text, (0, 0, 0, left), expand=False)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

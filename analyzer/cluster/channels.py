@@ -220,8 +220,9 @@ class _Rules:
         asked = self.tls & self._presented()
         self.settle(dials & asked, "apiserver-to-webhook", "the control plane presents a certificate to a workload")
         node = dials & self.roles.server_is(NODE)
-        verified = node & self.tls & self.evidence.tls_is("refused", Ternary.YES)
-        self.settle(verified, "apiserver-to-webhook", "the control plane refused the certificate; its proxy never does")
+        refused = dials & self.tls & self.evidence.tls_is("refused", Ternary.YES)
+        checks = dials & self.tls & np.isin(self.roles.service, self.roles.service[refused])
+        self.settle(checks, "apiserver-to-webhook", "the control plane refused a certificate here; its proxy never does")
         self.settle(
             dials
             & self.tls

@@ -327,11 +327,14 @@ class _Inference:
     def _https_port(self) -> None:
         """Port 443: the API server, where the control plane has it or the server asks Go clients for certificates."""
         https = self.tls & (self.evidence.flows.port[:, 1] == HTTPS_PORT)
-        if not https.any() or self.declared is not None:
+        if not https.any():
             return
         asked = self.evidence.tls_is("certificate_requested", Ternary.YES) & self.go
         http2 = self.evidence.tls_text_in("alpn", frozenset({"h2"}))
-        self._mark(https & (self.roles.server_is(CONTROL_PLANE) | (asked & http2)), ServiceKind.APISERVER)
+        known = self.roles.server_is(CONTROL_PLANE)
+        if self.declared is None:
+            known |= asked & http2
+        self._mark(https & known, ServiceKind.APISERVER)
         self._give(self.kind(ServiceKind.APISERVER), "server", CONTROL_PLANE, "serves the Kubernetes API on port 443")
 
     def kind(self, kind: ServiceKind) -> Mask:

@@ -1,0 +1,64 @@
+"""Read the files that ``--cluster`` names; what they mean is `analyzer.cluster`'s business."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analyzer.errors import ClusterFactsError
+
+if TYPE_CHECKING:
+    from analyzer.pipeline import ClusterContext
+
+MAX_FILES = 4096
+
+
+def load_cluster(paths: tuple[str, ...]) -> ClusterContext:
+    """Read files and folders (not their subfolders) into the context of an analysis.
+
+    Raises
+    ------
+    ClusterFactsError
+        A path is missing or unreadable, a folder holds no files or too many, or a file cannot be parsed.
+    """
+    from analyzer.cluster.context import declarations, declared_roles
+    from analyzer.cluster.facts import declared_settings, read_cluster_facts
+    from analyzer.pipeline import ClusterContext
+    from analyzer.report.document import ClusterSummary
+
+    if not paths:
+        return ClusterContext()
+    files: dict[str, bytes] = {}
+    for path in map(Path, paths):
+        for member in _members(path):
+            try:
+                files[member.name] = member.read_bytes()
+            except OSError as error:
+                raise ClusterFactsError(str(member), error.strerror or str(error)) from None
+    facts = read_cluster_facts(files)
+    return ClusterContext(
+        declared_roles(facts),
+        declarations(facts),
+        ClusterSummary(
+            given=True,
+            sources=tuple(facts.sources),
+            nodes=len(facts.nodes),
+            pods=len(facts.pods),
+            services=len(facts.services),
+            declared=tuple((s.component, s.setting, s.value, s.source) for s in declared_settings(facts)),
+            notes=tuple(facts.notes),
+        ),
+    )
+
+
+def _members(path: Path) -> list[Path]:
+    if not path.exists():
+        raise ClusterFactsError(str(path), "no such file or folder")
+    if not path.is_dir():
+        return [path]
+    members = sorted(m for m in path.iterdir() if m.is_file() and not m.name.startswith("."))
+    if not members:
+        raise ClusterFactsError(str(path), "is an empty folder; put kubectl output, manifests or CA certificates there")
+    if len(members) > MAX_FILES:
+        raise ClusterFactsError(str(path), f"holds {len(members)} files, more than {MAX_FILES}")
+    return members

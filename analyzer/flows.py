@@ -226,6 +226,11 @@ class FlowBuilder:
         """Columns of all flows so far, in order of creation; rows past ``len(self)`` are unused."""
         return self._columns.state
 
+    def protocols(self, flows: I64) -> U8:
+        """IANA protocol number of each flow: (K,) int64 -> (K,) uint8."""
+        words = self._index.keys[self.state.key[flows], KEY_WORDS - 1]
+        return (words & np.uint64(0xFF)).astype(np.uint8)
+
     def add(self, packets: PacketTable, octets: U8) -> FlowRows:
         """Count `packets`, whose payload offsets point into `octets`.
 

@@ -205,8 +205,7 @@ class HeadCollector:
         np.minimum.at(earliest, stream, segments.position)
         near = known & (np.abs(distance) < REORDER_WINDOW) & (state.origin[flow, side] >= 0)
         start = np.where(near, distance, np.where(earliest == np.iinfo(np.int64).max, 0, earliest))
-        portless = state.origin[flow, side] < 0
-        return start, near | portless
+        return start, near | (self._flows.protocols(flow) != TCP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from analyzer.legs import stitch
 from analyzer.protocols.cleartext import read_http1, read_http2, read_ssh
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.identify import Identification, identify
-from analyzer.protocols.tls import read_tls, settled
+from analyzer.protocols.tlsread import read_tls, settled
 from analyzer.registries import Protocol
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules

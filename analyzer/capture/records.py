@@ -23,9 +23,9 @@ from analyzer.schema import I32, I64, U8, U32, Damage, Mask, Table
 MAX_RECORD: Final = 16 << 20
 """Captured octets a record may claim. libpcap's largest limit is 128 MiB (D-Bus), Wireshark's 256 KiB otherwise."""
 
-WINDOW: Final = 1024
-"""Octets searched for a lane's start. With frames of 1500 octets three of four lanes are found, which costs less than
-to search twice as far; where frames are larger there are fewer records to walk."""
+WINDOW: Final = 768
+"""Octets searched for a lane's start. With frames of 1500 octets two of three lanes are found, which costs less than
+to search farther; where frames are larger there are fewer records to walk."""
 
 _LANE_OCTETS: Final = 8192
 _MAX_LANES: Final = 512
@@ -37,8 +37,8 @@ _STEPS: Final = 16
 
 LaneFinder = Callable[[U8, int, int, int], I64]
 """``find(octets, begin, stride, lanes)`` looks for the start of a record in the `WINDOW` octets from each of the
-offsets ``begin + stride * (0 .. lanes - 1)`` on, all of which lie within `octets`. It returns the first one that looks
-like a record in each window, ascending, and nothing for a window that has none."""
+offsets ``begin + stride * (0 .. lanes - 1)`` on; at least a record header's octets lie behind the last window. It
+returns the first offset in each window that looks like a record, ascending, and nothing for a window without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def walk(chain: Chain, octets: U8, begin: int, find: LaneFinder) -> tuple[I64, i
     end : int
         Where the first record starts that does not.
     """
-    starts = _lane_starts(octets, begin, find)
+    starts = _lane_starts(chain, octets, begin, find)
     stop = octets.shape[0] - chain.header + 1
     if starts.shape[0] < _MIN_LANES:
         serial, end = _serial(chain, octets, begin, stop)
@@ -154,11 +154,11 @@ def walk_serially(chain: Chain, octets: U8, begin: int) -> tuple[I64, int]:
     return walk(chain, octets, begin, lambda _octets, _begin, _stride, _lanes: np.empty(0, np.int64))
 
 
-def _lane_starts(octets: U8, begin: int, find: LaneFinder) -> I64:
+def _lane_starts(chain: Chain, octets: U8, begin: int, find: LaneFinder) -> I64:
     """Return `begin` and the plausible starts after it, ascending."""
     length = octets.shape[0] - begin
     stride = max(_LANE_OCTETS, length // _MAX_LANES) & ~3
-    lanes = (length - WINDOW) // stride
+    lanes = (length - WINDOW - chain.header) // stride
     first = np.array([begin], np.int64)
     return np.append(first, find(octets, begin + stride, stride, lanes)) if lanes >= _MIN_LANES else first
 

@@ -67,7 +67,10 @@ def decode_transport(octets: U8, protocol: U8, start: I64, stop: I64, end: I64) 
     status = np.full(start.shape[0], Decode.OK, np.uint8)
     status[start + header_len > stop] = Decode.TRUNCATED_TRANSPORT
     status[(is_tcp & (tcp_len < 20)) | (start + header_len > end)] = Decode.BAD_TRANSPORT
-    status[start + np.where(is_tcp, 20, UDP_HEADER_LEN) > stop] = Decode.TRUNCATED_TRANSPORT
+    # The fixed part comes first: if it is not there, what its fields say cannot be blamed.
+    fixed = np.where(is_tcp, TCP_HEADER.itemsize, UDP_HEADER_LEN)
+    status[start + fixed > stop] = Decode.TRUNCATED_TRANSPORT
+    status[start + fixed > end] = Decode.BAD_TRANSPORT
     status[~(is_tcp | is_udp)] = Decode.OTHER_TRANSPORT
     good = status == Decode.OK
     tcp = good & is_tcp

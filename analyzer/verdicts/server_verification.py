@@ -14,7 +14,7 @@ from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import LOOPBACK_NAME, NODE, Roles
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.tls import anonymous_cipher
+from analyzer.protocols.tlsread import anonymous_cipher
 from analyzer.registries import Grade, Protocol, ServerVerification, Ternary
 from analyzer.schema import I64, Mask
 from analyzer.verdicts.columns import Answer

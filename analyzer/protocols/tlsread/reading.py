@@ -8,14 +8,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.protocols.tls import flights, messages
-from analyzer.protocols.tls.flights import ALPN_LENGTHS, FINISHED_SHA256, FINISHED_SHA384, KEYS, KUBELET_CHAIN
-from analyzer.protocols.tls.hellos import is_retry, read_shapes
-from analyzer.protocols.tls.layer import CHANGE_CIPHER_SPEC, RecordTable, walk_records
-from analyzer.protocols.tls.messages import Handshakes, clear_records, read_messages
-from analyzer.protocols.tls.shape import ClientShape, ServerShape, read_client_shape, read_server_shape, text
-from analyzer.protocols.tls.suites import sha384_suite, short_tag_suite
-from analyzer.protocols.tls.x509 import read_certificate, split_chain
+from analyzer.protocols.tlsread import flights, messages
+from analyzer.protocols.tlsread.flights import ALPN_LENGTHS, FINISHED_SHA256, FINISHED_SHA384, KEYS, KUBELET_CHAIN
+from analyzer.protocols.tlsread.hellos import is_retry, read_shapes
+from analyzer.protocols.tlsread.layer import CHANGE_CIPHER_SPEC, RecordTable, walk_records
+from analyzer.protocols.tlsread.messages import Handshakes, clear_records, read_messages
+from analyzer.protocols.tlsread.shape import ClientShape, ServerShape, read_client_shape, read_server_shape, text
+from analyzer.protocols.tlsread.suites import sha384_suite, short_tag_suite
+from analyzer.protocols.tlsread.x509 import read_certificate, split_chain
 from analyzer.registries import Grade, Ternary, TlsVersion
 from analyzer.schema import I64, U8, Certificate, Mask, StreamHeads, TlsFacts, TlsReading
 

@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 import numpy as np
 
 from analyzer.decode.gather import gather_block
-from analyzer.protocols.tls.messages import Handshakes
-from analyzer.protocols.tls.shape import KEY_SHARE, PRE_SHARED_KEY
+from analyzer.protocols.tlsread.messages import Handshakes
+from analyzer.protocols.tlsread.shape import KEY_SHARE, PRE_SHARED_KEY
 from analyzer.schema import I64, Mask
 
 RETRY_RANDOM: Final = bytes.fromhex("CF21AD74E59A6111BE1D8C021E65B891C2A211167ABB8C5E079E09E2C8A8339C")

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from analyzer.protocols.tls.layer import ALERT, APPLICATION_DATA, HANDSHAKE, RecordTable
+from analyzer.protocols.tlsread.layer import ALERT, APPLICATION_DATA, HANDSHAKE, RecordTable
 from analyzer.schema import I64, Mask
 
 WIDTH: Final = 8

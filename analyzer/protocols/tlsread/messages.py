@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from analyzer.decode.gather import copy_ranges, gather_block
-from analyzer.protocols.tls.layer import APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, RecordTable
+from analyzer.protocols.tlsread.layer import APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, RecordTable
 from analyzer.schema import I64, U8, Mask, Table
 
 CLIENT_HELLO, SERVER_HELLO, NEW_SESSION_TICKET, CERTIFICATE = 1, 2, 4, 11

@@ -1,0 +1,402 @@
+"""pcapng files: https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-03.html (section numbers below are its).
+
+Blocks are a chain like pcap's records. The blocks that carry packets are read as columns, the few others one by one.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from analyzer.capture import options
+from analyzer.capture.clocks import to_nanoseconds
+from analyzer.capture.facts import MAX_INTERFACES, CaptureFacts
+from analyzer.capture.records import MAX_RECORD, WINDOW, Chain, FrameColumns, Stretch, walk, words_at
+from analyzer.schema import I64, U8, U32, Damage, Mask
+
+SECTION_HEADER: Final = 0x0A0D0D0A
+"""Reads the same in both byte orders, so that it is found before the byte order is known (4.1)."""
+
+_INTERFACE: Final = 1
+_OBSOLETE_PACKET: Final = 2
+_SIMPLE_PACKET: Final = 3
+_NAMES: Final = 4
+_STATISTICS: Final = 5
+_ENHANCED_PACKET: Final = 6
+_SECRETS: Final = 10
+
+_LEAST_SIZE: Final = {
+    _INTERFACE: 20,
+    _OBSOLETE_PACKET: 32,
+    _SIMPLE_PACKET: 16,
+    _ENHANCED_PACKET: 32,
+    SECTION_HEADER: 28,
+}
+"""Octets of a block without options and content, where later octets would be misread if it were shorter."""
+
+_LEAST_BLOCK: Final = 12
+_MAX_BLOCK: Final = MAX_RECORD + (1 << 20)
+"""A packet of `MAX_RECORD` octets with room for its options."""
+
+_FIRST_SPAN: Final = 256
+"""Octets of a section that are walked first; eight times as many each time after. Otherwise a file of many tiny
+sections would have the whole chunk walked once for each of them."""
+
+
+def section_problem(header: bytes) -> str:
+    """Say why the first 16 octets of a Section Header Block cannot be used; empty where they can (4.1)."""
+    byte_order = _byte_order(header)
+    if byte_order is None:
+        return f"the byte-order magic of the pcapng section is {header[8:12].hex()}, not 1a2b3c4d in either order"
+    major, minor = struct.unpack_from(f"{byte_order}HH", header, 12)
+    # 1.2 is written by some and reads like 1.0 (4.1); no other version has been defined.
+    if (major, minor) not in ((1, 0), (1, 2)):
+        return f"pcapng version {major}.{minor}; the only version in use is 1.0"
+    return ""
+
+
+def _byte_order(header: bytes) -> str | None:
+    return {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}.get(header[8:12])
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """A run of whole blocks of one section, as columns.
+
+    Attributes
+    ----------
+    start, size : (N,) int64
+        Octets from one block to the next: the total length rounded up to 4.
+    kind, claim, third : (N,) uint32
+        Block type, total length as the block says it, and the word after that.
+    """
+
+    start: I64
+    size: I64
+    kind: U32
+    claim: U32
+    third: U32
+
+    def take(self, rows: I64 | Mask | slice) -> _Blocks:
+        """Return the blocks of the given rows."""
+        return _Blocks(self.start[rows], self.size[rows], self.kind[rows], self.claim[rows], self.third[rows])
+
+
+class PcapngParser:
+    """Reads the blocks of a pcapng file, sections of either byte order one after the other.
+
+    Parameters
+    ----------
+    facts : CaptureFacts
+        Receives interfaces, names, secrets, comments and statistics.
+    """
+
+    def __init__(self, facts: CaptureFacts) -> None:
+        self._facts: Final = facts
+        self._clocks: list[options.Clock] = []
+        self._first_interface = 0
+        self._chain = Chain("<", 8, (4,), 0, 4, _LEAST_BLOCK)
+        self._span = _FIRST_SPAN
+        self._usual_kind = _ENHANCED_PACKET
+
+    def parse(self, octets: U8, offset: int, first_frame: int) -> Stretch:
+        """See `records.RecordParser`. `octets` is aligned to 4 octets."""
+        pieces = [_no_frames()]
+        at, needed, reason = 0, _LEAST_BLOCK, ""
+        while not reason and octets.shape[0] - at >= _LEAST_BLOCK:
+            if int(octets[at : at + 4].view("<u4")[0]) == SECTION_HEADER:
+                size, needed, reason = self._open_section(octets[at:], offset + at)
+                at += size
+            else:
+                stop = min(octets.shape[0], at + self._span)
+                size, frames, reason = self._read_span(octets[:stop], at, offset, first_frame)
+                pieces.append(frames)
+                first_frame += len(frames)
+                at += size
+                needed = _LEAST_BLOCK
+                if not size and not reason and stop == octets.shape[0]:
+                    needed, reason = self._pending(octets[at:])
+            if not size and needed > octets.shape[0] - at:
+                break
+        frames = FrameColumns.concatenate([piece for piece in pieces if len(piece)] or pieces[:1])
+        return Stretch(frames, at, needed, Damage(offset + at, reason) if reason else None)
+
+    def describe_cut(self, octets: U8, first_frame: int) -> str:
+        """See `records.RecordParser`."""
+        left = octets.shape[0]
+        if left < _LEAST_BLOCK:
+            return f"the file is cut inside a block header after frame {first_frame - 1}: {left} octets are left"
+        kind, claim = words_at(octets[:8], self._chain.byte_order)[[0, 4]].tolist()
+        if kind == SECTION_HEADER:
+            return f"the file is cut inside a section header after frame {first_frame - 1}: {left} octets are left"
+        return (
+            f"the file is cut inside a block of type {kind} after frame {first_frame - 1}: {left} of {claim} octets "
+            "are left"
+        )
+
+    def _open_section(self, octets: U8, offset: int) -> tuple[int, int, str]:
+        """Start the section whose header `octets` begins with; returns (size, octets needed, problem)."""
+        if octets.shape[0] < 16:
+            return 0, 16, ""
+        header = octets[:16].tobytes()
+        if problem := section_problem(header):
+            return 0, 16, f"{problem}; reading stops at this section"
+        byte_order = _byte_order(header) or "<"
+        (claim,) = struct.unpack_from(f"{byte_order}I", header, 4)
+        size = (claim + 3) & ~3
+        if not _LEAST_SIZE[SECTION_HEADER] <= size <= _MAX_BLOCK:
+            return 0, 16, f"a section header claims {claim} octets: the file is corrupt from here on"
+        if size > octets.shape[0]:
+            return 0, size, ""
+        (trailer,) = struct.unpack(f"{byte_order}I", octets[size - 4 : size].tobytes())
+        if trailer != claim:
+            return 0, size, _lengths_differ(SECTION_HEADER, claim, trailer)
+        for code, value in options.read_options(octets[24 : size - 4].tobytes(), byte_order):
+            if code == options.OPT_COMMENT:
+                self._facts.add_comment(0, options.text(value), offset)
+        self._chain = Chain(byte_order, 8, (4,), 0, 4, _LEAST_BLOCK)
+        self._first_interface = len(self._facts.interfaces)
+        self._clocks = []
+        self._span = _FIRST_SPAN
+        return size, _LEAST_BLOCK, ""
+
+    def _pending(self, octets: U8) -> tuple[int, str]:
+        """Return the octets the incomplete block at the start of `octets` needs, and what is wrong with it."""
+        kind, claim = words_at(octets[:8], self._chain.byte_order)[[0, 4]].tolist()
+        if claim > _MAX_BLOCK:
+            return _LEAST_BLOCK, _too_long(kind, claim)
+        return (claim + 3) & ~3, ""
+
+    def _read_span(self, octets: U8, at: int, offset: int, first_frame: int) -> tuple[int, FrameColumns, str]:
+        """Read whole blocks from `at` on, up to the next section; returns (octets read, frames, problem)."""
+        starts, end = walk(self._chain, octets, at, self._find)
+        words = octets[: octets.shape[0] & ~3].view(f"{self._chain.byte_order}u4")
+        blocks = _gather_blocks(octets, words, starts, end)
+        sections = np.flatnonzero(blocks.kind == SECTION_HEADER)
+        if sections.shape[0]:
+            blocks = blocks.take(slice(0, int(sections[0])))
+        else:
+            self._span = min(self._span * 8, 1 << 40)
+        sound, reason = self._sound(words, blocks)
+        blocks = blocks.take(slice(0, sound))
+        if not sound:
+            return 0, _no_frames(), reason
+        frames = self._read_blocks(octets, words, blocks, offset, first_frame)
+        return int(blocks.start[-1] + blocks.size[-1]) - at, frames, reason
+
+    def _sound(self, words: U32, blocks: _Blocks) -> tuple[int, str]:
+        """Count the blocks before the first that contradicts itself, and say how that one does."""
+        rows = blocks.kind.shape[0]
+        if not rows:
+            return 0, ""
+        trailer = words[((blocks.start + blocks.size) >> 2) - 1]
+        bad = (trailer != blocks.claim) | (blocks.claim < _LEAST_BLOCK) | (blocks.claim > _MAX_BLOCK)
+        for kind, least in _LEAST_SIZE.items():
+            bad |= (blocks.kind == kind) & (blocks.size < least)
+        interfaces = np.flatnonzero(blocks.kind == _INTERFACE)
+        room = MAX_INTERFACES - len(self._facts.interfaces)
+        if interfaces.shape[0] > room:
+            bad[interfaces[room]] = True
+        known = len(self._clocks) + np.searchsorted(interfaces, np.arange(rows))
+        with_interface, local = self._interface_numbers(blocks)
+        bad[with_interface] |= local >= known[with_interface]
+        captured = np.flatnonzero(((blocks.kind == _ENHANCED_PACKET) | (blocks.kind == _OBSOLETE_PACKET)) & ~bad)
+        captured_len = words[(blocks.start[captured] >> 2) + 5].astype(np.int64)
+        bad[captured] |= (captured_len + 32 > blocks.size[captured]) | (captured_len > MAX_RECORD)
+        first = int(np.argmax(bad))
+        if not bad[first]:
+            return rows, ""
+        return first, self._problem(int(trailer[first]), blocks.take(slice(first, first + 1)), int(known[first]))
+
+    def _interface_numbers(self, blocks: _Blocks) -> tuple[I64, I64]:
+        """Return the rows of the packets and each one's interface number in its section."""
+        rows = np.flatnonzero(_is_packet(blocks.kind))
+        kind, local = blocks.kind[rows], blocks.third[rows].astype(np.int64)
+        local[kind == _SIMPLE_PACKET] = 0
+        obsolete = kind == _OBSOLETE_PACKET
+        if obsolete.any():
+            # Appendix A: a 16-bit interface, then a 16-bit drop count.
+            upper = self._chain.byte_order == ">"
+            local[obsolete] = local[obsolete] >> 16 if upper else local[obsolete] & 0xFFFF
+        return rows, local
+
+    def _problem(self, trailer: int, block: _Blocks, known: int) -> str:
+        kind, claim = int(block.kind[0]), int(block.claim[0])
+        if claim > _MAX_BLOCK:
+            return _too_long(kind, claim)
+        if trailer != claim:
+            return _lengths_differ(kind, claim, trailer)
+        if claim < _LEAST_BLOCK or int(block.size[0]) < _LEAST_SIZE.get(kind, 0):
+            return f"a block of type {kind} claims {claim} octets, too few for one: the file is corrupt from here on"
+        if kind == _INTERFACE:
+            return f"more than {MAX_INTERFACES} interfaces; reading stops here"
+        if int(self._interface_numbers(block)[1][0]) >= known:
+            return f"a packet names interface {int(self._interface_numbers(block)[1][0])} of a section with {known}"
+        return "a packet claims more captured octets than its block holds: the file is corrupt from here on"
+
+    def _read_blocks(
+        self, octets: U8, words: U32, blocks: _Blocks, offset: int, first_frame: int
+    ) -> FrameColumns:
+        """Read sound blocks: first those that describe, then the packets."""
+        packet = _is_packet(blocks.kind)
+        frame = first_frame + np.cumsum(packet) - packet
+        for row in np.flatnonzero(~packet).tolist():
+            start, size = int(blocks.start[row]), int(blocks.size[row])
+            self._describe(int(blocks.kind[row]), octets[start + 8 : start + size - 4].tobytes(), offset + start)
+        rows, local = self._interface_numbers(blocks)
+        packets = blocks if rows.shape[0] == packet.shape[0] else blocks.take(rows)
+        if rows.shape[0]:
+            self._usual_kind = int(packets.kind[-1])
+        frames, options_start = self._packets(octets, words, packets, local)
+        options_stop = packets.start + packets.size - 4
+        with_options = np.flatnonzero(options_stop - options_start >= 4)
+        if with_options.shape[0]:
+            begin, stop = options_start[with_options], options_stop[with_options]
+            self._read_comments(octets, words, begin, stop, frame[rows][with_options], offset)
+        return frames
+
+    def _describe(self, kind: int, body: bytes, offset: int) -> None:
+        """Take in one block that is not a packet; other kinds than these say nothing about frames (3.1)."""
+        byte_order = self._chain.byte_order
+        if kind == _INTERFACE:
+            interface, clock, comments = options.read_interface(body, byte_order)
+            self._facts.interfaces.append(interface)
+            self._clocks.append(clock)
+            for comment in comments:
+                self._facts.add_comment(0, comment, offset)
+        elif kind == _STATISTICS and len(body) >= 12:
+            (local,) = struct.unpack_from(f"{byte_order}I", body)
+            if local < len(self._clocks):
+                row = self._first_interface + local
+                interfaces = self._facts.interfaces
+                interfaces[row] = options.add_statistics(interfaces[row], body[12:], byte_order)
+        elif kind == _NAMES:
+            for address, name in options.read_names(body, byte_order):
+                self._facts.add_name(address, name, offset)
+        elif kind == _SECRETS and (key_log := options.read_secrets(body, byte_order)):
+            self._facts.add_secrets(key_log, offset)
+
+    def _packets(self, octets: U8, words: U32, packets: _Blocks, local: I64) -> tuple[FrameColumns, I64]:
+        """Return the frames of packet blocks, and where each one's options start."""
+        simple = packets.kind == _SIMPLE_PACKET
+        stamped = np.flatnonzero(~simple) if simple.any() else slice(None)
+        captured_len, wire_len, time_ns = (np.zeros(packets.start.shape[0], np.int64) for _ in range(3))
+        # The whole of high, low, captured and original length in one gather; sizes were checked by _sound.
+        fields = np.ndarray((max(octets.shape[0] - 15, 0),), "V16", octets, strides=(1,))[packets.start[stamped] + 12]
+        high, low, captured, original = fields.view(f"{self._chain.byte_order}u4").reshape(-1, 4).T
+        captured_len[stamped] = captured
+        wire_len[stamped] = np.maximum(captured, original)
+        time_ns[stamped] = self._time_ns(high, low, local[stamped])
+        start = packets.start + 28
+        options_start = start + ((captured_len + 3) & ~3)
+        if simple.any():
+            rows = np.flatnonzero(simple)
+            room = packets.size[rows] - 16
+            snaplen = self._facts.interfaces[self._first_interface].snaplen
+            limit = np.minimum(room, snaplen) if snaplen else room
+            wire_len[rows] = packets.third[rows]
+            captured_len[rows] = np.minimum(wire_len[rows], limit)
+            start[rows] = packets.start[rows] + 12
+            options_start[rows] = packets.start[rows] + packets.size[rows]
+        link_types = np.array([i.link_type for i in self._facts.interfaces[self._first_interface :]], np.int32)
+        frames = FrameColumns(
+            start=start,
+            captured_len=captured_len,
+            wire_len=wire_len,
+            time_ns=time_ns,
+            interface=(local + self._first_interface).astype(np.int32),
+            link_type=link_types[local] if local.shape[0] else np.zeros(0, np.int32),
+        )
+        return frames, options_start
+
+    def _time_ns(self, high: U32, low: U32, local: I64) -> I64:
+        """Convert time stamps by each interface's clock: (N,) int64 nanoseconds since the epoch."""
+        ticks = high.astype(np.uint64)
+        ticks <<= np.uint64(32)
+        ticks |= low
+        distinct = sorted(set(self._clocks), key=lambda clock: (clock.resolution, clock.offset_s))
+        if len(distinct) == 1:
+            return to_nanoseconds(ticks, distinct[0].resolution, distinct[0].offset_s)
+        clock_row = {clock: row for row, clock in enumerate(distinct)}
+        clock_of = np.array([clock_row[clock] for clock in self._clocks], np.int64)[local]
+        time_ns = np.zeros(ticks.shape[0], np.int64)
+        for row in np.unique(clock_of).tolist():
+            rows = clock_of == row
+            time_ns[rows] = to_nanoseconds(ticks[rows], distinct[row].resolution, distinct[row].offset_s)
+        return time_ns
+
+    def _read_comments(
+        self, octets: U8, words: U32, begin: I64, stop: I64, frame: I64, offset: int
+    ) -> None:
+        """Walk the options of all packets that have any, one option of each packet a step, and keep the comments."""
+        found: list[tuple[int, int, int]] = []
+        big_endian = self._chain.byte_order == ">"
+        while begin.shape[0] >= 16:
+            word = words[begin >> 2].astype(np.int64)
+            code, length = (word >> 16, word & 0xFFFF) if big_endian else (word & 0xFFFF, word >> 16)
+            following = begin + 4 + ((length + 3) & ~3)
+            whole = (code != 0) & (begin + 4 + length <= stop)
+            comment = np.flatnonzero(whole & (code == options.OPT_COMMENT))
+            at = begin[comment] + 4
+            found += zip(frame[comment].tolist(), at.tolist(), (at + length[comment]).tolist(), strict=True)
+            going = np.flatnonzero(whole & (following + 4 <= stop))
+            begin, stop, frame = following[going], stop[going], frame[going]
+        comments = [(number, at, options.text(octets[at:end].tobytes())) for number, at, end in found]
+        for number, at, end in zip(frame.tolist(), begin.tolist(), stop.tolist(), strict=True):
+            rest = options.read_options(octets[at:end].tobytes(), self._chain.byte_order)
+            comments += [(number, end, options.text(value)) for code, value in rest if code == options.OPT_COMMENT]
+        for number, at, comment_text in sorted(comments, key=lambda entry: entry[:2]):
+            self._facts.add_comment(number, comment_text, offset + at)
+
+    def _find(self, octets: U8, begin: int, stride: int, lanes: int) -> I64:
+        """Find packet blocks whose two total lengths agree: a `LaneFinder`."""
+        byte_order = f"{self._chain.byte_order}u4"
+        words = octets[: octets.shape[0] & ~3].view(byte_order)
+        columns = WINDOW // 4
+        windows = np.ndarray((lanes, columns), byte_order, octets, begin, (stride, 4))
+        lane, column = np.divmod(np.flatnonzero(windows == self._usual_kind), columns)
+        position = begin + lane * stride + column * 4
+        size = words[(position >> 2) + 1].astype(np.int64)
+        inside = (size >= 16) & (position + size <= octets.shape[0]) & (size & 3 == 0)
+        lane, position, size = lane[inside], position[inside], size[inside]
+        agree = words[((position + size) >> 2) - 1] == size
+        lane, position = lane[agree], position[agree]
+        first = np.ones(lane.shape[0], np.bool_)
+        first[1:] = lane[1:] != lane[:-1]
+        return position[first]
+
+
+def _no_frames() -> FrameColumns:
+    numbers, rows = np.empty(0, np.int64), np.empty(0, np.int32)
+    return FrameColumns(numbers, numbers, numbers, numbers, rows, rows)
+
+
+def _is_packet(kind: U32) -> Mask:
+    mask: Mask = kind == _ENHANCED_PACKET
+    if mask.all():
+        return mask
+    return mask | (kind == _SIMPLE_PACKET) | (kind == _OBSOLETE_PACKET)
+
+
+def _gather_blocks(octets: U8, words: U32, starts: I64, end: int) -> _Blocks:
+    # A whole block has at least 12 octets.
+    heads = np.ndarray((max(octets.shape[0] - 11, 0),), "V12", octets, strides=(1,))[starts]
+    kind, claim, third = heads.view(words.dtype).reshape(-1, 3).T
+    return _Blocks(start=starts, size=np.diff(starts, append=end), kind=kind, claim=claim, third=third)
+
+
+def _too_long(kind: int, claim: int) -> str:
+    return (
+        f"a block of type {kind} claims {claim} octets, more than the limit of {_MAX_BLOCK}: the file is corrupt from "
+        "here on"
+    )
+
+
+def _lengths_differ(kind: int, claim: int, trailer: int) -> str:
+    return (
+        f"a block of type {kind} says it has {claim} octets at its start and {trailer} at its end: the file is corrupt "
+        "from here on"
+    )

@@ -1,0 +1,67 @@
+"""Where things are, what may be skipped, and how hard hypothesis tries."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parents[1]
+LAB = ROOT / "captures"
+SHARED = ROOT.parent / "shared" / "captures"
+
+settings.register_profile(
+    "default", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("long", deadline=None, max_examples=5000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+_NEEDS = {
+    "tshark": (lambda: shutil.which("tshark") is not None, "tshark is not installed"),
+    "corpus": (
+        lambda: (SHARED / "public").is_dir(),
+        "the public captures are not here: they are other people's and not part of this repository",
+    ),
+    "browser": (
+        lambda: any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")),
+        "no Chromium browser is installed",
+    ),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs something that is not here; what REQUIRE names fails instead."""
+    required = set(filter(None, os.environ.get("REQUIRE", "").split(",")))
+    for item in items:
+        for need, (present, reason) in _NEEDS.items():
+            if item.get_closest_marker(need) is None or present():
+                continue
+            # A machine of its own (a fresh clone in CI) may have no corpus beside it: that stays a skip, and is said.
+            if need in required and not (need == "corpus" and not SHARED.is_dir()):
+                item.add_marker(pytest.mark.usefixtures("required_but_missing"))
+            else:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def required_but_missing() -> None:
+    pytest.fail("a program that REQUIRE names is not installed")
+
+
+def lab_captures() -> list[Path]:
+    """The recordings that come with the repository."""
+    return sorted(p for p in LAB.iterdir() if p.suffix in {".pcap", ".pcapng", ".gz"})
+
+
+def all_lab_captures() -> list[Path]:
+    """The repository's recordings and, where they lie beside it, the larger ones of the same lab."""
+    own = {p.name: p for p in lab_captures()}
+    beside = SHARED / "k8s"
+    if beside.is_dir():
+        for path in beside.iterdir():
+            if path.suffix in {".pcap", ".pcapng", ".gz"}:
+                own.setdefault(path.name, path)
+    return [own[name] for name in sorted(own)]

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analyzer.flow_index import KEY_WORDS, FlowIndex
+
+BATCHES = st.lists(st.lists(st.integers(0, 40), min_size=0, max_size=60), min_size=1, max_size=6)
+
+
+def keys_of(numbers: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
+    """Keys that differ in one word only, and in which word depends on the number."""
+    keys = np.zeros((len(numbers), KEY_WORDS), np.uint64)
+    for row, number in enumerate(numbers):
+        keys[row, number % KEY_WORDS] = number
+    return keys
+
+
+@given(BATCHES)
+def test_identifiers_are_those_of_a_dictionary(batches: list[list[int]]) -> None:
+    index = FlowIndex()
+    known: dict[bytes, int] = {}
+    for batch in batches:
+        keys = keys_of(batch)
+        found = index.lookup(keys)
+        for key, identifier in zip(keys, found.tolist(), strict=True):
+            assert known.setdefault(key.tobytes(), identifier) == identifier
+    assert len(index) == len(known) == len(set(known.values()))
+    for octets, identifier in known.items():
+        assert index.keys[identifier].tobytes() == octets
+
+
+def test_keys_with_one_slot_chain_stay_apart(monkeypatch: object) -> None:
+    # Given a hash that sends every key to the same slot
+    import analyzer.flow_index as module
+
+    original = module._hash
+    module._hash = lambda keys, seed: np.zeros(keys.shape[0], np.uint64)
+    try:
+        index = FlowIndex()
+        numbers = list(range(1, 200))
+        # When they are looked up twice
+        first = index.lookup(keys_of(numbers))
+        again = index.lookup(keys_of(numbers[::-1]))
+    finally:
+        module._hash = original
+    # Then each key has an identifier of its own, and the same both times
+    assert len(set(first.tolist())) == len(numbers)
+    assert again.tolist() == first.tolist()[::-1]
+
+
+def test_growth_keeps_identifiers() -> None:
+    index = FlowIndex(seed=1)
+    rng = np.random.default_rng(0)
+    keys = rng.integers(0, 1 << 63, (50_000, KEY_WORDS)).astype(np.uint64)
+    first = np.concatenate([index.lookup(part) for part in np.array_split(keys, 37)])
+    assert np.array_equal(index.lookup(keys), first)
+    assert np.array_equal(np.sort(first), np.arange(50_000))

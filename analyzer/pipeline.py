@@ -203,6 +203,9 @@ class Pipeline:
         ssh = read_ssh(heads, np.flatnonzero(protocol == Protocol.SSH))
         holed = np.zeros(2 * n, bool)
         holed[heads.holes_stream] = True
+        gap = holed[0::2] | holed[1::2]
+        # A gap behind a handshake that was read whole hides nothing.
+        gap[reading.facts.flow[settled(reading)]] = False
         return _Read(
             numbers,
             identification,
@@ -211,7 +214,7 @@ class Pipeline:
             [replace(s, flow=int(numbers[s.flow])) for s in ssh],
             heads.from_start.reshape(n, 2),
             heads.known_until().reshape(n, 2),
-            holed[0::2] | holed[1::2],
+            gap,
             heads.conflict[0::2] | heads.conflict[1::2],
         )
 

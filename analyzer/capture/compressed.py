@@ -12,7 +12,8 @@ import lzma
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from types import ModuleType
+from typing import Final, cast
 from typing import Protocol as TypingProtocol
 
 from analyzer.capture.stream import OctetSource, read_prefix
@@ -51,6 +52,12 @@ class Member(TypingProtocol):
         """Take in all of `data` and return at most `max_length` octets."""
 
 
+class _Zlib(TypingProtocol):
+    """`zlib.decompressobj`, whose class has no public name."""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
 class _GzipMember:
     """zlib with the interface of `Member`."""
 
@@ -82,21 +89,22 @@ class _GzipMember:
         return octets
 
 
-def _decompress_until_failure(member: Any, data: bytes, max_length: int) -> bytes:
-    """Return what zlib makes of `data` before the octet that it refuses."""
-    octets = b""
+def _decompress_until_failure(member: _Zlib, data: bytes, max_length: int) -> bytes:
+    """Return what zlib makes of `data` before the octet that it refuses; that is less than `max_length` octets."""
+    octets = bytearray()
     for at in range(len(data)):
         try:
             octets += member.decompress(data[at : at + 1], max_length)
         except zlib.error:
             break
-    return octets[:max_length]
+    return bytes(octets)
 
 
 class _ZstdMember:
     """zstandard with the interface of `Member`."""
 
-    def __init__(self, zstandard: Any) -> None:
+    def __init__(self, zstandard: ModuleType) -> None:
+        self._error: Final = zstandard.ZstdError
         self._zstd = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
         self._input = b""
         self._output = b""
@@ -117,7 +125,10 @@ class _ZstdMember:
         self._input += data
         pieces, length = [self._output], len(self._output)
         while length < max_length and self._input and not self._zstd.eof:
-            piece = self._zstd.decompress(self._input[:_ZSTD_SLICE])
+            try:
+                piece = self._zstd.decompress(self._input[:_ZSTD_SLICE])
+            except self._error as error:
+                raise ValueError(str(error)) from None
             self._input = self._input[_ZSTD_SLICE:]
             pieces.append(piece)
             length += len(piece)
@@ -150,7 +161,7 @@ class Compression:
     feed: int = 4096
 
 
-def _package(name: str, kind: str) -> Any:
+def _package(name: str, kind: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -177,7 +188,7 @@ COMPRESSIONS: Final = (
         "lz4",
         "lz4",
         (b"\x04\x22\x4d\x18", *_SKIPPABLE),
-        lambda: _package("lz4.frame", "lz4").LZ4FrameDecompressor(),
+        lambda: cast(Member, _package("lz4.frame", "lz4").LZ4FrameDecompressor()),
     ),
 )
 """In the order they are tried."""
@@ -191,6 +202,10 @@ def recognise(prefix: bytes) -> Compression | None:
         if prefix.startswith(compression.magics):
             return compression
     return None
+
+
+_REFUSALS: Final = (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError, RuntimeError)
+"""What the five libraries raise for corrupt data."""
 
 
 class DecompressedSource:
@@ -212,6 +227,7 @@ class DecompressedSource:
         self._compression: Final = compression
         self._member: Member | None = compression.start()
         self._feed: Final = memoryview(bytearray(compression.feed))
+        self._rest = b""  # read, but not yet given to the member
         self.problem = ""
 
     @property
@@ -247,8 +263,8 @@ class DecompressedSource:
         if member.eof:
             self._next_member(member.unused_data)
             return b""
-        data = b""
-        if member.needs_input:
+        data, self._rest = self._rest, b""
+        if not data and member.needs_input:
             data = bytes(self._feed[: self._source.readinto(self._feed)])
             if not data:
                 name = self._compression.name
@@ -259,9 +275,7 @@ class DecompressedSource:
     def _advance(self, member: Member, data: bytes, limit: int) -> bytes:
         try:
             return member.decompress(data, limit)
-        # Five libraries, five error classes, two of them (zstandard, lz4) only there when installed; a corrupt
-        # input is the one reason any of them has to raise here.
-        except Exception as error:
+        except _REFUSALS as error:
             self.problem = f"the {self._compression.name} data are corrupt: {str(error)[:200]!r}"
             return b""
 
@@ -277,7 +291,7 @@ class DecompressedSource:
             self.problem = f"what follows the {self._compression.name} data is not {self._compression.name}"
             return
         self._member = self._compression.start()
-        self._pushed_back = rest
+        self._rest = rest
 
     def _without_padding(self, rest: bytes) -> bytes:
         """Skip zeros: tape blocks for gzip(1), stream padding for xz (xz file format 2.2)."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.capture.records import MAX_RECORD, WINDOW, Chain, FrameColumns, Stretch, walk, words_at
+from analyzer.capture.records import MAX_RECORD, WINDOW, Chain, FrameColumns, Stretch, first_of_each, walk, words_at
 from analyzer.schema import I64, U8, U32, Damage, Interface
 
 
@@ -130,7 +130,9 @@ class PcapParser:
         """See `records.RecordParser`."""
         left, header = octets.shape[0], self._chain.header
         if left < header:
-            return f"the file is cut inside the record header of frame {first_frame}: {left} of {header} octets are left"
+            return (
+                f"the file is cut inside the record header of frame {first_frame}: {left} of {header} octets are left"
+            )
         length = self._length(words_at(octets, self._chain.byte_order), 0)
         return f"the file is cut inside frame {first_frame}: {left - header} of {length} captured octets are left"
 
@@ -173,9 +175,7 @@ class PcapParser:
         lane, position = lane[few], begin + lane[few] * stride + column[few]
         lane, position, follower = self._plausible(octets, seconds, lane, position, position)
         lane, position, _ = self._plausible(octets, seconds, lane, position, follower)
-        first = np.ones(lane.shape[0], np.bool_)
-        first[1:] = lane[1:] != lane[:-1]
-        return position[first]
+        return first_of_each(lane, position)
 
     def _plausible(self, octets: U8, seconds: int, lane: I64, position: I64, record: I64) -> tuple[I64, I64, I64]:
         """Keep the rows at whose `record` a record may start; return where it ends in place of `record`."""

@@ -14,7 +14,7 @@ import numpy as np
 from analyzer.capture import options
 from analyzer.capture.clocks import to_nanoseconds
 from analyzer.capture.facts import MAX_INTERFACES, CaptureFacts
-from analyzer.capture.records import MAX_RECORD, WINDOW, Chain, FrameColumns, Stretch, walk, words_at
+from analyzer.capture.records import MAX_RECORD, WINDOW, Chain, FrameColumns, Stretch, first_of_each, walk, words_at
 from analyzer.schema import I64, U8, U32, Damage, Mask
 
 SECTION_HEADER: Final = 0x0A0D0D0A
@@ -237,9 +237,7 @@ class PcapngParser:
             return f"a packet names interface {int(self._interface_numbers(block)[1][0])} of a section with {known}"
         return "a packet claims more captured octets than its block holds: the file is corrupt from here on"
 
-    def _read_blocks(
-        self, octets: U8, words: U32, blocks: _Blocks, offset: int, first_frame: int
-    ) -> FrameColumns:
+    def _read_blocks(self, octets: U8, words: U32, blocks: _Blocks, offset: int, first_frame: int) -> FrameColumns:
         """Read sound blocks: first those that describe, then the packets."""
         packet = _is_packet(blocks.kind)
         frame = first_frame + np.cumsum(packet) - packet
@@ -328,9 +326,7 @@ class PcapngParser:
             time_ns[rows] = to_nanoseconds(ticks[rows], distinct[row].resolution, distinct[row].offset_s)
         return time_ns
 
-    def _read_comments(
-        self, octets: U8, words: U32, begin: I64, stop: I64, frame: I64, offset: int
-    ) -> None:
+    def _read_comments(self, octets: U8, words: U32, begin: I64, stop: I64, frame: I64, offset: int) -> None:
         """Walk the options of all packets that have any, one option of each packet a step, and keep the comments."""
         found: list[tuple[int, int, int]] = []
         big_endian = self._chain.byte_order == ">"
@@ -339,17 +335,18 @@ class PcapngParser:
             code, length = (word >> 16, word & 0xFFFF) if big_endian else (word & 0xFFFF, word >> 16)
             following = begin + 4 + ((length + 3) & ~3)
             whole = (code != 0) & (begin + 4 + length <= stop)
-            comment = np.flatnonzero(whole & (code == options.OPT_COMMENT))
-            at = begin[comment] + 4
-            found += zip(frame[comment].tolist(), at.tolist(), (at + length[comment]).tolist(), strict=True)
+            rows = np.flatnonzero(whole & (code == options.OPT_COMMENT))
+            value_start = begin[rows] + 4
+            value_stop = value_start + length[rows]
+            found += zip(frame[rows].tolist(), value_start.tolist(), value_stop.tolist(), strict=True)
             going = np.flatnonzero(whole & (following + 4 <= stop))
             begin, stop, frame = following[going], stop[going], frame[going]
-        comments = [(number, at, options.text(octets[at:end].tobytes())) for number, at, end in found]
+        comments = [(number, at, octets[at:end].tobytes()) for number, at, end in found]
         for number, at, end in zip(frame.tolist(), begin.tolist(), stop.tolist(), strict=True):
             rest = options.read_options(octets[at:end].tobytes(), self._chain.byte_order)
-            comments += [(number, end, options.text(value)) for code, value in rest if code == options.OPT_COMMENT]
-        for number, at, comment_text in sorted(comments, key=lambda entry: entry[:2]):
-            self._facts.add_comment(number, comment_text, offset + at)
+            comments += [(number, end, value) for code, value in rest if code == options.OPT_COMMENT]
+        for number, at, value in sorted(comments, key=lambda comment: comment[:2]):
+            self._facts.add_comment(number, options.text(value), offset + at)
 
     def _find(self, octets: U8, begin: int, stride: int, lanes: int) -> I64:
         """Find packet blocks whose two total lengths agree: a `LaneFinder`."""
@@ -362,11 +359,8 @@ class PcapngParser:
         size = words[(position >> 2) + 1].astype(np.int64)
         inside = (size >= 16) & (position + size <= octets.shape[0]) & (size & 3 == 0)
         lane, position, size = lane[inside], position[inside], size[inside]
-        agree = words[((position + size) >> 2) - 1] == size
-        lane, position = lane[agree], position[agree]
-        first = np.ones(lane.shape[0], np.bool_)
-        first[1:] = lane[1:] != lane[:-1]
-        return position[first]
+        agree = np.flatnonzero(words[((position + size) >> 2) - 1] == size)
+        return first_of_each(lane[agree], position[agree])
 
 
 def _no_frames() -> FrameColumns:
@@ -376,9 +370,9 @@ def _no_frames() -> FrameColumns:
 
 def _is_packet(kind: U32) -> Mask:
     mask: Mask = kind == _ENHANCED_PACKET
-    if mask.all():
-        return mask
-    return mask | (kind == _SIMPLE_PACKET) | (kind == _OBSOLETE_PACKET)
+    if not mask.all():
+        mask |= (kind == _SIMPLE_PACKET) | (kind == _OBSOLETE_PACKET)
+    return mask
 
 
 def _gather_blocks(octets: U8, words: U32, starts: I64, end: int) -> _Blocks:

@@ -117,6 +117,13 @@ def words_at(octets: U8, byte_order: str) -> U32:
     return np.ndarray((max(octets.shape[0] - 3, 0),), f"{byte_order}u4", octets, strides=(1,))
 
 
+def first_of_each(lane: I64, position: I64) -> I64:
+    """Return the first position of every lane; both are ascending: what a `LaneFinder` does with its candidates."""
+    first = np.ones(lane.shape[0], np.bool_)
+    first[1:] = lane[1:] != lane[:-1]
+    return position[first]
+
+
 def walk(chain: Chain, octets: U8, begin: int, find: LaneFinder) -> tuple[I64, int]:
     """Find the start of every whole record from `begin` on.
 
@@ -165,7 +172,7 @@ def _lane_starts(chain: Chain, octets: U8, begin: int, find: LaneFinder) -> I64:
 
 def _serial(chain: Chain, octets: U8, begin: int, stop: int) -> tuple[list[int], int]:
     """Walk from `begin` while the record starts before `stop`; the last one may reach past the octets."""
-    view = memoryview(octets)
+    view = octets.data
     unpack = struct.Struct(f"{chain.byte_order}I").unpack_from
     first, last = chain.length_at[0], chain.length_at[-1]
     overhead, mask, minimum = chain.overhead + chain.align - 1, -chain.align, chain.minimum
@@ -208,7 +215,11 @@ def _run_lanes(chain: Chain, octets: U8, starts: I64, stops: I64) -> tuple[list[
     """
     lengths, *others = (words_at(octets[at:], chain.byte_order) for at in chain.length_at)
     limit = np.int64(octets.shape[0] - chain.header)  # the last offset at which a length can be read
-    overhead, mask, minimum = np.int64(chain.overhead + chain.align - 1), np.int64(-chain.align), np.int64(chain.minimum)
+    overhead, mask, minimum = (
+        np.int64(chain.overhead + chain.align - 1),
+        np.int64(-chain.align),
+        np.int64(chain.minimum),
+    )
     rounded = chain.align > 1
     rounds: list[tuple[I64, I64]] = []
     ends = np.zeros_like(starts)

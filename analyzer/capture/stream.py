@@ -21,9 +21,17 @@ PAUSE_S: Final = 0.25
 class OctetSource(TypingProtocol):
     """A sequential input. Reading never raises: what goes wrong ends the input and stands in `problem`."""
 
-    octets_read: int  #: of the input, before decompression
-    size: int | None  #: octets of the input, before decompression; None where it is not known (pipes)
-    problem: str  #: empty while all is well
+    @property
+    def octets_read(self) -> int:
+        """Octets of the input read so far, before decompression."""
+
+    @property
+    def size(self) -> int | None:
+        """Octets of the input, before decompression; None where it is not known (pipes)."""
+
+    @property
+    def problem(self) -> str:
+        """What went wrong; empty while all is well."""
 
     def readinto(self, target: memoryview) -> int:
         """Fill the beginning of `target` with what there is, at least one octet; 0 = the input has ended."""
@@ -185,7 +193,7 @@ class ChunkBuffer:
             target[:left] = self._octets[consumed : self._filled]
         self._octets, self._filled = target, left
         self.offset += consumed
-        view = memoryview(self._octets)
+        view = self._octets.data
         deadline: float | None = None
         while self._filled < len(view):
             if deadline is not None and self._source.waits(deadline - time.monotonic()):

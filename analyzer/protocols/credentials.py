@@ -44,8 +44,10 @@ REDACTED: Final = b"REDACTED"
 
 # cluster-bootstrap/token/api/types.go, BootstrapTokenPattern.
 _BOOTSTRAP_TOKEN: Final = re.compile(rb"[a-z0-9]{6}\.[a-z0-9]{16}")
-# RFC 7519 3 in compact form (RFC 7515 7.1): a base64url JSON object begins with "eyJ" or "ew".
-_JWT: Final = re.compile(rb"e[yw][A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*")
+# Compact form of RFC 7515 7.1. Only whole runs of base64url are tried, so that matching stays linear.
+_DOTTED: Final = re.compile(rb"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{8,})\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*")
+# base64url of an opening brace and a quotation mark, space, or line end.
+_JSON_OPENINGS: Final = (b"eyJ", b"eyA", b"ewo", b"ewk", b"ew0")
 # Secrets in a query: RFC 6750 2.3 (access_token), OAuth 2.0 and OpenID Connect names, and plain "token".
 _QUERY_SECRET: Final = re.compile(
     rb"(?P<name>[?&;](?:[a-z]+[_-])?(?:token|password|passwd|secret|signature|assertion|api[_-]?key)=)[^&;#\s]+",
@@ -95,7 +97,12 @@ def without_secrets(octets: bytes) -> str:
     octets = _SUBPROTOCOL_BEARER.sub(rb"\g<name>" + REDACTED, octets)
     octets = _QUERY_SECRET.sub(rb"\g<name>" + REDACTED, octets)
     octets = _USERINFO.sub(rb"\g<scheme>" + REDACTED + b"@", octets)
-    return text(_JWT.sub(REDACTED, octets))
+    return text(_DOTTED.sub(_redact_token, octets))
+
+
+def _redact_token(match: re.Match[bytes]) -> bytes:
+    is_token = match[1].startswith(_JSON_OPENINGS) or b"eyJ" in match[1]
+    return REDACTED if is_token else match[0]
 
 
 def _bearer(token: bytes) -> Credential:
@@ -144,4 +151,6 @@ def _claim(value: object) -> str:
         return ""
     # JSON may escape lone surrogates (RFC 8259 8.2), which no output encoding can carry. A claim that is itself a
     # token would carry it out.
-    return without_secrets(str(value).encode("utf-8", "replace")).encode("latin-1").decode("utf-8", "replace")[:TEXT_LIMIT]
+    return (
+        without_secrets(str(value).encode("utf-8", "replace")).encode("latin-1").decode("utf-8", "replace")[:TEXT_LIMIT]
+    )

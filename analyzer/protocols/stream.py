@@ -1,4 +1,4 @@
-"""One direction of one flow as plain octets, for the text protocols: what is known without a gap, and who carried it."""
+"""One direction of one flow as plain octets, for the text protocols: what is known without a gap, in which frames."""
 
 from __future__ import annotations
 

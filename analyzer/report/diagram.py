@@ -1,7 +1,7 @@
 """The hub-and-spoke picture: control plane in the middle, nodes around it, one line a channel, drawn as SVG text.
 
-Verdicts are told by dash pattern, number and title as well as by colour; colours are classes, so that the page decides them
-for light, dark and print. Every line is a link to its channel's anchor.
+Verdicts are told by dash pattern, number and title as well as by colour; colours are classes, so that the page decides
+them for light, dark and print. Every line is a link to its channel's anchor.
 """
 
 from __future__ import annotations

@@ -78,8 +78,6 @@ class Hellos:
         `HelloEnd`. `WHOLE` is needed to say that something is *not* in a hello.
     version : (N,) int64
         legacy_version; 0 = not known.
-    retry : (N,) bool
-        A HelloRetryRequest.
     cipher : (N,) int64
         ServerHello: the suite chosen; -1 = not known. ClientHello: -1.
     ciphers_start, ciphers_stop : (N,) int64
@@ -92,7 +90,6 @@ class Hellos:
     octets: U8
     end: U8
     version: I64
-    retry: Mask
     cipher: I64
     ciphers_start: I64
     ciphers_stop: I64
@@ -178,7 +175,6 @@ def read_client_hellos(octets: U8, start: I64, stop: I64, known: I64) -> Hellos:
         octets,
         reading.end,
         version,
-        np.zeros(count, bool),
         np.full(count, -1, np.int64),
         ciphers_start,
         ciphers_stop,
@@ -208,7 +204,6 @@ def read_ssl2_hellos(octets: U8, start: I64, stop: I64, known: I64) -> Hellos:
         octets,
         reading.end,
         version,
-        np.zeros(count, bool),
         np.full(count, -1, np.int64),
         ciphers_start,
         ciphers_stop,
@@ -218,16 +213,13 @@ def read_ssl2_hellos(octets: U8, start: I64, stop: I64, known: I64) -> Hellos:
 
 
 def read_server_hellos(octets: U8, start: I64, stop: I64, known: I64) -> Hellos:
-    """Read ServerHello and HelloRetryRequest bodies (RFC 8446 4.1.3); parameters as for `read_client_hellos`."""
+    """Read ServerHello bodies (RFC 8446 4.1.3); parameters as for `read_client_hellos`."""
     count = start.shape[0]
     reading = _Reading(octets, start, stop, known)
     version = np.zeros(count, np.int64)
     value = reading.u16()
     version[reading.live] = value
-    retry = np.zeros(count, bool)
     reading.need(RANDOM)
-    random = gather_block(octets, reading.at[reading.live], RANDOM)
-    retry[reading.live] = (random == np.frombuffer(HELLO_RETRY, np.uint8)).all(axis=1)
     reading.skip(RANDOM)
     draft = version >> 8 == _DRAFT
     reading.need(np.where(draft[reading.live], 0, 1))
@@ -241,9 +233,14 @@ def read_server_hellos(octets: U8, start: I64, stop: I64, known: I64) -> Hellos:
     reading.skip(np.where(draft[reading.live], 0, 1))
     extensions = _read_extensions(reading)
     none = np.full(count, -1, np.int64)
-    return Hellos(
-        octets, reading.end, version, retry, cipher, none, none, np.full(count, 2, np.int64), extensions
-    )
+    return Hellos(octets, reading.end, version, cipher, none, none, np.full(count, 2, np.int64), extensions)
+
+
+def is_retry(octets: U8, start: I64, known: I64) -> Mask:
+    """ServerHello bodies that are a HelloRetryRequest, by their random (RFC 8446 4.1.3): (N,) bool."""
+    random = gather_block(octets, start + 2, RANDOM)
+    retry: Mask = (start + 2 + RANDOM <= known) & (random == np.frombuffer(HELLO_RETRY, np.uint8)).all(axis=1)
+    return retry
 
 
 def _read_extensions(reading: _Reading) -> Extensions:

@@ -1,0 +1,237 @@
+"""HTTP/1 (RFC 9112) in stream heads: start lines and header fields, bodies skipped.
+
+The reader is as lenient as RFC 9112 2.2 and 3 allow, because it judges nobody: LF alone ends a line, empty lines before
+a message are passed over, obsolete line folding is undone, words may be set apart by any white space. A head that does
+not begin with a message (a connection joined in the middle, a body whose length is nonsense) is taken up again at the
+first segment that does. Where a head is cut, the complete lines before the cut are still facts; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from analyzer.protocols.http_message import MAX_FIELDS, field_value, make_request, make_response
+from analyzer.protocols.stream import Stream, read_streams
+from analyzer.schema import I64, HttpMessage, StreamHeads
+
+MAX_LINE: Final = 8192
+"""Octets of one line; RFC 9112 3 asks for at least 8000, Apache and nginx stop at 8190 and 8192."""
+MAX_VALUE: Final = 8192
+"""Octets kept of one field value after unfolding."""
+MAX_LENGTH_DIGITS: Final = 18
+"""Digits of a Content-Length or chunk size: what fits 64 bits."""
+
+_METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110 9.1 and 5.6.2: a token
+_VERSION: Final = re.compile(rb"HTTP/(1\.[0-9])")
+_STATUS: Final = re.compile(rb"[1-9][0-9]{2}")
+_ABSOLUTE_FORM: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]{0,15}://(?:[^/?#@]{0,512}@)?([^/?#@]{1,512})")
+_CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A start line and the complete field lines after it; ``body`` is None where the head is cut."""
+
+    position: int
+    frame: int
+    version: str
+    fields: list[tuple[bytes, bytes]]
+    body: int | None
+    method: bytes = b""
+    target: bytes = b""
+    status: int = 0
+
+
+def read_http1(heads: StreamHeads, flows: I64, *, limit_messages: int = 64) -> list[HttpMessage]:
+    """Read the HTTP/1 messages at the head of each flow, up to the first gap.
+
+    Parameters
+    ----------
+    heads : StreamHeads
+    flows : (K,) int64
+        Rows of the flow table whose content is HTTP/1.
+    limit_messages : int
+        Messages read of each direction of a flow.
+
+    Returns
+    -------
+    list of HttpMessage
+        In the order of `flows`; those of one flow by frame, a request before a response of the same frame. After a
+        switch of protocols (101, or 2xx to CONNECT) a flow has no more messages. A message whose head is cut shows
+        the fields of its complete lines: an empty attribute then means "not seen".
+
+    Notes
+    -----
+    Syntax: RFC 9112 2 to 6. Message body length: RFC 9112 6.3. Malformed input ends a direction; it never raises.
+    """
+    messages: list[HttpMessage] = []
+    for flow, client, server in read_streams(heads, flows):
+        requests, responses = _read_flow(client, server, limit_messages)
+        found = [
+            make_request(flow, r.frame, version=r.version, method=r.method, target=r.target, fields=r.fields)
+            for r in requests
+        ] + [make_response(flow, r.frame, version=r.version, status=r.status, fields=r.fields) for r in responses]
+        messages += sorted(found, key=lambda message: message.frame)
+    return messages
+
+
+def _read_flow(client: Stream, server: Stream, limit: int) -> tuple[list[_Head], list[_Head]]:
+    """Requests and responses of one connection, each response matched to its request (RFC 9112 9.2)."""
+    asking = _Direction(client, requests=True)
+    requests: list[_Head] = []
+    while len(requests) < limit and (request := asking.next_head()) is not None:
+        requests.append(request)
+        asking.skip_body(request, b"")
+    answering = _Direction(server, requests=False)
+    responses: list[_Head] = []
+    waiting = deque(enumerate(requests))
+    while len(responses) < limit and (response := answering.next_head()) is not None:
+        responses.append(response)
+        # By order where both directions were read from their first octet, by frame where one was joined later.
+        answers = bool(waiting) and ((asking.in_order and answering.in_order) or waiting[0][1].frame <= response.frame)
+        row, method = (waiting[0][0], waiting[0][1].method) if answers else (-1, b"")
+        if response.status >= 200 or response.status == 101:
+            if answers:
+                waiting.popleft()
+            if response.status == 101 or (method == b"CONNECT" and response.status < 300):
+                kept = requests[: row + 1] if answers else [r for r in requests if r.frame <= response.frame]
+                return kept, responses
+        answering.skip_body(response, method)
+    # What follows a CONNECT nobody was seen to refuse belongs to the tunnel.
+    unanswered = next((row for row, request in waiting if request.method == b"CONNECT"), len(requests))
+    return requests[: unanswered + 1], responses
+
+
+class _Direction:
+    """A place in one direction of a connection, and the way to the next message."""
+
+    def __init__(self, stream: Stream, *, requests: bool) -> None:
+        self.stream = stream
+        self.in_order = stream.from_start
+        self._requests = requests
+        self._at: int | None = 0
+
+    def next_head(self) -> _Head | None:
+        """Read the next start line and its fields; None where none is left."""
+        octets = self.stream.octets
+        while self._at is not None:
+            at = self._at
+            while octets[at : at + 1] in (b"\r", b"\n"):  # RFC 9112 2.2: empty lines before a message
+                at += 1
+            head = self._head_at(at)
+            if head is not None:
+                return head
+            self._resume(at + 1)
+        return None
+
+    def skip_body(self, head: _Head, method: bytes) -> None:
+        """Move past the body of `head`; `method` is that of the request a response answers, empty if unknown."""
+        following = _body_end(self.stream.octets, head, method) if head.body is not None else None
+        self._at = following
+        if following is not None and following < 0:
+            self._resume(head.body or 0)
+
+    def _resume(self, at: int) -> None:
+        """Go to the first segment at or past `at` that begins with a start line."""
+        self.in_order = False
+        starts = self.stream.segment_starts()
+        for position in starts[bisect_left(starts, at) :]:
+            if self._start_line(position) is not None:
+                self._at = position
+                return
+        self._at = None
+
+    def _start_line(self, at: int) -> tuple[list[bytes], str, int] | None:
+        """Words of the start line at `at`, its version, and where it ends; None where there is none."""
+        octets = self.stream.octets
+        stop = octets.find(b"\n", at, at + MAX_LINE)
+        if stop < 0 or octets[at : at + 1].isspace():
+            return None
+        words = octets[at:stop].split()
+        if len(words) < (3 if self._requests else 2):
+            return None
+        if self._requests and len(words) > 3 and not self.in_order:
+            return None  # a target with spaces is believed only where a message is due
+        version = _VERSION.fullmatch(words[-1] if self._requests else words[0])
+        known = _METHOD.fullmatch(words[0]) if self._requests else _STATUS.fullmatch(words[1])
+        return (words, version[1].decode(), stop + 1) if version and known else None
+
+    def _head_at(self, at: int) -> _Head | None:
+        start = self._start_line(at)
+        if start is None:
+            return None
+        words, version, stop = start
+        fields, body = _read_fields(self.stream.octets, stop)
+        frame = self.stream.frame_at(at)
+        if not self._requests:
+            return _Head(at, frame, version, fields, body, status=int(words[1]))
+        target = b" ".join(words[1:-1])
+        authority = _ABSOLUTE_FORM.match(target)
+        if authority is not None:
+            fields.insert(0, (b"host", authority[1]))  # RFC 9112 3.2.2: it takes the place of Host
+        return _Head(at, frame, version, fields, body, method=words[0], target=target)
+
+
+def _read_fields(octets: bytes, at: int) -> tuple[list[tuple[bytes, bytes]], int | None]:
+    """Complete field lines from `at`, and where the body begins: None where the section is cut or not HTTP."""
+    fields: list[tuple[bytes, bytes]] = []
+    while True:
+        stop = octets.find(b"\n", at, at + MAX_LINE)
+        if stop < 0:
+            return fields, None
+        line = octets[at:stop].removesuffix(b"\r")
+        at = stop + 1
+        if not line:
+            return fields, at
+        if line[:1] in (b" ", b"\t"):
+            # RFC 9112 5.2: an obsolete fold is a space. Before the first field it is to be ignored (2.2).
+            if fields and len(fields[-1][1]) < MAX_VALUE:
+                name, value = fields[-1]
+                fields[-1] = name, (value + b" " + line.strip(b" \t"))[:MAX_VALUE]
+            continue
+        name, colon, value = line.partition(b":")
+        if colon and len(fields) < MAX_FIELDS:
+            fields.append((name.strip(b" \t").lower(), value.strip(b" \t")))
+
+
+def _body_end(octets: bytes, head: _Head, method: bytes) -> int | None:
+    """Where the message after `head` begins (RFC 9112 6.3), may lie past the octets.
+
+    None: nothing follows, the body lasts until the connection closes or is cut. -1: its length is nonsense.
+    """
+    at = head.body or 0
+    if head.status and (method == b"HEAD" or head.status < 200 or head.status in (204, 304)):
+        return at
+    coding = field_value(head.fields, b"transfer-encoding").lower()
+    if coding:
+        if coding.rpartition(b",")[2].strip() == b"chunked":
+            return _chunked_end(octets, at)
+        return None if head.status else -1
+    lengths = {value.strip() for name, all_ in head.fields if name == b"content-length" for value in all_.split(b",")}
+    if not lengths:
+        return None if head.status else at
+    if len(lengths) > 1:
+        return -1
+    length = lengths.pop()
+    return at + int(length) if length.isdigit() and len(length) <= MAX_LENGTH_DIGITS else -1
+
+
+def _chunked_end(octets: bytes, at: int) -> int | None:
+    """Where a chunked body ends (RFC 9112 7.1); None where it is cut, -1 where a chunk size is none."""
+    while True:
+        stop = octets.find(b"\n", at, at + MAX_LINE)
+        if stop < 0:
+            return None if len(octets) - at < MAX_LINE else -1
+        size = _CHUNK_SIZE.fullmatch(octets[at:stop].removesuffix(b"\r"))
+        if size is None:
+            return -1
+        at = stop + 1 + int(size[1], 16)
+        if int(size[1], 16) == 0:
+            return _read_fields(octets, stop + 1)[1]  # the trailer section
+        if at >= len(octets):
+            return None
+        at += 2 if octets[at : at + 2] == b"\r\n" else 1 if octets[at : at + 1] == b"\n" else 0

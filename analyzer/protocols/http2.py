@@ -1,0 +1,196 @@
+"""HTTP/2 (RFC 9113) in clear: the header blocks of both directions, decoded by `hpack` (RFC 7541).
+
+A connection joined in the middle is taken up where a segment begins a chain of frames. Its dynamic table is unknown
+then: fields of the static table, literals, and whatever was added since are exact, because the table numbers its newest
+entry first; the first reference to anything older ends the direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from hpack import Decoder
+from hpack.exceptions import HPACKError
+
+from analyzer.protocols.http_message import MAX_FIELDS, Fields, make_request, make_response
+from analyzer.protocols.stream import Stream, read_streams
+from analyzer.schema import I64, HttpMessage, StreamHeads
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""RFC 9113 3.4."""
+MAX_TABLE: Final = 64 * 1024
+"""Octets a dynamic table may grow to, by RFC 7541 4.1's count; net/http keeps 4 KiB, browsers 64 KiB."""
+MAX_HEADER_LIST: Final = 64 * 1024
+"""Octets of one decoded header list, by the same count; net/http accepts 1 MiB, nghttp2 64 KiB."""
+MAX_RESUME: Final = 256
+"""Segments tried for a place to join a connection."""
+
+# Frame types (RFC 9113 6) and flags.
+_DATA, _HEADERS, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 4, 5, 6, 7, 8, 9
+_END_HEADERS, _PADDED, _PRIORITY = 0x4, 0x8, 0x20
+_FRAME_HEADER: Final = 9
+_PRIORITY_UPDATE: Final = 16  # RFC 9218 7, the highest registered type
+# Payload lengths that RFC 9113 6 fixes: PRIORITY, RST_STREAM, PING, WINDOW_UPDATE.
+_FIXED_LENGTH: Final = {2: 5, 3: 4, _PING: 8, _WINDOW_UPDATE: 4}
+_MAX_FRAME_SIZE: Final = 1 << 14  # SETTINGS_MAX_FRAME_SIZE as it stands until raised (RFC 9113 6.5.2)
+
+
+class _Frame(NamedTuple):
+    position: int
+    kind: int
+    flags: int
+    stream_id: int
+    payload: bytes
+
+
+class _Block(NamedTuple):
+    """A header block: where its HEADERS frame begins, and its fields."""
+
+    position: int
+    fields: Fields
+
+
+def read_http2(heads: StreamHeads, flows: I64, *, limit_messages: int = 64) -> list[HttpMessage]:
+    """Read the header blocks at the head of each cleartext HTTP/2 flow, up to the first gap.
+
+    Parameters
+    ----------
+    heads : StreamHeads
+    flows : (K,) int64
+        Rows of the flow table whose content is HTTP/2.
+    limit_messages : int
+        Messages read of each direction of a flow.
+
+    Returns
+    -------
+    list of HttpMessage
+        In the order of `flows`; those of one flow by frame. ``host`` is :authority, or the Host field where there is
+        none; ``upgrade`` is :protocol of an extended CONNECT (RFC 8441 4). Trailers and pushed requests are left out.
+
+    Notes
+    -----
+    Framing: RFC 9113 4 and 6; a frame that breaks it, or a header block that cannot be decoded, ends that direction.
+    """
+    messages: list[HttpMessage] = []
+    for flow, client, server in read_streams(heads, flows):
+        found: list[HttpMessage] = []
+        for stream, from_client in ((client, True), (server, False)):
+            count = 0
+            for block in _blocks(stream, _first_frame(stream, from_client=from_client)):
+                message = _message(flow, stream.frame_at(block.position), block.fields, from_client=from_client)
+                if message is not None:
+                    found.append(message)
+                    count += 1
+                if count >= limit_messages:
+                    break
+        messages += sorted(found, key=lambda message: message.frame)
+    return messages
+
+
+def _message(flow: int, frame: int, fields: Fields, *, from_client: bool) -> HttpMessage | None:
+    """Message of a header block; None for trailers."""
+    pseudo = {name: value for name, value in reversed(fields) if name.startswith(b":")}
+    plain = [(name, value) for name, value in fields if not name.startswith(b":")][:MAX_FIELDS]
+    for name, field in ((b":authority", b"host"), (b":protocol", b"upgrade")):
+        if name in pseudo:
+            plain.insert(0, (field, pseudo[name]))
+    if from_client and b":method" in pseudo:
+        method, target = pseudo[b":method"], pseudo.get(b":path", b"")
+        return make_request(flow, frame, version="2", method=method, target=target, fields=plain)
+    status = pseudo.get(b":status", b"")
+    if not from_client and len(status) == 3 and status.isdigit():
+        return make_response(flow, frame, version="2", status=int(status), fields=plain)
+    return None
+
+
+def _first_frame(stream: Stream, *, from_client: bool) -> int | None:
+    """Position of the first frame to read; None where there is none."""
+    if from_client and stream.octets.startswith(PREFACE):
+        return len(PREFACE)
+    if stream.from_start:
+        # RFC 9113 3.4: the server's first frame is SETTINGS.
+        settings = not from_client and _header(stream.octets, 0)[1:2] == (_SETTINGS,)
+        return 0 if settings else None
+    starts = stream.segment_starts()[:MAX_RESUME]
+    return next((at for at in starts if _is_chain(stream.octets, at)), None)
+
+
+def _header(octets: bytes, at: int) -> tuple[int, ...]:
+    """(length, type, flags, stream identifier with its reserved bit) of the frame header at `at`; empty where cut."""
+    if at + _FRAME_HEADER > len(octets):
+        return ()
+    word = int.from_bytes(octets[at : at + _FRAME_HEADER], "big")
+    return word >> 48, (word >> 40) & 0xFF, (word >> 32) & 0xFF, word & 0xFFFFFFFF
+
+
+def _is_chain(octets: bytes, at: int) -> bool:
+    """Three valid frame headers one after the other, or two that end exactly where the octets do."""
+    for headers in range(3):
+        header = _header(octets, at)
+        if not header:
+            return headers == 2 and at == len(octets)
+        length, kind, _, stream_id = header
+        on_connection = kind in (_SETTINGS, _PING, _GOAWAY)
+        placed = stream_id == 0 if on_connection else stream_id > 0 or kind >= _GOAWAY
+        sized = length == _FIXED_LENGTH.get(kind, length) and length <= _MAX_FRAME_SIZE
+        # The reserved bit is to be sent as 0 (RFC 9113 4.1).
+        if kind > _PRIORITY_UPDATE or stream_id >> 31 or not placed or not sized:
+            return False
+        at += _FRAME_HEADER + length
+    return True
+
+
+def _frames(octets: bytes, at: int) -> Iterator[_Frame]:
+    """Yield the complete frames from `at` on."""
+    while header := _header(octets, at):
+        length, kind, flags, stream_id = header
+        stop = at + _FRAME_HEADER + length
+        if stop > len(octets):
+            return
+        yield _Frame(at, kind, flags, stream_id & 0x7FFFFFFF, octets[at + _FRAME_HEADER : stop])
+        at = stop
+
+
+def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
+    """Yield the decoded header blocks from position `at` on, until one cannot be."""
+    if at is None:
+        return
+    decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
+    decoder.max_allowed_table_size = MAX_TABLE
+    opening: _Frame | None = None
+    fragments: list[bytes] = []
+    for frame in _frames(stream.octets, at):
+        if opening is not None:
+            # RFC 9113 6.10: nothing may come between HEADERS and its CONTINUATION frames.
+            if frame.kind != _CONTINUATION or frame.stream_id != opening.stream_id:
+                return
+            fragments.append(frame.payload)
+        elif frame.kind in (_HEADERS, _PUSH_PROMISE):
+            fragment = _fragment(frame)
+            if fragment is None:
+                return
+            opening, fragments = frame, [fragment]
+        elif frame.kind == _CONTINUATION:
+            return
+        if opening is None or not frame.flags & _END_HEADERS:
+            continue
+        try:
+            decoded = decoder.decode(b"".join(fragments), raw=True)
+        except HPACKError:
+            return
+        if opening.kind == _HEADERS:
+            yield _Block(opening.position, [(bytes(name).lower(), bytes(value)) for name, value in decoded])
+        opening = None
+
+
+def _fragment(frame: _Frame) -> bytes | None:
+    """Field block fragment without padding and priority (RFC 9113 6.2, 6.6); None where they do not fit."""
+    start = 1 if frame.flags & _PADDED else 0
+    padding = frame.payload[0] if start and frame.payload else 0
+    if frame.kind == _PUSH_PROMISE:
+        start += 4
+    elif frame.flags & _PRIORITY:
+        start += 5
+    stop = len(frame.payload) - padding
+    return frame.payload[start:stop] if frame.stream_id and start <= stop else None

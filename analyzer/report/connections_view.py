@@ -1,0 +1,159 @@
+"""Connections as the page shows them: grouped, row by row, and packed for the script that searches them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from analyzer.report.schema_document import QUESTIONS, Connections
+from analyzer.report.text import visible
+
+MAX_ROWS: Final = 200
+"""Rows that are in the page without script."""
+MAX_PACKED: Final = 10_000
+"""Rows that the script can search; keeps the page below 2 MB."""
+MAX_GROUPS: Final = 30
+"""Groups listed for each channel."""
+
+_PACKED: Final = (
+    "client_name",
+    "client_ip",
+    "client_port",
+    "server_name",
+    "server_ip",
+    "server_port",
+    "channel",
+    "transport",
+    "protocol",
+    "tls_version",
+    "alpn",
+    "sni",
+    "encryption",
+    "encryption_grade",
+    "client_certificate",
+    "client_certificate_grade",
+    "server_verification",
+    "server_verification_grade",
+    "first_frame",
+    "packets",
+    "octets",
+    "leg_of",
+    "encapsulation",
+    "handshake",
+    "cipher_suite",
+    "group",
+    "client_stack",
+    "ja4",
+    "server_certificate",
+    "client_certificate_subject",
+    "user_agent",
+    "activity",
+    "channel_reason",
+    "encryption_reason",
+    "client_certificate_reason",
+    "server_verification_reason",
+    "duration_s",
+    "evidence_frames",
+)
+
+
+@dataclass(slots=True)
+class Group:
+    """Connections of one channel between one client and one server port."""
+
+    client: str
+    server: str
+    connections: int = 0
+    octets: int = 0
+    first_frame: int = 0
+    answers: dict[str, Counter[tuple[str, str]]] = field(
+        default_factory=lambda: {question: Counter() for question in QUESTIONS}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGroups:
+    """Groups of one channel, most connections first, and what is not listed."""
+
+    channel: str
+    groups: Sequence[Group]
+    more_groups: int
+    more_connections: int
+
+
+def row_order(connections: Connections, channels: Sequence[str]) -> list[int]:
+    """Return all rows, by channel in the order given, by number within one."""
+    rank = {channel: position for position, channel in enumerate(channels)}
+    channel = connections["data"]["channel"]
+    return sorted(range(len(channel)), key=lambda row: (rank.get(channel[row], len(rank)), row))
+
+
+def rows(connections: Connections, order: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the given rows as dictionaries with their number under ``row``."""
+    data = connections["data"]
+    return [{"row": row, **{name: data[name][row] for name in _PACKED}} for row in order]
+
+
+def grouped(connections: Connections, channels: Sequence[str]) -> list[ChannelGroups]:
+    """Return the connections (second legs left out) grouped by channel, client and server port."""
+    data = connections["data"]
+    found: dict[str, dict[tuple[str, str], Group]] = {channel: {} for channel in channels}
+    columns = [data[name] for name in ("channel", "client_name", "client_ip", "server_name", "server_ip")]
+    columns += [data[name] for name in ("server_port", "octets", "first_frame", "leg_of")]
+    answers = {question: list(zip(data[question], data[f"{question}_grade"], strict=True)) for question in QUESTIONS}
+    for row, (channel, client_name, client_ip, server_name, server_ip, port, octets, frame, leg) in enumerate(
+        zip(*columns, strict=True)
+    ):
+        if leg >= 0 or channel not in found:
+            continue
+        client = client_name or client_ip
+        server = f"{server_name or endpoint(server_ip)}:{port}"
+        group = found[channel].setdefault((client, server), Group(client, server, first_frame=frame))
+        group.connections += 1
+        group.octets += octets
+        for question, column in answers.items():
+            group.answers[question][column[row]] += 1
+    return [_listed(channel, list(groups.values())) for channel, groups in found.items() if groups]
+
+
+def endpoint(address: str) -> str:
+    """Return an address as it stands before ``:port`` (RFC 3986 3.2.2: IPv6 in brackets)."""
+    return f"[{address}]" if ":" in address else address
+
+
+def packed(connections: Connections, order: Sequence[int], titles: Mapping[str, str]) -> dict[str, Any]:
+    """Return the rows in the compact form the page's script reads.
+
+    Text columns are a list of distinct values and one index a row, number columns the numbers; a column with the same
+    value in every row is that value alone.
+
+    Parameters
+    ----------
+    connections : Connections
+    order : sequence of int
+        Rows to pack, in this order.
+    titles : mapping of str to str
+        Channel titles by id.
+    """
+    columns: dict[str, Any] = {}
+    for name in _PACKED:
+        column = connections["data"][name]
+        values = [column[row] for row in order]
+        if not all(type(value) is int or type(value) is float for value in values):
+            index: dict[str, int] = {}
+            codes = [index.setdefault("" if value is None else str(value), len(index)) for value in values]
+            texts = [visible(text) for text in index]
+            columns[name] = {"values": texts} if len(texts) == 1 else {"values": texts, "rows": codes}
+        elif len(set(values)) == 1:
+            columns[name] = {"number": values[0]}
+        else:
+            columns[name] = {"numbers": values}
+    return {"count": len(order), "row": list(order), "titles": dict(titles), "columns": columns}
+
+
+def _listed(channel: str, groups: list[Group]) -> ChannelGroups:
+    groups.sort(key=lambda group: (-group.connections, group.client, group.server))
+    rest = groups[MAX_GROUPS:]
+    return ChannelGroups(channel, groups[:MAX_GROUPS], len(rest), sum(group.connections for group in rest))

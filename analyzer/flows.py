@@ -31,6 +31,8 @@ TLS_HANDSHAKE, TLS_DATA, HTTP_REQUEST, HTTP_STATUS, HTTP2_PREFACE, SSH_BANNER, O
 
 # What an opening octet pattern says about its sender, one bit each in `_State.opening`.
 _SENT_CLIENT_HELLO, _SENT_SERVER_HELLO, _SENT_REQUEST, _SENT_STATUS, _SENT_PREFACE = 1, 2, 4, 8, 16
+SENT_TLS_HELLO: Final = _SENT_CLIENT_HELLO | _SENT_SERVER_HELLO
+"""Bits of ``state.opening`` for a TLS hello at the start of a segment."""
 
 _REORDER_WINDOW: Final = 1 << 16
 """Sequence distance within which a late SYN still belongs to the segments seen before it."""
@@ -155,10 +157,17 @@ def _keys(packets: PacketTable) -> tuple[U64, I64]:
     return keys, swap.astype(np.int64)
 
 
-def _classify(octets: U8, packets: PacketTable) -> tuple[I64, Mask, U8]:
-    """Signature class, whether all of the first octets are printable, and opening bits, of packets with payload."""
-    block = gather_block(octets, packets.payload_start, 8)
-    have = packets.payload_stop - packets.payload_start
+def _one_of(values: NDArray[np.uint32], wanted: list[int]) -> Mask:
+    """`numpy.isin` for a handful of values, without its sort."""
+    found: Mask = values == wanted[0]
+    for value in wanted[1:]:
+        found |= values == value
+    return found
+
+
+def _classify(octets: U8, start: I64, have: I64) -> tuple[I64, Mask, U8]:
+    """Signature class, whether all of the first octets are printable, and opening bits, of payloads of `have` octets."""
+    block = gather_block(octets, start, 8)
     words = block.view(">u4").astype(np.uint32)
     head, second = words[:, 0], words[:, 1]
     kind, version = block[:, 0], block[:, 1].astype(np.int64) << 8 | block[:, 2]
@@ -167,7 +176,7 @@ def _classify(octets: U8, packets: PacketTable) -> tuple[I64, Mask, U8]:
     record = (version >= 0x0300) & (version <= 0x0304) & (length > 0) & (length <= (1 << 14) + 2048) & (have >= 5)
     data = record & (kind == 23)
     handshake = record & (kind >= 20) & (kind <= 22)
-    request = np.isin(head, np.array([_word(m) for m in _METHODS], np.uint32)) & (have >= 4)
+    request = _one_of(head, [_word(m) for m in _METHODS]) & (have >= 4)
     status = (head == _word(b"HTTP")) & (block[:, 4] == ord("/")) & (have >= 5)
     preface = (head == _word(b"PRI ")) & (second == _word(b"* HT")) & (have >= 8)
     banner = (head == _word(b"SSH-")) & (have >= 4)
@@ -229,7 +238,8 @@ class FlowBuilder:
     def protocols(self, flows: I64) -> U8:
         """IANA protocol number of each flow: (K,) int64 -> (K,) uint8."""
         words = self._index.keys[self.state.key[flows], KEY_WORDS - 1]
-        return (words & np.uint64(0xFF)).astype(np.uint8)
+        numbers: U8 = (words & np.uint64(0xFF)).astype(np.uint8)
+        return numbers
 
     def add(self, packets: PacketTable, octets: U8) -> FlowRows:
         """Count `packets`, whose payload offsets point into `octets`.
@@ -370,7 +380,10 @@ class FlowBuilder:
         if cut.any():
             state.cut_packets[flows] += np.bincount(local[cut], minlength=n)
         interface = np.minimum(packets.interface, 63).astype(np.uint64)
-        np.bitwise_or.at(state.interfaces, flow, np.uint64(1) << interface)
+        if (interface == interface[0]).all():
+            state.interfaces[flows] |= np.uint64(1) << interface[0]
+        else:
+            np.bitwise_or.at(state.interfaces, flow, np.uint64(1) << interface)
         self._note_handshakes(packets, flow, side)
         self._note_signatures(packets, octets, flow, side, local, n)
 
@@ -391,20 +404,27 @@ class FlowBuilder:
         rows = np.flatnonzero(packets.payload_stop > packets.payload_start)
         if rows.shape[0] == 0:
             return
-        signature, printable, opening = _classify(octets, packets.take(rows))
+        start = packets.payload_start[rows]
+        signature, printable, opening = _classify(octets, start, packets.payload_stop[rows] - start)
         state = self.state
         flows = np.empty(n, np.int64)
         flows[local] = flow
-        for chosen, kind in ((np.arange(rows.shape[0]), signature), (np.flatnonzero(printable), None)):
-            at = rows[chosen]
-            code = (local[at] * 2 + side[at]) * SIGNATURES + (PRINTABLE if kind is None else kind)
-            counts = np.bincount(code, minlength=n * 2 * SIGNATURES).reshape(n, 2, SIGNATURES)
-            state.signature[flows] += counts.astype(np.int32)
-            frames = np.zeros(n * 2 * SIGNATURES, np.int64)
-            frames[code[::-1]] = packets.frame[at[::-1]]
-            known = state.signature_frame[flows]
-            state.signature_frame[flows] = np.where(known == 0, frames.reshape(n, 2, SIGNATURES), known)
-        np.bitwise_or.at(state.opening.reshape(-1), flow[rows] * 2 + side[rows], opening)
+        base = (local[rows] * 2 + side[rows]) * SIGNATURES
+        codes = np.concatenate([base + signature, base[printable] + PRINTABLE])
+        carriers = np.concatenate([packets.frame[rows], packets.frame[rows[printable]]])
+        counts = np.bincount(codes, minlength=n * 2 * SIGNATURES)
+        seen = np.flatnonzero(counts)
+        # Few of the codes occur: the state is touched for these alone.
+        frames = np.empty(n * 2 * SIGNATURES, np.int64)
+        frames[codes[::-1]] = carriers[::-1]
+        where = flows[seen // (2 * SIGNATURES)] * (2 * SIGNATURES) + seen % (2 * SIGNATURES)
+        totals, firsts = state.signature.reshape(-1), state.signature_frame.reshape(-1)
+        totals[where] += counts[seen].astype(np.int32)
+        known = firsts[where]
+        firsts[where] = np.where(known == 0, frames[seen], known)
+        telling = np.flatnonzero(opening)
+        at = rows[telling]
+        np.bitwise_or.at(state.opening.reshape(-1), flow[at] * 2 + side[at], opening[telling])
 
     # --------------------------------------------------------------------------------------- the result
 

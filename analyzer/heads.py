@@ -6,7 +6,7 @@ plain block copies. Overlap is resolved for the first copy; what was sent but no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -38,9 +38,21 @@ class _Segments(Table):
     block: I64
 
 
+_SPAN: Final = np.int64(1) << np.int64(40)
+"""Above any position in a head: stream and position in one ascending number."""
+
+
 def _empty_segments() -> _Segments:
     none = np.empty(0, np.int64)
     return _Segments(none, none, none, none, none, none)
+
+
+def _select(segments: _Segments, blocks: Items, wanted: Mask) -> tuple[_Segments, Items]:
+    """The wanted segments with blocks of their own."""
+    kept = segments.take(wanted)
+    counts = -(-kept.captured // COPY_BLOCK)
+    row, number = expand(counts)
+    return replace(kept, block=np.cumsum(counts) - counts), blocks[kept.block[row] + number]
 
 
 def _ranks(group: I64) -> I64:
@@ -68,8 +80,8 @@ class HeadCollector:
     def __init__(self, flows: FlowBuilder, limit: int = HEAD_LIMIT) -> None:
         self._flows = flows
         self._limit = limit
-        self._pending: list[tuple[_Segments, Items]] = []
-        self._blocks = 0
+        self._parts: list[tuple[_Segments, Items]] = []
+        self._touched: list[I64] = []
         self._finished: Mask = np.zeros(1 << 10, bool)
         self._datagrams: I64 = np.zeros(1 << 10, np.int64)
         self._sent: I64 = np.zeros(1 << 10, np.int64)
@@ -77,7 +89,7 @@ class HeadCollector:
     @property
     def pending_octets(self) -> int:
         """Octets of segments held."""
-        return self._blocks * COPY_BLOCK
+        return sum(int(blocks.shape[0]) for _, blocks in self._parts) * COPY_BLOCK
 
     def _reserve(self) -> None:
         need = len(self._flows) * 2
@@ -130,37 +142,38 @@ class HeadCollector:
         counts = -(-captured // COPY_BLOCK)
         row, number = expand(counts)
         blocks = gather_items(octets, start[row] + number * COPY_BLOCK, COPY_BLOCK)
-        first = self._blocks + np.cumsum(counts) - counts
-        self._blocks += blocks.shape[0]
-        self._pending.append((_Segments(stream, position, captured, claimed, packets.frame[packet], first), blocks))
+        first = np.cumsum(counts) - counts
+        segments = _Segments(stream, position, captured, claimed, packets.frame[packet], first)
+        self._parts.append((segments, blocks))
+        self._touched.append(stream >> 1)
 
-    def _merge(self) -> tuple[_Segments, Items]:
-        if not self._pending:
-            return _empty_segments(), np.empty(0, np.dtype((np.void, COPY_BLOCK)))
-        if len(self._pending) > 1:
-            segments = _Segments.concatenate([part for part, _ in self._pending])
-            self._pending = [(segments, np.concatenate([blocks for _, blocks in self._pending]))]
-        return self._pending[0]
+    def touched(self) -> I64:
+        """Flows that got a segment since this was last asked, ascending: (K,) int64."""
+        flows = np.unique(np.concatenate(self._touched)) if self._touched else np.empty(0, np.int64)
+        self._touched.clear()
+        return flows[~self._finished[2 * flows]]
 
-    def flows_held(self) -> I64:
+    def held(self) -> I64:
         """Flows of which at least one segment is held, ascending: (K,) int64."""
-        return np.unique(self._merge()[0].stream >> 1)
+        holding = np.zeros(len(self._flows), bool)
+        for segments, _ in self._parts:
+            holding[segments.stream >> 1] = True
+        flows = np.flatnonzero(holding)
+        return flows[~self._finished[2 * flows]]
 
     def release(self, flows: I64) -> None:
         """Drop the segments of `flows` and collect no more of them."""
         self._reserve()
         for side in (0, 1):
             self._finished[flows * 2 + side] = True
-        segments, blocks = self._merge()
-        kept = segments.take(~self._finished[segments.stream])
-        row, number = expand(-(-kept.captured // COPY_BLOCK))
-        remaining = blocks[kept.block[row] + number]
-        counts = -(-kept.captured // COPY_BLOCK)
-        moved = _Segments(
-            kept.stream, kept.position, kept.captured, kept.claimed, kept.frame, np.cumsum(counts) - counts
-        )
-        self._pending = [(moved, remaining)]
-        self._blocks = remaining.shape[0]
+        kept: list[tuple[_Segments, Items]] = []
+        for segments, blocks in self._parts:
+            alive = ~self._finished[segments.stream]
+            # A part is copied only when that frees at least half of it.
+            if not alive.any():
+                continue
+            kept.append(_select(segments, blocks, alive) if alive.mean() < 0.5 else (segments, blocks))
+        self._parts = kept
 
     def assemble(self, streams: I64) -> StreamHeads:
         """Put the held segments of `streams` in order.
@@ -170,10 +183,9 @@ class HeadCollector:
         streams : (M,) int64
             Stream numbers (``flow * 2 + side``), each at most once; row m of the result is ``streams[m]``.
         """
-        segments, blocks = self._merge()
         local = np.full(len(self._flows) * 2, -1, np.int64)
         local[streams] = np.arange(streams.shape[0])
-        segments = segments.take(local[segments.stream] >= 0)
+        segments, blocks = self._gather(local)
         stream = local[segments.stream]
         start, from_start = self._starts(streams, stream, segments)
         position = segments.position - start[stream]
@@ -192,6 +204,23 @@ class HeadCollector:
             (segments.block * COPY_BLOCK + skip)[within],
         )
         return _lay_out(pieces, blocks, streams.shape[0], from_start, self._limit)
+
+    def _gather(self, local: I64) -> tuple[_Segments, Items]:
+        """Segments of the streams that `local` numbers, with their blocks, in order of arrival."""
+        chosen: list[tuple[_Segments, Items]] = []
+        offset = 0
+        for segments, blocks in self._parts:
+            wanted = local[segments.stream] >= 0
+            if not wanted.any():
+                continue
+            # Most of a part wanted: take its blocks as they lie, and leave the others unread among them.
+            most = wanted.mean() > 0.5
+            part, part_blocks = (segments.take(wanted), blocks) if most else _select(segments, blocks, wanted)
+            chosen.append((replace(part, block=part.block + offset), part_blocks))
+            offset += part_blocks.shape[0]
+        if not chosen:
+            return _empty_segments(), np.empty(0, np.dtype((np.void, COPY_BLOCK)))
+        return _Segments.concatenate([p for p, _ in chosen]), np.concatenate([b for _, b in chosen])
 
     def _starts(self, streams: I64, stream: I64, segments: _Segments) -> tuple[I64, Mask]:
         """Position, from the origin, of each stream's first octet, and whether a handshake shows that it is."""
@@ -223,7 +252,7 @@ class _Pieces(Table):
 def _lay_out(pieces: _Pieces, blocks: Items, n: int, from_start: Mask, limit: int) -> StreamHeads:
     """Sort the pieces into heads, resolve overlap, find the holes, copy the octets."""
     # Arrival order is kept among pieces at the same position, so the first copy comes first.
-    pieces = pieces.take(np.lexsort((np.arange(len(pieces)), pieces.position, pieces.stream)))
+    pieces = pieces.take(np.argsort(pieces.stream * _SPAN + pieces.position, kind="stable"))
     flat = blocks.view(np.uint8) if blocks.shape[0] else np.empty(0, np.uint8)
     pieces, conflict = _resolve_overlap(pieces, flat, n)
     end = pieces.position + pieces.claimed
@@ -259,11 +288,10 @@ def _covered_before(pieces: _Pieces) -> I64:
     """Furthest position that the pieces before each one, in its stream, have captured."""
     if len(pieces) == 0:
         return np.empty(0, np.int64)
-    span = np.int64(1) << 40
-    reach = np.maximum.accumulate(pieces.stream * span + pieces.position + pieces.captured)
+    reach = np.maximum.accumulate(pieces.stream * _SPAN + pieces.position + pieces.captured)
     before = np.empty(len(pieces), np.int64)
     before[0] = 0
-    before[1:] = np.where(reach[:-1] // span == pieces.stream[1:], reach[:-1] % span, 0)
+    before[1:] = np.where(reach[:-1] // _SPAN == pieces.stream[1:], reach[:-1] % _SPAN, 0)
     return before
 
 

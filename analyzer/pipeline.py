@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
-from analyzer.flows import FlowBuilder
+from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder
 from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.ledger import Ledger
 from analyzer.legs import stitch
@@ -143,23 +143,33 @@ class Pipeline:
     # -------------------------------------------------------------------------------- reading the heads
 
     def _settle(self) -> None:
-        """Read the connections whose facts are complete; under pressure, also the ones longest silent."""
-        held = self.heads.flows_held()
-        if held.shape[0] == 0:
-            return
-        batch = self._interpret(held)
-        row = np.full(len(self.flows), -1, np.int64)
-        row[batch.flows] = np.arange(batch.flows.shape[0])
-        ready = batch.tls.facts.flow[settled(batch.tls)]
-        done = batch.flows[row[ready]] if ready.shape[0] else ready
-        self._keep(batch, done)
-        self.heads.release(done)
+        """Read the connections that can tell no more, and drop their octets.
+
+        These are TLS connections past their handshake, and connections that have ended and been silent for an epoch.
+        Under pressure the ones longest silent follow, whatever their state.
+        """
+        state = self.flows.state
+        touched = self.heads.touched()
+        handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
+        if handshakes.shape[0]:
+            batch = self._interpret(handshakes)
+            ready = batch.tls.facts.flow[settled(batch.tls)]
+            self._keep(batch, ready)
+            self.heads.release(ready)
+        held = self.heads.held()
+        ended = (state.flags[held] & (FIN | RST)).any(axis=1)
+        quiet = state.last_frame[held] <= self.ledger.frames - self.limits.epoch_frames
+        self._close(held[ended & quiet])
         if self.heads.pending_octets > self.limits.heads_budget:
-            held = self.heads.flows_held()
-            order = held[np.argsort(self.flows.state.last_frame[held], kind="stable")]
-            oldest = np.sort(order[: max(1, order.shape[0] // 2)])
-            self._keep(self._interpret(oldest), oldest)
-            self.heads.release(oldest)
+            held = self.heads.held()
+            order = held[np.argsort(state.last_frame[held], kind="stable")]
+            self._close(np.sort(order[: max(1, order.shape[0] // 2)]))
+
+    def _close(self, flows: I64) -> None:
+        """Read `flows` as they are and collect no more of them."""
+        if flows.shape[0]:
+            self._keep(self._interpret(flows), flows)
+            self.heads.release(flows)
 
     def _keep(self, batch: _Read, chosen: I64) -> None:
         """Store what was read of the flows `chosen` from a batch."""
@@ -198,9 +208,10 @@ class Pipeline:
         protocol = identification.protocol
         tls_rows = np.flatnonzero(protocol == Protocol.TLS)
         reading = read_tls(heads, tls_rows, table.flags[tls_rows])
-        http = read_http1(heads, np.flatnonzero(protocol == Protocol.HTTP1))
-        http += read_http2(heads, np.flatnonzero(protocol == Protocol.HTTP2))
-        ssh = read_ssh(heads, np.flatnonzero(protocol == Protocol.SSH))
+        rows = {p: np.flatnonzero(protocol == p) for p in (Protocol.HTTP1, Protocol.HTTP2, Protocol.SSH)}
+        http = read_http1(heads, rows[Protocol.HTTP1], numbers[rows[Protocol.HTTP1]])
+        http += read_http2(heads, rows[Protocol.HTTP2], numbers[rows[Protocol.HTTP2]])
+        ssh = read_ssh(heads, rows[Protocol.SSH], numbers[rows[Protocol.SSH]])
         holed = np.zeros(2 * n, bool)
         holed[heads.holes_stream] = True
         gap = holed[0::2] | holed[1::2]
@@ -210,8 +221,8 @@ class Pipeline:
             numbers,
             identification,
             _renumber(reading, numbers),
-            [replace(m, flow=int(numbers[m.flow])) for m in http],
-            [replace(s, flow=int(numbers[s.flow])) for s in ssh],
+            http,
+            ssh,
             heads.from_start.reshape(n, 2),
             heads.known_until().reshape(n, 2),
             gap,
@@ -311,10 +322,10 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
     facts = replace(merged.facts, flow=row[merged.facts.flow])
     facts = facts.take(np.argsort(facts.flow))
     names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
-    http = sorted(
-        (replace(m, flow=int(row[m.flow])) for p in parts for m in p.http),
-        key=lambda m: (m.flow, m.frame, not m.from_client),
-    )
+    http = [m for p in parts for m in p.http]
+    for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
+        message.flow = flow
+    http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
     return Evidence(
         table,

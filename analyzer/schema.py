@@ -302,15 +302,18 @@ class StreamHeads:
 
     def frames_at(self, stream: I64, position: I64) -> I64:
         """Frame that carried the octet at each (stream, position): (N,) int64; 0 where no segment did."""
-        if self.segment_position.shape[0] == 0:
-            return np.zeros(stream.shape[0], np.int64)
-        # One ascending key for all streams: stream number above, position below.
-        owner = np.repeat(np.arange(len(self)), np.diff(self.segments_offsets))
-        width = np.int64(1) << np.int64(40)
-        key = owner * width + self.segment_position
-        row = np.searchsorted(key, stream * width + position, side="right") - 1
-        row_safe = np.maximum(row, 0)
-        return np.where((row >= 0) & (owner[row_safe] == stream), self.segment_frame[row_safe], 0)
+        first = self.segments_offsets[stream]
+        low, high = first.copy(), self.segments_offsets[stream + 1].copy()
+        # Bisection of every stream's own segments, all together: low ends behind the last one at or before position.
+        while (open_ones := np.flatnonzero(low < high)).shape[0]:
+            middle = (low[open_ones] + high[open_ones]) >> 1
+            before = self.segment_position[middle] <= position[open_ones]
+            low[open_ones] = np.where(before, middle + 1, low[open_ones])
+            high[open_ones] = np.where(before, high[open_ones], middle)
+        found = low > first
+        frames = np.zeros(stream.shape[0], np.int64)
+        frames[found] = self.segment_frame[low[found] - 1]
+        return frames
 
 
 # ---------------------------------------------------------------------------------------- protocol facts
@@ -455,9 +458,12 @@ class TlsReading:
     #: (flow, names of the CAs a clear CertificateRequest lists)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HttpMessage:
-    """One HTTP request or response read in clear, HTTP/1 or one HTTP/2 stream's header block."""
+    """One HTTP request or response read in clear, HTTP/1 or one HTTP/2 stream's header block.
+
+    Not frozen: the pipeline renumbers ``flow`` in place, once, when flows get their final order.
+    """
 
     flow: int
     frame: int

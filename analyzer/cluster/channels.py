@@ -222,7 +222,9 @@ class _Rules:
         node = dials & self.roles.server_is(NODE)
         refused = dials & self.tls & self.evidence.tls_is("refused", Ternary.YES)
         checks = dials & self.tls & np.isin(self.roles.service, self.roles.service[refused])
-        self.settle(checks, "apiserver-to-webhook", "the control plane refused a certificate here; its proxy never does")
+        self.settle(
+            checks, "apiserver-to-webhook", "the control plane refused a certificate here; its proxy never does"
+        )
         self.settle(
             dials
             & self.tls

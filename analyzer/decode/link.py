@@ -142,6 +142,9 @@ def _peel_tags(octets: U8, columns: LinkColumns, stop: I64) -> LinkColumns:
     """Step over VLAN tags, MPLS labels and PPPoE, all frames one header at a time."""
     ethertype, start, cut, _, vlan = columns
     for _ in range(MAX_TAGS):
+        # Nearly every frame is IP already: one pass tells that nothing is left to peel.
+        if ((ethertype == ETHERTYPE_IPV4) | (ethertype == ETHERTYPE_IPV6) | (ethertype == ETHERTYPE_NONE)).all():
+            break
         tagged = np.isin(ethertype, VLAN_TAGS)
         labelled = np.isin(ethertype, ETHERTYPE_MPLS)
         session = ethertype == ETHERTYPE_PPPOE_SESSION

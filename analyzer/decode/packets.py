@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analyzer.decode.ip import IpColumns, decode_ipv4, decode_ipv6
 from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, read_link
@@ -111,8 +110,10 @@ class Decoder:
 def _network(octets: U8, level: _Level, ethertype: I32, start: I64) -> IpColumns:
     """Decode the network layer of every packet of a level, whichever IP version it has."""
     is_v4, is_v6 = ethertype == ETHERTYPE_IPV4, ethertype == ETHERTYPE_IPV6
-    if is_v4.all():
-        return decode_ipv4(octets, start, level.stop, level.wire_stop)
+    if not is_v6.any():
+        columns = decode_ipv4(octets, start, level.stop, level.wire_stop)
+        columns.status[~is_v4] = Decode.NOT_IP
+        return columns
     n = start.shape[0]
     zero64 = np.zeros(n, np.int64)
     columns = IpColumns(
@@ -131,8 +132,8 @@ def _network(octets: U8, level: _Level, ethertype: I32, start: I64) -> IpColumns
         rows = np.flatnonzero(mask)
         if rows.shape[0]:
             part = reader(octets, start[rows], level.stop[rows], level.wire_stop[rows])
-            for whole, values in zip(columns, part, strict=True):
-                _assign(whole, rows, values)
+            for name in IpColumns._fields:
+                getattr(columns, name)[rows] = getattr(part, name)
     return columns
 
 
@@ -201,7 +202,3 @@ def _udp_length(
     payload_stop = payload_stop.copy()
     payload_stop[rows] = np.minimum(payload_stop[rows], payload_end[rows])
     return payload_end, payload_stop
-
-
-def _assign(whole: NDArray[np.generic], rows: I64, values: NDArray[np.generic]) -> None:
-    whole[rows] = values

@@ -94,10 +94,15 @@ def read_target(target: bytes) -> Credential:
 
 def without_secrets(octets: bytes) -> str:
     """Text of a captured field in which tokens, passwords and user information are replaced by `REDACTED`."""
+    return text(redact(octets))
+
+
+def redact(octets: bytes) -> bytes:
+    """Replace tokens, passwords and user information by `REDACTED`; all the rest is kept."""
     octets = _SUBPROTOCOL_BEARER.sub(rb"\g<name>" + REDACTED, octets)
     octets = _QUERY_SECRET.sub(rb"\g<name>" + REDACTED, octets)
     octets = _USERINFO.sub(rb"\g<scheme>" + REDACTED + b"@", octets)
-    return text(_DOTTED.sub(_redact_token, octets))
+    return _DOTTED.sub(_redact_token, octets)
 
 
 def _redact_token(match: re.Match[bytes]) -> bytes:
@@ -151,6 +156,4 @@ def _claim(value: object) -> str:
         return ""
     # JSON may escape lone surrogates (RFC 8259 8.2), which no output encoding can carry. A claim that is itself a
     # token would carry it out.
-    return (
-        without_secrets(str(value).encode("utf-8", "replace")).encode("latin-1").decode("utf-8", "replace")[:TEXT_LIMIT]
-    )
+    return redact(str(value).encode("utf-8", "replace")).decode("utf-8", "replace")[:TEXT_LIMIT]

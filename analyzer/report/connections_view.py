@@ -55,8 +55,9 @@ _PACKED: Final = (
     "client_certificate_reason",
     "server_verification_reason",
     "duration_s",
-    "evidence_frames",
 )
+_OWN_INDEX: Final = frozenset({"client_name", "client_ip", "server_name", "server_ip", "sni"})
+"""Text columns with many values; all others together take few combinations."""
 
 
 @dataclass(slots=True)
@@ -126,8 +127,9 @@ def endpoint(address: str) -> str:
 def packed(connections: Connections, order: Sequence[int], titles: Mapping[str, str]) -> dict[str, Any]:
     """Return the rows in the compact form the page's script reads.
 
-    Text columns are a list of distinct values and one index a row, number columns the numbers; a column with the same
-    value in every row is that value alone.
+    Number columns are numbers. Text columns are their distinct values and indexes into them: one a row in the columns
+    of `_OWN_INDEX`; one a *kind* in the others, a kind being a combination of their values, of which there are few. A
+    column with one value is that value alone.
 
     Parameters
     ----------
@@ -138,19 +140,24 @@ def packed(connections: Connections, order: Sequence[int], titles: Mapping[str, 
         Channel titles by id.
     """
     columns: dict[str, Any] = {}
+    codes: dict[str, list[int]] = {}
     for name in _PACKED:
-        column = connections["data"][name]
-        values = [column[row] for row in order]
-        if not all(type(value) is int or type(value) is float for value in values):
-            index: dict[str, int] = {}
-            codes = [index.setdefault("" if value is None else str(value), len(index)) for value in values]
-            texts = [visible(text) for text in index]
-            columns[name] = {"values": texts} if len(texts) == 1 else {"values": texts, "rows": codes}
-        elif len(set(values)) == 1:
-            columns[name] = {"number": values[0]}
+        values = [connections["data"][name][row] for row in order]
+        if all(type(value) is int or type(value) is float for value in values):
+            columns[name] = {"number": values[0]} if len(set(values)) == 1 else {"numbers": values}
         else:
-            columns[name] = {"numbers": values}
-    return {"count": len(order), "row": list(order), "titles": dict(titles), "columns": columns}
+            index: dict[str, int] = {}
+            codes[name] = [index.setdefault("" if value is None else str(value), len(index)) for value in values]
+            columns[name] = {"values": [visible(text) for text in index]}
+    shared = [name for name in codes if name not in _OWN_INDEX]
+    kinds: dict[tuple[int, ...], int] = {}
+    kind = [kinds.setdefault(key, len(kinds)) for key in zip(*(codes[name] for name in shared), strict=True)]
+    for place, name in enumerate(shared):
+        columns[name]["kinds"] = [key[place] for key in kinds]
+    for name in codes.keys() & _OWN_INDEX:
+        if len(columns[name]["values"]) > 1:
+            columns[name]["rows"] = codes[name]
+    return {"count": len(order), "row": list(order), "titles": dict(titles), "kind": kind, "columns": columns}
 
 
 def _listed(channel: str, groups: list[Group]) -> ChannelGroups:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from analyzer.report.schema_document import ChannelEntry, Document, as_document
 from analyzer.report.text import visible
 
-MAX_NODES: Final = 16
+MAX_NODES: Final = 10
 """Nodes drawn one by one; beyond, nodes that take part in the same channels share one card."""
 _MAX_BADGED_NODES: Final = 6
 _MAX_LABEL: Final = 19
@@ -42,6 +42,7 @@ _USER_ROLES: Final = frozenset({"user", "kubectl proxy"})
 _WIDTH: Final = 1120
 _CARD: Final = (150, 48)
 _CENTRE: Final = _WIDTH / 2
+_SIDE_TOP: Final = 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,41 +186,38 @@ def _places(
     used = {end for spoke in spokes for end in (spoke.client, spoke.server)}
     plane = sorted(end for end in used if end.startswith("plane:"))
     nodes = sorted((end for end in used if end.startswith("node:")), key=_natural)
-    with_pods = _PODS in used
-    bottom_count = min(max(len(nodes) - 2, 0), 5) if len(nodes) <= 7 else 5
-    side_count = math.ceil((len(nodes) - bottom_count) / 2)
+    # An even number below the hub leaves a lane in the middle for the lines between hub and pods.
+    below = 0 if len(nodes) <= 3 else min(4, (len(nodes) - 2) // 2 * 2)
+    beside = math.ceil((len(nodes) - below) / 2)
+    left, bottom, right = nodes[:beside], nodes[beside : beside + below], nodes[beside + below :]
     hub_y = 215.0 if plane else 150.0
-    side_top = 150.0
-    bottom_y = max(side_top + max(side_count - 1, 1) * 74 + 110, hub_y + 225)
-    height = bottom_y + (_CARD[1] / 2 + 24)
+    side_stop = max(_SIDE_TOP + (beside - 1) * 74, hub_y + 90)
+    bottom_y = side_stop + 100
 
     places: dict[str, Place] = {_HUB: Place(_HUB, "hub", _HUB, "the hub", _CENTRE, hub_y, 190, 74)}
     width = 164.0
     for i, key in enumerate(plane):
         x = _CENTRE + (i - (len(plane) - 1) / 2) * (width + 14)
         places[key] = Place(key, "plane", key.removeprefix("plane:"), "", x, 74, width, 36)
-
-    left, right = nodes[:side_count], nodes[side_count + bottom_count :]
-    bottom = nodes[side_count : side_count + bottom_count]
     for column, x in ((left, 95.0), (right, _WIDTH - 95.0)):
-        gap = (bottom_y - 110 - side_top) / max(len(column) - 1, 1)
+        gap = (side_stop - _SIDE_TOP) / (len(column) - 1) if len(column) > 1 else 0.0
+        top = _SIDE_TOP if len(column) > 1 else (_SIDE_TOP + side_stop) / 2
         for i, key in enumerate(column):
-            y = side_top + i * gap if len(column) > 1 else (side_top + bottom_y - 110) / 2
-            places[key] = _node(key, groups, x, y)
-    row: list[str] = [*bottom[: len(bottom) // 2], *([_PODS] if with_pods else []), *bottom[len(bottom) // 2 :]]
-    step = min(186.0, (_WIDTH - 20) / max(len(row), 1))
-    for i, key in enumerate(row):
-        x = _CENTRE + (i - (len(row) - 1) / 2) * step
-        if key == _PODS:
-            note = _count(len(hosts[_PODS]), "address", "addresses")
-            places[key] = Place(key, "pod", "pods and services", note, x, bottom_y, *_CARD)
-        else:
-            places[key] = _node(key, groups, x, bottom_y)
+            places[key] = _node(key, groups, x, top + i * gap)
+    for i, key in enumerate(bottom):
+        lane = i - (below - 1) / 2
+        places[key] = _node(key, groups, _CENTRE + lane * 184 + math.copysign(24, lane), bottom_y)
+    if _PODS in used:
+        note = _count(len(hosts[_PODS]), "address", "addresses")
+        alone = len(nodes) <= 1
+        x, y = (_WIDTH - 95.0, (_SIDE_TOP + side_stop) / 2) if alone else (_CENTRE, bottom_y + (96 if bottom else 0))
+        places[_PODS] = Place(_PODS, "pod", "pods and services", note, x, y, *_CARD)
     for key, title, x in ((_OUTSIDE, "users", 95.0), (_OTHER, "other hosts", _WIDTH - 95.0)):
         if key in used:
             note = _count(len(hosts[key]), "address", "addresses")
             places[key] = Place(key, "outside", title, note, x, 52, *_CARD)
-    return places, height
+    lowest = max(place.y + place.height / 2 for place in places.values())
+    return places, max(lowest, hub_y + 60) + 24
 
 
 def _node(key: str, groups: Mapping[str, int], x: float, y: float) -> Place:
@@ -249,8 +247,8 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _defs() -> str:
     heads = "".join(
-        f'<marker id="head-{verdict}" class="head {verdict}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="11" '
-        f'markerHeight="11" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.8 10 5 0 9.2z"/></marker>'
+        f'<marker id="head-{verdict}" class="head {verdict}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="10" '
+        f'markerHeight="10" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.8 10 5 0 9.2z"/></marker>'
         for verdict in ("at-risk", "sound", "undecidable", "informational")
     )
     return f"<defs>{heads}</defs>"
@@ -305,7 +303,7 @@ def _lines(
         for position, spoke in enumerate(together):
             channel = channels[spoke.channel]
             shift = position - (len(together) - 1) / 2
-            width = 1.6 + 4.2 * math.log1p(spoke.octets) / math.log1p(max(busiest, 1))
+            width = 1.2 + 2.6 * math.log1p(spoke.octets) / math.log1p(max(busiest, 1))
             if first == second:
                 path, badge = _loop(places[first], position)
             else:
@@ -350,7 +348,8 @@ def _straight(client: Place, server: Place, shift: float, forward: bool) -> tupl
     nx, ny = -dy / length * lane, dx / length * lane
     start = _edge(client, client.x + nx, client.y + ny, dx, dy, 2)
     stop = _edge(server, server.x + nx, server.y + ny, -dx, -dy, 4)
-    along = 0.5 + shift * 0.13 * (1 if forward else -1)
+    apart = max(0.13, 24 / math.dist(start, stop)) if start != stop else 0.0
+    along = min(max(0.5 + shift * apart * (1 if forward else -1), 0.1), 0.9)
     x, y = start[0] + (stop[0] - start[0]) * along, start[1] + (stop[1] - start[1]) * along
     return f"M{start[0]:.1f} {start[1]:.1f}L{stop[0]:.1f} {stop[1]:.1f}", (x, y)
 
@@ -369,10 +368,10 @@ def _edge(place: Place, x: float, y: float, dx: float, dy: float, gap: float) ->
 
 
 def _loop(place: Place, position: int) -> tuple[str, tuple[float, float]]:
-    """Traffic within one place: an arc over the upper edge of its box."""
+    """Traffic within one place: an arc over the upper edge of its box, below it where there is no room above."""
+    up = -1 if place.y > _SIDE_TOP / 2 else 1
     x = place.x + place.width / 2 - 24 - position * 34
-    y = place.y - place.height / 2
-    return f"M{x - 11:.1f} {y:.1f}C{x - 16:.1f} {y - 34:.1f} {x + 16:.1f} {y - 34:.1f} {x + 11:.1f} {y - 3:.1f}", (
-        x,
-        y - 25,
-    )
+    y = place.y + up * place.height / 2
+    bow = y + up * 52
+    path = f"M{x - 12:.1f} {y:.1f}C{x - 20:.1f} {bow:.1f} {x + 20:.1f} {bow:.1f} {x + 12:.1f} {y + up * 4:.1f}"
+    return path, (x, y + up * 38)

@@ -78,6 +78,7 @@ _GROUPS: Final = {
     25497: "X25519Kyber768Draft00",
 }
 _MAX_ACTIVITY: Final = 5
+_YEAR_10000_NS: Final = min(253402300800 * 10**9, 2**63 - 1)
 _MAX_LISTED: Final = 50
 """Addresses listed by name in one channel or finding."""
 
@@ -123,7 +124,7 @@ class AuditResult:
 
 def time_text(ns: int | None) -> str | None:
     """RFC 3339 in UTC with nanoseconds; None where there is no time."""
-    if ns is None or ns <= 0 or ns >= 253402300800 * 10**9:
+    if ns is None or ns <= 0 or ns >= _YEAR_10000_NS:
         return None
     whole = datetime.fromtimestamp(ns // 10**9, UTC)
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"
@@ -186,7 +187,10 @@ class _Connections:
         return [names.get(i, "") for i in ends.tolist()]
 
     def _times(self, values: I64) -> list[str | None]:
-        return [time_text(v) for v in values.tolist()]
+        """`time_text` of a column: numpy prints nanoseconds itself."""
+        known = (values > 0) & (values < _YEAR_10000_NS)
+        texts = np.datetime_as_string(np.where(known, values, 0).astype("datetime64[ns]"), unit="ns", timezone="UTC")
+        return [text if ok else None for text, ok in zip(texts.tolist(), known.tolist(), strict=True)]
 
     def _handshake(self) -> list[str]:
         evidence = self.audit.evidence

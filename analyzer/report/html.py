@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -28,6 +30,7 @@ from analyzer.report.schema_document import (
     FindingEntry,
     as_document,
 )
+from analyzer.report.tables import write_atomically
 from analyzer.report.terminal import dominant, duration_text
 from analyzer.report.text import visible
 
@@ -117,6 +120,17 @@ def render_html(document: Mapping[str, Any]) -> str:
         packed=htmlsafe_json_dumps(packed, dumps=partial(json.dumps, separators=(",", ":"))),
         names={entry["address"]: entry["names"][0] for entry in typed["endpoints"] if entry["names"]},
     )
+
+
+def write_html(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write the page, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    return write_atomically(Path(path), render_html(document))
 
 
 # --------------------------------------------------------------------------------------------- templates

@@ -13,13 +13,15 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd
 
 from analyzer.errors import OutputError
 from analyzer.report.schema_document import GRADES, QUESTIONS, ChannelEntry, as_document
 from analyzer.report.text import spreadsheet_safe, visible
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CSV_FILES: Final = ("connections.csv", "channels.csv", "findings.csv")
 
@@ -184,6 +186,9 @@ def write_atomically(path: Path, text: str) -> Path:
 
 def _frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """Frame of the columns, its text `visible`: a lone surrogate would stop pandas where Arrow holds the strings."""
+    # Only a caller who wants frames pays for pandas: the files are written without it.
+    import pandas as pd
+
     return pd.DataFrame({name: list(_mapped(values, _shown)) for name, values in columns.items()})
 
 

@@ -83,12 +83,12 @@ def render(
     parts += _open_questions(typed)
     commands = default_commands(document) if next_commands is None else next_commands
     parts.append(Text("Next", style="bold"))
-    for command, purpose in commands:
-        parts.append(_indented(Text(visible(purpose), style="dim")))
-        # A command must survive copying: folded by the terminal where need be, never by us.
-        parts.append(Padding(Text(visible(command), no_wrap=True, overflow="ignore"), (0, 0, 0, 4), expand=False))
     for part in parts:
-        console.print(part, highlight=False, soft_wrap=False, crop=False)
+        console.print(part, highlight=False)
+    for command, purpose in commands:
+        console.print(_indented(Text(visible(purpose), style="dim")), highlight=False)
+        # A command must survive copying: a narrow terminal may fold it, we never do.
+        console.print(Text("    " + visible(command)), highlight=False, soft_wrap=True)
 
 
 def default_commands(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -222,23 +222,19 @@ def _findings(document: Document) -> list[RenderableType]:
     findings = _by_severity(document)
     if not findings:
         return [Text("Findings: none.", style="bold"), Text()]
+    titles = {channel["id"]: channel["title"] for channel in document["channels"]}
     counts = document["summary"]["findings"]
     tally = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES if counts[severity])
     parts: list[RenderableType] = [Text.assemble(("Findings", "bold"), f" ({tally})")]
     for finding in findings[:_MAX_FINDINGS]:
         severity = finding["severity"]
-        parts.append(
-            Text.assemble(
-                (f" {severity.upper()} ", _SEVERITY_STYLES[severity]),
-                f" {finding['code']} ",
-                (visible(finding["title"]), "bold"),
-                (f" [{finding['grade']}]", "dim"),
-            )
-        )
+        heading = Text(f" {severity.upper()} ", style=_SEVERITY_STYLES[severity])
+        parts.append(Text.assemble(heading, f" {finding['code']} ", (visible(finding["title"]), "bold")))
+        channel = titles.get(finding["channel"], finding["channel"])
+        parts.append(_indented(Text(visible(f"{channel}, {finding['grade']}"), style="dim"), 4))
         parts.append(_indented(Text(visible(finding["message"])), 4))
         parts.append(_indented(Text.assemble(("Do: ", "bold"), visible(finding["remediation"])), 4))
-        if finding["flags"]:
-            parts.append(_indented(Text.assemble(("Set: ", "bold"), visible("  ".join(finding["flags"]))), 4))
+        parts += [_indented(Text.assemble(("Set: ", "bold"), visible(flag)), 4) for flag in finding["flags"]]
         parts.append(_indented(Text(_frames_text(finding["frames"]), style="dim"), 4))
     if len(findings) > _MAX_FINDINGS:
         parts.append(_indented(Text(f"and {len(findings) - _MAX_FINDINGS} more: they are in every other output.")))

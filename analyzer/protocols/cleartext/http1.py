@@ -24,6 +24,10 @@ _START: Final = re.compile(
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r?\n")
 
 
+_Entry = tuple[int, str, str, int, str, list[tuple[str, str]]]
+"""Position, method, target, status, version, header fields."""
+
+
 def _fields(octets: bytes, at: int) -> tuple[list[tuple[str, str]], int] | None:
     """Header fields from `at` and where the body begins; None where the head is not complete.
 
@@ -71,11 +75,9 @@ def _resume(octets: bytes, starts: list[int], at: int) -> int | None:
     return next((s for s in starts if s >= at and _START.match(octets, s)), None)
 
 
-def _read_stream(
-    octets: bytes, starts: list[int], *, from_client: bool
-) -> list[tuple[int, str, str, int, str, list[tuple[str, str]]]]:
+def _read_stream(octets: bytes, starts: list[int], *, from_client: bool) -> list[_Entry]:
     """(position, method, target, status, version, fields) of each message of one direction."""
-    found: list[tuple[int, str, str, int, str, list[tuple[str, str]]]] = []
+    found: list[_Entry] = []
     at: int | None = 0
     while at is not None and at < len(octets) and len(found) < MAX_MESSAGES:
         # Empty lines before a start line are ignored (RFC 9112 2.2).
@@ -100,15 +102,13 @@ def _read_stream(
     return found
 
 
-def _entry(
-    at: int, match: re.Match[bytes], fields: list[tuple[str, str]], *, from_client: bool
-) -> tuple[int, str, str, int, str, list[tuple[str, str]]]:
+def _entry(at: int, match: re.Match[bytes], fields: list[tuple[str, str]], *, from_client: bool) -> _Entry:
     if from_client:
         return at, match[1].decode("latin-1"), match[2].decode("latin-1"), 0, match[3].decode(), fields
     return at, "", "", int(match[2]), match[1].decode(), fields
 
 
-def read_http1(heads: StreamHeads, flows: I64) -> list[HttpMessage]:
+def read_http1(heads: StreamHeads, flows: I64, names: I64) -> list[HttpMessage]:
     """Read the HTTP/1 messages of the given flows, requests and responses, each up to the head's first gap.
 
     Parameters
@@ -116,31 +116,34 @@ def read_http1(heads: StreamHeads, flows: I64) -> list[HttpMessage]:
     heads : StreamHeads
         Stream ``2 * flow`` is client to server.
     flows : (N,) int64
+    names : (N,) int64
+        What to call each flow in the messages.
     """
-    messages: list[HttpMessage] = []
     known = heads.known_until()
-    for flow in flows.tolist():
+    found: list[tuple[int, int, _Entry]] = []
+    for flow, name in zip(flows.tolist(), names.tolist(), strict=True):
         for side in (0, 1):
             stream = 2 * flow + side
             octets = heads.head(stream)[: int(known[stream])].tobytes()
-            if not octets:
-                continue
-            first, last = int(heads.segments_offsets[stream]), int(heads.segments_offsets[stream + 1])
-            starts = heads.segment_position[first:last].tolist()
-            found = _read_stream(octets, starts, from_client=side == 0)
-            positions = np.array([entry[0] for entry in found], np.int64)
-            frames = heads.frames_at(np.full(len(found), stream, np.int64), positions).tolist()
-            for frame, (_, method, target, status, version, fields) in zip(frames, found, strict=True):
-                messages.append(
-                    make_message(
-                        flow,
-                        frame,
-                        from_client=side == 0,
-                        version=version,
-                        headers=fields,
-                        method=method,
-                        target=target,
-                        status=status,
-                    )
-                )
-    return messages
+            if octets:
+                first, last = int(heads.segments_offsets[stream]), int(heads.segments_offsets[stream + 1])
+                starts = heads.segment_position[first:last].tolist()
+                found += [(stream, name, entry) for entry in _read_stream(octets, starts, from_client=side == 0)]
+    frames = heads.frames_at(
+        np.array([stream for stream, _, _ in found], np.int64), np.array([e[0] for _, _, e in found], np.int64)
+    )
+    return [
+        make_message(
+            name,
+            frame,
+            from_client=stream % 2 == 0,
+            version=version,
+            headers=fields,
+            method=method,
+            target=target,
+            status=status,
+        )
+        for frame, (stream, name, (_, method, target, status, version, fields)) in zip(
+            frames.tolist(), found, strict=True
+        )
+    ]

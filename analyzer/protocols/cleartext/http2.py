@@ -43,7 +43,7 @@ def _fragment(kind: int, flags: int, payload: bytes) -> bytes:
     return payload[start : len(payload) - padding]
 
 
-def _read_stream(octets: bytes, *, whole: bool) -> list[tuple[int, list[tuple[str, str]]]]:
+def _read_stream(octets: bytes) -> list[tuple[int, list[tuple[str, str]]]]:
     """(position, fields) of each header block of one direction.
 
     A stream joined mid-connection refers to fields that were sent before: decoding ends at the first such block.
@@ -74,39 +74,40 @@ def _read_stream(octets: bytes, *, whole: bool) -> list[tuple[int, list[tuple[st
         begun = None
         if len(blocks) >= MAX_MESSAGES:
             break
-    return blocks if whole or blocks else []
+    return blocks
 
 
 def _text(octets: bytes) -> str:
     return bytes(octets).decode("latin-1")
 
 
-def read_http2(heads: StreamHeads, flows: I64) -> list[HttpMessage]:
+def read_http2(heads: StreamHeads, flows: I64, names: I64) -> list[HttpMessage]:
     """Read the HTTP/2 header blocks of the given flows; see `http1.read_http1` for the parameters."""
-    messages: list[HttpMessage] = []
     known = heads.known_until()
-    for flow in flows.tolist():
-        for side in (0, 1):
-            stream = 2 * flow + side
+    found: list[tuple[int, int, int, list[tuple[str, str]]]] = []
+    for flow, name in zip(flows.tolist(), names.tolist(), strict=True):
+        for stream in (2 * flow, 2 * flow + 1):
             octets = heads.head(stream)[: int(known[stream])].tobytes()
-            blocks = _read_stream(octets, whole=bool(heads.from_start[stream])) if octets else []
-            positions = np.array([at for at, _ in blocks], np.int64)
-            frames = heads.frames_at(np.full(len(blocks), stream, np.int64), positions).tolist()
-            for frame, (_, fields) in zip(frames, blocks, strict=True):
-                pseudo = dict(reversed([f for f in fields if f[0].startswith(":")]))
-                status = pseudo.get(":status", "")
-                if not pseudo:
-                    continue  # trailers
-                messages.append(
-                    make_message(
-                        flow,
-                        frame,
-                        from_client=side == 0,
-                        version="2",
-                        headers=fields,
-                        method=pseudo.get(":method", ""),
-                        target=pseudo.get(":path", ""),
-                        status=int(status) if status.isdecimal() and len(status) == 3 else 0,
-                    )
-                )
+            found += [(stream, name, at, fields) for at, fields in _read_stream(octets)]
+    frames = heads.frames_at(
+        np.array([stream for stream, *_ in found], np.int64), np.array([at for _, _, at, _ in found], np.int64)
+    )
+    messages: list[HttpMessage] = []
+    for frame, (stream, name, _, fields) in zip(frames.tolist(), found, strict=True):
+        pseudo = dict(reversed([f for f in fields if f[0].startswith(":")]))
+        if not pseudo:
+            continue  # trailers
+        status = pseudo.get(":status", "")
+        messages.append(
+            make_message(
+                name,
+                frame,
+                from_client=stream % 2 == 0,
+                version="2",
+                headers=fields,
+                method=pseudo.get(":method", ""),
+                target=pseudo.get(":path", ""),
+                status=int(status) if status.isdecimal() and len(status) == 3 else 0,
+            )
+        )
     return messages

@@ -28,15 +28,15 @@ def _banner(octets: bytes) -> tuple[str, int]:
     return "", 0
 
 
-def read_ssh(heads: StreamHeads, flows: I64) -> list[SshFacts]:
-    """Read both banners of the given flows."""
+def read_ssh(heads: StreamHeads, flows: I64, names: I64) -> list[SshFacts]:
+    """Read both banners of the given flows; see `http1.read_http1` for the parameters."""
     known = heads.known_until()
+    streams = np.stack([2 * flows, 2 * flows + 1], axis=1).reshape(-1)
+    banners = [_banner(heads.head(s)[: int(known[s])].tobytes()) for s in streams.tolist()]
+    frames = heads.frames_at(streams, np.array([at for _, at in banners], np.int64)).tolist()
     facts: list[SshFacts] = []
-    for flow in flows.tolist():
-        sides: list[tuple[str, int]] = []
-        for stream in (2 * flow, 2 * flow + 1):
-            banner, at = _banner(heads.head(stream)[: int(known[stream])].tobytes())
-            frame = heads.frames_at(np.array([stream]), np.array([at]))[0] if banner else 0
-            sides.append((banner, int(frame)))
-        facts.append(SshFacts(flow, sides[0][0], sides[1][0], sides[0][1], sides[1][1]))
+    for row, name in enumerate(names.tolist()):
+        (client, _), (server, _) = banners[2 * row], banners[2 * row + 1]
+        frame = frames[2 * row : 2 * row + 2]
+        facts.append(SshFacts(name, client, server, frame[0] if client else 0, frame[1] if server else 0))
     return facts

@@ -1,6 +1,9 @@
-"""TLS, SSL 3.0 to 1.3: what hellos, certificates, alerts and record lengths show, for all connections together."""
+"""TLS and SSL: what the handshakes show, with and without keys."""
+
+from __future__ import annotations
 
 from analyzer.protocols.tls.reading import read_tls, settled
+from analyzer.protocols.tls.stacks import go_releases
 from analyzer.protocols.tls.suites import anonymous_cipher, null_cipher, suite_name
 
-__all__ = ["anonymous_cipher", "null_cipher", "read_tls", "settled", "suite_name"]
+__all__ = ["anonymous_cipher", "go_releases", "null_cipher", "read_tls", "settled", "suite_name"]

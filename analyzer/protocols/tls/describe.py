@@ -72,15 +72,15 @@ def describe_clients(hellos: Hellos, pool: StringPool) -> ClientColumns:
     kinds_octets, kinds_start, kinds_stop = _kinds(hellos)
     ids = [distinct_ranges(octets, np.maximum(start, 0), np.maximum(stop, 0))[0] for start, stop in ranges]
     ids.append(distinct_ranges(kinds_octets, kinds_start, kinds_stop)[0])
-    ids.append(
-        distinct_ranges(octets, np.maximum(hellos.ciphers_start, 0), np.maximum(hellos.ciphers_stop, 0))[0]
-    )
+    ids.append(distinct_ranges(octets, np.maximum(hellos.ciphers_start, 0), np.maximum(hellos.ciphers_stop, 0))[0])
     shape, first = distinct_rows(
-        hellos.version, hellos.end.astype(np.int64), hellos.cipher_width, hellos.ciphers_start < 0, *ids
+        hellos.version,
+        hellos.end.astype(np.int64),
+        hellos.cipher_width,
+        (hellos.ciphers_start < 0).astype(np.int64),
+        *ids,
     )
-    contents = [
-        [_content(octets, start, stop, row) for row in first.tolist()] for start, stop in ranges
-    ]
+    contents = [[_content(octets, start, stop, row) for row in first.tolist()] for start, stop in ranges]
     shapes = tuple(
         _shape(hellos, row, _numbers(kinds_octets[kinds_start[row] : kinds_stop[row]].tobytes()), values)
         for row, *values in zip(first.tolist(), *contents, strict=True)
@@ -99,7 +99,7 @@ def describe_clients(hellos: Hellos, pool: StringPool) -> ClientColumns:
         pool.column([s.ja3 for s in shapes], shape),
         pool.column([s.ja4 for s in shapes], shape),
         np.array([s.max_offered for s in shapes] or [0], np.int64)[shape],
-        np.array([s.stack for s in shapes] or [0], np.uint8)[shape],
+        np.array([int(s.stack) for s in shapes] or [0], np.uint8)[shape],
     )
 
 
@@ -123,7 +123,7 @@ def _numbers(octets: bytes) -> tuple[int, ...]:
 
 def _listed(content: bytes | None) -> tuple[int, ...]:
     """Numbers of an extension that begins with the octets its list has (16 bits)."""
-    if content is None or len(content) < 2:  # noqa: PLR2004 - a 16-bit length
+    if content is None or len(content) < 2:
         return ()
     return _numbers(content[2 : 2 + int.from_bytes(content[:2])])
 
@@ -155,7 +155,7 @@ def _max_offered(version: int, offered: tuple[int, ...], whole: bool) -> int:
 def _shape(hellos: Hellos, row: int, kinds: tuple[int, ...], contents: list[bytes | None]) -> Shape:
     alpn_content, groups_content, points, algorithms, versions = contents
     whole = bool(hellos.end[row] == HelloEnd.WHOLE)
-    version, ssl2 = int(hellos.version[row]), bool(hellos.cipher_width[row] != 2)  # noqa: PLR2004 - octets
+    version, ssl2 = int(hellos.version[row]), bool(hellos.cipher_width[row] != 2)
     suites = hellos.octets[max(0, hellos.ciphers_start[row]) : max(0, hellos.ciphers_stop[row])].tobytes()
     ciphers = _ssl2_suites(suites) if ssl2 else _numbers(suites)
     groups = _listed(groups_content)
@@ -180,8 +180,7 @@ def _names(hellos: Hellos, pool: StringPool) -> I32:
     start, stop = first_name(hellos.octets, *hellos.extensions.pick(SERVER_NAME, len(hellos)))
     ids, first = distinct_ranges(hellos.octets, np.maximum(start, 0), np.maximum(stop, 0))
     texts: list[str | None] = [
-        text_of(hellos.octets[start[row] : stop[row]].tobytes()) if start[row] >= 0 else None
-        for row in first.tolist()
+        text_of(hellos.octets[start[row] : stop[row]].tobytes()) if start[row] >= 0 else None for row in first.tolist()
     ]
     return pool.column(texts, ids)
 
@@ -228,6 +227,4 @@ def describe_servers(
         prints.append(ja3s(int(hellos.version[row]), cipher, types) if whole else None)
         offered = shapes[int(shape[row])].ciphers if shape[row] >= 0 else ()
         stacks.append(server_stack(bool(is_13[row]), cipher, types, offered) if whole else Stack.UNKNOWN)
-    return ServerColumns(
-        pool.column(chosen, ids), pool.column(prints, ids), np.array(stacks or [0], np.uint8)[ids]
-    )
+    return ServerColumns(pool.column(chosen, ids), pool.column(prints, ids), np.array(stacks or [0], np.uint8)[ids])

@@ -14,6 +14,9 @@ from analyzer.schema import I64, U8, U64, Mask
 
 _BLOCK_OCTETS: Final = 1 << 22
 """Octets gathered at a time, which bounds the memory whatever the ranges are."""
+_WORD: Final = 8
+_STEP: Final = 64
+_MAX_SPAN: Final = 1 << 62
 _ODD: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -46,21 +49,28 @@ def distinct_ranges(octets: U8, start: I64, stop: I64) -> tuple[I64, I64]:
 
 
 def distinct_rows(*columns: I64) -> tuple[I64, I64]:
-    """Number rows of equal-length integer columns by value: ids (N,) and one row of each value (D,)."""
-    rows = columns[0].astype(np.int64)
-    for column in columns[1:]:
-        # Ids are below the number of rows, so the product stays far below 2**63.
-        _, low = np.unique(column, return_inverse=True)
-        _, high = np.unique(rows, return_inverse=True)
-        low, high = low.reshape(-1), high.reshape(-1)
-        rows = high * (int(low.max(initial=0)) + 1) + low
+    """Number rows of equal-length integer columns by value: ids (N,) and one row of each value (D,).
+
+    Each column may span at most 2**31 values.
+    """
+    rows, span = np.zeros(columns[0].shape[0], np.int64), 1
+    for column in columns:
+        low = int(column.min(initial=0))
+        width = int(column.max(initial=0)) - low + 1
+        if span * width > _MAX_SPAN:
+            _, rows = np.unique(rows, return_inverse=True)
+            rows = rows.reshape(-1).astype(np.int64)
+            span = int(rows.max(initial=0)) + 1
+        rows = rows * width + (column - low)
+        span *= width
     _, first, ids = np.unique(rows, return_index=True, return_inverse=True)
     return ids.reshape(-1).astype(np.int64), first.astype(np.int64)
 
 
 def _widths(length: I64) -> I64:
-    """A power of two that holds each length, at least 8."""
-    return np.int64(1) << np.maximum(3, np.ceil(np.log2(np.maximum(length, 1))).astype(np.int64))
+    """A width that holds each length: a power of two up to 64, then a multiple of 64; few different ones."""
+    small = np.int64(1) << np.ceil(np.log2(np.clip(length, 8, 64))).astype(np.int64)
+    return np.where(length <= _STEP, small, -(-length // _STEP) * _STEP)
 
 
 def _blocks(length: I64) -> list[tuple[int, I64]]:
@@ -76,9 +86,13 @@ def _blocks(length: I64) -> list[tuple[int, I64]]:
 
 def _words(octets: U8, start: I64, length: I64, width: int) -> U64:
     """The ranges as rows of 64-bit words, zero past their ends."""
-    block = gather_block(octets, start, width)
-    block *= np.arange(width) < length[:, None]
-    words: U64 = block.view(np.uint64)
+    words: U64 = gather_block(octets, start, width).view("<u8").astype(np.uint64, copy=False)
+    # Whole words past the end, then the octets past the end of the last word, which are its high ones.
+    last = length // _WORD
+    words[np.arange(width // _WORD) > last[:, None]] = 0
+    partial = np.flatnonzero(last < width // _WORD)
+    keep = (np.uint64(1) << (8 * (length[partial] % _WORD)).astype(np.uint64)) - np.uint64(1)
+    words[partial, last[partial]] &= keep
     return words
 
 

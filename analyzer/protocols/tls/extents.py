@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from analyzer.schema import I64, U8, Mask, StreamHeads
+from analyzer.schema import I64, U8, StreamHeads
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Extents:
             return np.maximum(start, stop)
         row = np.searchsorted(self.hole_stop, start, side="right")
         following = np.append(self.hole_start, np.iinfo(np.int64).max)[row]
-        return np.maximum(start, np.minimum(stop, following))
+        known: I64 = np.maximum(start, np.minimum(stop, following))
+        return known
 
 
 def u8(octets: U8, at: I64) -> I64:
@@ -55,14 +56,11 @@ def u8(octets: U8, at: I64) -> I64:
 
 def u16(octets: U8, at: I64) -> I64:
     """The big-endian 16-bit number at each `at`: (N,) int64. The caller has checked ``at + 2 <= octets.size``."""
-    return (u8(octets, at) << 8) | octets[at + 1]
+    number: I64 = (u8(octets, at) << 8) | octets[at + 1]
+    return number
 
 
 def u24(octets: U8, at: I64) -> I64:
     """The big-endian 24-bit number at each `at`: (N,) int64. The caller has checked ``at + 3 <= octets.size``."""
-    return (u16(octets, at) << 8) | octets[at + 2]
-
-
-def readable(octets: U8, at: I64, width: int, stop: I64) -> Mask:
-    """Where `width` octets from `at` lie before `stop`, and `stop` inside `octets`: (N,) bool."""
-    return (at + width <= stop) & (at + width <= octets.shape[0])
+    number: I64 = (u16(octets, at) << 8) | octets[at + 2]
+    return number

@@ -49,9 +49,7 @@ def ja3s(version: int, cipher: int, extensions: Sequence[int]) -> str:
 
 
 def _alpn_mark(protocol: bytes) -> str:
-    """First and last character of the first protocol offered; of its hexadecimal form where they are not ASCII
-    letters or digits.
-    """
+    """First and last character of the first protocol offered, of its hexadecimal form unless both are ASCII."""
     if not protocol:
         return "00"
     ends = protocol[:1] + protocol[-1:]

@@ -187,9 +187,7 @@ def _key(message: I64) -> U8:
     return keys
 
 
-def read_flights(
-    cipher: I64, resumed: Mask, early_data: Mask, client: Sequences, server: Sequences
-) -> Flights:
+def read_flights(cipher: I64, resumed: Mask, early_data: Mask, client: Sequences, server: Sequences) -> Flights:
     """Decide N handshakes.
 
     Parameters

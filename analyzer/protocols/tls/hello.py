@@ -269,9 +269,7 @@ def _read_extensions(reading: _Reading) -> Extensions:
     left = reading.live[reading.at[reading.live] < list_stop[reading.live]]
     reading.end[left] = HelloEnd.MALFORMED
     none = np.empty(0, np.int64)
-    row, kind, start, stop = (
-        np.concatenate([none, *(part[column] for part in parts)]) for column in range(4)
-    )
+    row, kind, start, stop = (np.concatenate([none, *(part[column] for part in parts)]) for column in range(4))
     order = np.argsort(row, kind="stable")
     return Extensions(row[order], kind[order], start[order], stop[order])
 

@@ -60,7 +60,6 @@ def ternary(yes: Mask, no: Mask) -> U8:
 def read_clear(view: Handshakes) -> ClearHandshakes:
     """Read the clear handshakes of all flows of `view`."""
     count = view.count
-    server_gap = view.gaps[count:]
     certificate = view.first_message(CERTIFICATE, server=True)
     request = view.first_message(CERTIFICATE_REQUEST, server=True)
     done = view.first_message(SERVER_HELLO_DONE, server=True)
@@ -69,15 +68,14 @@ def read_clear(view: Handshakes) -> ClearHandshakes:
     key_exchange = view.first_message(CLIENT_KEY_EXCHANGE, server=False)
 
     # A full handshake has ServerHelloDone; without it the server goes straight to ChangeCipherSpec (RFC 5246 7.3).
-    hello = view.server_hello >= 0
-    straight = (view.change_cipher[count:] >= 0) & ~server_gap & hello & ~view.is_13
+    straight = view.since_hello(view.change_cipher[count:], server=True) & (view.server_hello >= 0) & ~view.is_13
     resumed = straight & (certificate < 0) & (exchange < 0) & (done < 0)
     full = (done >= 0) | (certificate >= 0) | (exchange >= 0)
 
-    requested = ternary(request >= 0, ((done >= 0) & ~server_gap) | resumed)
+    requested = ternary(request >= 0, view.since_hello(view.record_of(done), server=True) | resumed)
     length = _list_length(view, answer)
     no_certificate = view.alerts[1][:count] == _NO_CERTIFICATE
-    silent = (answer < 0) & (key_exchange >= 0) & ~view.gaps[:count]
+    silent = (answer < 0) & view.since_hello(view.record_of(key_exchange), server=False)
     absent = (length == 0) | no_certificate | ((requested == Ternary.NO) & ~resumed & (answer < 0)) | silent
     return ClearHandshakes(
         certificate,
@@ -136,5 +134,3 @@ def _named_curve(view: Handshakes, exchange: I64) -> I64:
         named = octets[start] == _NAMED_CURVE
         group[flows[named]] = u16(octets, start[named] + 1)
     return group
-
-

@@ -74,7 +74,7 @@ def _escaped(text: str) -> str:
 
 def _attribute(octets: bytes) -> str:
     items = _items(octets)
-    if len(items) != 2 or items[0][0] != _OBJECT_IDENTIFIER:  # noqa: PLR2004 - type and value
+    if len(items) != 2 or items[0][0] != _OBJECT_IDENTIFIER:
         raise ValueError("not an attribute type and value")
     kind = _identifier(items[0][1])
     tag, value = items[1]

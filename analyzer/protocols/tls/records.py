@@ -29,6 +29,8 @@ MAX_LENGTH: Final = (1 << 14) + 2048
 """TLSCiphertext.length, RFC 5246 6.2.3."""
 MAX_RECORDS: Final = 64
 """Records read of one stream. A handshake of one message a record has at most ten a side."""
+ENOUGH_DATA: Final = 16
+"""Application data records after which a stream is not read on: a TLS 1.3 flight has at most five of them."""
 _RESUMPTIONS: Final = 4
 """Times a walk is taken up again after a gap."""
 
@@ -40,6 +42,7 @@ class WalkEnd(IntEnum):
     GAP = 1  #: a record header lies in a hole, and no later segment begins with one
     MALFORMED = 2  #: not a record header
     LIMIT = 3  #: `MAX_RECORDS`
+    ENOUGH = 4  #: `ENOUGH_DATA`: the handshake is long over
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +138,14 @@ class _Walker:
         self.stop = heads.offsets[streams + 1]
         self.at = heads.offsets[streams].copy()
         self.count = np.zeros(streams.shape[0], np.int64)
+        self.data_count = np.zeros(streams.shape[0], np.int64)
         self.end = np.full(streams.shape[0], WalkEnd.END, np.uint8)
         self.parts: list[tuple[I64, Records]] = []
 
-    def header_known(self, rows: I64, at: I64, width: int = HEADER) -> Mask:
-        """Where `width` octets from `at` are in the head and were captured."""
-        return (at + width <= self.stop[rows]) & (self.extents.known_until(at, at + width) == at + width)
+    def header_known(self, rows: I64, at: I64) -> Mask:
+        """Where the octets of a record header from `at` are in the head and were captured."""
+        known: Mask = (at + HEADER <= self.stop[rows]) & (self.extents.known_until(at, at + HEADER) == at + HEADER)
+        return known
 
     def opens(self, rows: I64, at: I64) -> Mask:
         """Where a stream can begin at `at`: a record header, or an SSL 2.0 ClientHello."""
@@ -190,7 +195,9 @@ class _Walker:
             self.end[rows[~good]] = WalkEnd.MALFORMED
             full = good & (self.count[rows] >= MAX_RECORDS)
             self.end[rows[full]] = WalkEnd.LIMIT
-            keep = np.flatnonzero(good & ~full)
+            enough = good & ~full & (self.data_count[rows] >= ENOUGH_DATA)
+            self.end[rows[enough]] = WalkEnd.ENOUGH
+            keep = np.flatnonzero(good & ~full & ~enough)
             rows = rows[keep]
             self._emit(rows, at[keep], block[keep], ssl2[keep], gap and first)
             first = False
@@ -213,6 +220,7 @@ class _Walker:
         )
         self.parts.append((self.count[rows].copy(), part))
         self.count[rows] += 1
+        self.data_count[rows] += block[:, 0] == APPLICATION_DATA
         self.at[rows] = stop
 
     def result(self) -> RecordWalk:

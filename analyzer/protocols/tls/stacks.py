@@ -76,9 +76,7 @@ def go_releases(ja4: str, groups: str) -> tuple[str, ...]:
     """Go releases whose default ClientHello has this JA4 (SNI and ALPN aside) and these groups, oldest first."""
     parts = ja4.split("_")
     return tuple(
-        row.go
-        for row in releases()
-        if parts[1:] == [row.ciphers, row.extensions] and groups.startswith(row.groups)
+        row.go for row in releases() if parts[1:] == [row.ciphers, row.extensions] and groups.startswith(row.groups)
     )
 
 

@@ -14,9 +14,7 @@ def printable(text: str) -> str:
     """
     if text.isprintable() and "\\" not in text:
         return text
-    return "".join(
-        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode("ascii") for c in text
-    )
+    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def text_of(octets: bytes) -> str:

@@ -38,7 +38,6 @@ from analyzer.registries import HeadStop, TlsVersion
 from analyzer.schema import I64, Mask, StreamHeads
 
 _ALERT_LENGTH: Final = 2
-_DRAFT: Final = 0x7F
 
 
 class Handshakes:
@@ -56,10 +55,6 @@ class Handshakes:
     def messages(self) -> Messages:
         """Clear handshake messages of both sides."""
         return self.read.messages
-
-    def side(self, column: I64 | Mask, server: bool) -> I64 | Mask:
-        """One side's half of a column over the local streams."""
-        return column[self.count :] if server else column[: self.count]
 
     def first(self, rows: I64, of: I64) -> I64:
         """First element of `of` for each local stream: `rows` (K,) are the streams of `of` (K,): (2 T,) int64."""
@@ -101,8 +96,6 @@ class Handshakes:
         for spliced, octets in ((False, self.heads.octets), (True, self.read.spliced)):
             part = np.flatnonzero(messages.spliced[rows] == spliced)
             retry[part] = is_retry(octets, messages.start[rows[part]], messages.known[rows[part]])
-        self.retried = np.zeros(count, bool)
-        self.retried[messages.row[rows[retry]] - count] = True
         self.server_hello = self.first(messages.row[rows[~retry]], rows[~retry])[count:]
         self.version, self.cipher = np.zeros(count, np.int64), np.full(count, -1, np.int64)
         self.group = np.zeros(count, np.int64)
@@ -114,7 +107,8 @@ class Handshakes:
             if flows.shape[0]:
                 self.server_parts.append((flows, hellos))
                 self._decide(flows, hellos)
-        self.is_13: Mask = (self.version == TlsVersion.TLS_1_3) | (self.version >> 8 == _DRAFT)
+        # Drafts of TLS 1.3 (0x7fxx, 0xfbxx of one vendor) have larger numbers, and so will what comes after it.
+        self.is_13: Mask = self.version >= TlsVersion.TLS_1_3
 
     def _decide(self, flows: I64, hellos: Hellos) -> None:
         """Version, suite and key share of the ServerHellos of `flows`."""
@@ -199,15 +193,27 @@ class Handshakes:
     def gaps(self) -> Mask:
         """Local streams in which octets are missing at the start or between records: (2 T,)."""
         records = self.walk.records
-        gaps = (self.walk.end == WalkEnd.GAP) | (self.walk.end == WalkEnd.MALFORMED) | self.read.lost
+        gaps: Mask = (self.walk.end == WalkEnd.GAP) | (self.walk.end == WalkEnd.MALFORMED) | self.read.lost
         gaps[records.row[records.gap]] = True
         gaps |= ~self.heads.from_start[self.streams]
         return gaps
 
+    def since_hello(self, record: I64, *, server: bool) -> Mask:
+        """Where no octets are missing between a side's last clear hello and its `record` (T,); False for -1."""
+        hello = self.last_hello[self.count :] if server else self.last_hello[: self.count]
+        gaps = np.cumsum(np.append(self.walk.records.gap, False))  # one more, so that -1 reads something
+        joined: Mask = (record >= 0) & (hello >= 0) & (gaps[record] == gaps[hello])
+        return joined
+
+    def record_of(self, message: I64) -> I64:
+        """Record in which each message (T,) begins; -1 for -1."""
+        return np.append(self.messages.record, -1)[message]
+
     @cached_property
     def empty(self) -> Mask:
         """Local streams of which not one octet is in the head: (2 T,)."""
-        return self.heads.offsets[self.streams] == self.heads.offsets[self.streams + 1]
+        empty: Mask = self.heads.offsets[self.streams] == self.heads.offsets[self.streams + 1]
+        return empty
 
     @cached_property
     def ended(self) -> Mask:

@@ -31,12 +31,14 @@ def suite_name(number: int) -> str:
 
 def null_cipher(suites: U16) -> Mask:
     """Suites that do not encrypt: (N,) uint16 -> (N,) bool."""
-    return np.isin(suites, _flagged("null"))
+    chosen: Mask = np.isin(suites, _flagged("null"))
+    return chosen
 
 
 def anonymous_cipher(suites: U16) -> Mask:
     """Suites whose key exchange is not authenticated: (N,) uint16 -> (N,) bool."""
-    return np.isin(suites, _flagged("anon"))
+    chosen: Mask = np.isin(suites, _flagged("anon"))
+    return chosen
 
 
 def sha384_suite(suites: U16) -> Mask:

@@ -11,27 +11,27 @@
   };
   const status = find("#status");
 
-  const copy = async (code) => {
+  const copy = async (element) => {
     try {
-      await navigator.clipboard.writeText(code.textContent);
+      await navigator.clipboard.writeText(element.textContent);
     } catch {
       // No clipboard for this origin: leave the text selected, so that the reader's own shortcut copies it.
-      getSelection().selectAllChildren(code);
+      getSelection().selectAllChildren(element);
       status.textContent = "Selected";
       return "Selected";
     }
     status.textContent = "Copied";
     return "Copied";
   };
-  for (const code of document.querySelectorAll("code.copy")) {
+  for (const element of document.querySelectorAll("code.copy")) {
     const button = make("button", "", "Copy");
     button.type = "button";
-    button.setAttribute("aria-label", `Copy ${code.textContent}`);
+    button.setAttribute("aria-label", `Copy ${element.textContent}`);
     button.addEventListener("click", async () => {
-      button.textContent = await copy(code);
+      button.textContent = await copy(element);
       setTimeout(() => { button.textContent = "Copy"; }, 1600);
     });
-    code.after(button);
+    element.after(button);
   }
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
@@ -51,13 +51,13 @@
     alpn: "ALPN", handshake: "Handshake", cipher_suite: "Cipher suite", group: "Group", client_stack: "Client stack",
     ja4: "JA4", server_certificate: "Server certificate", client_certificate_subject: "Client certificate subject",
     user_agent: "User agent", activity: "Activity", encapsulation: "Encapsulation", duration_s: "Seconds",
-    evidence_frames: "Evidence frames",
   };
+  // Which of a text column's distinct values a row has: by the row, by the row's kind, or there is only one.
+  const code = (column, at) => (column.kinds ? column.kinds[data.kind[at]] : column.rows ? column.rows[at] : 0);
   const value = (name, at) => {
     const column = data.columns[name];
     if (column.numbers) return column.numbers[at];
-    if ("number" in column) return column.number;
-    return column.values[column.rows ? column.rows[at] : 0];
+    return "number" in column ? column.number : column.values[code(column, at)];
   };
   const number = (count) => count.toLocaleString("en-US");
 
@@ -88,7 +88,7 @@
       }
       const hits = column.values.map((text) =>
         text.toLowerCase().includes(term) || (name === "channel" && (data.titles[text] ?? "").toLowerCase().includes(term)));
-      if (hits.some(Boolean)) tests.push(column.rows ? (at) => hits[column.rows[at]] : () => true);
+      if (hits.some(Boolean)) tests.push((at) => hits[code(column, at)]);
     }
     return (at) => tests.some((test) => test(at));
   };
@@ -99,8 +99,8 @@
     for (const [name, choice] of filters) {
       if (!choice.value) continue;
       const column = data.columns[name];
-      const code = column.values.indexOf(choice.value);
-      wanted.push((at) => (column.rows ? column.rows[at] : 0) === code);
+      const wantedCode = column.values.indexOf(choice.value);
+      wanted.push((at) => code(column, at) === wantedCode);
     }
     const tests = [...wanted, ...terms];
     const rows = [];
@@ -219,7 +219,8 @@
       update();
     });
   }
-  find("#rows-note")?.remove();
+  const caption = find("#rows-caption");
+  caption.textContent = caption.dataset.scripted;
   find("#controls").hidden = false;
   update();
 })();

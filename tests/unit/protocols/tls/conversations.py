@@ -106,8 +106,10 @@ def _head(
     """Octets, holes and segment starts of one direction; first copy wins."""
     if not segments:
         return b"", [], []
-    base = (isn + 1) & 0xFFFFFFFF if isn is not None else min(
-        (s for s, *_ in segments), key=lambda s: (s - segments[0][0] + 0x80000000) & 0xFFFFFFFF
+    base = (
+        (isn + 1) & 0xFFFFFFFF
+        if isn is not None
+        else min((s for s, *_ in segments), key=lambda s: (s - segments[0][0] + 0x80000000) & 0xFFFFFFFF)
     )
     placed = [((seq - base) & 0xFFFFFFFF, octets, length, frame) for seq, octets, length, frame in segments]
     placed = [p for p in placed if p[0] < limit]

@@ -126,7 +126,12 @@ def interface(byte_order: str = "<", link_type: int = 1, snaplen: int = 0, opts:
 
 
 def enhanced(
-    octets: bytes, ticks: int = 0, number: int = 0, wire_len: int | None = None, byte_order: str = "<", opts: bytes = b""
+    octets: bytes,
+    ticks: int = 0,
+    number: int = 0,
+    wire_len: int | None = None,
+    byte_order: str = "<",
+    opts: bytes = b"",
 ) -> bytes:
     wire = len(octets) if wire_len is None else wire_len
     body = struct.pack(f"{byte_order}5I", number, ticks >> 32, ticks & 0xFFFFFFFF, len(octets), wire)

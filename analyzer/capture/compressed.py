@@ -45,10 +45,10 @@ class Member(TypingProtocol):
         """Tell whether `decompress` can do nothing more without further input."""
 
     @property
-    def unused_data(self) -> bytes:
-        """Return the octets after the member."""
+    def unused_data(self) -> bytes | None:
+        """Return the octets after the member; lz4 says None where there are none."""
 
-    def decompress(self, data: bytes, max_length: int) -> bytes:
+    def decompress(self, data: bytes, max_length: int) -> bytes | memoryview:
         """Take in all of `data` and return at most `max_length` octets."""
 
 
@@ -107,7 +107,7 @@ class _ZstdMember:
         self._error: Final = zstandard.ZstdError
         self._zstd = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
         self._input = b""
-        self._output = b""
+        self._output = memoryview(b"")
 
     @property
     def eof(self) -> bool:
@@ -121,20 +121,16 @@ class _ZstdMember:
     def unused_data(self) -> bytes:
         return bytes(self._zstd.unused_data) + self._input
 
-    def decompress(self, data: bytes, max_length: int) -> bytes:
+    def decompress(self, data: bytes, max_length: int) -> memoryview:
         self._input += data
-        pieces, length = [self._output], len(self._output)
-        while length < max_length and self._input and not self._zstd.eof:
+        while not self._output and self._input and not self._zstd.eof:
+            piece, self._input = self._input[:_ZSTD_SLICE], self._input[_ZSTD_SLICE:]
             try:
-                piece = self._zstd.decompress(self._input[:_ZSTD_SLICE])
+                self._output = memoryview(self._zstd.decompress(piece))
             except self._error as error:
                 raise ValueError(str(error)) from None
-            self._input = self._input[_ZSTD_SLICE:]
-            pieces.append(piece)
-            length += len(piece)
-        octets = b"".join(pieces)
-        self._output = octets[max_length:]
-        return octets[:max_length]
+        octets, self._output = self._output[:max_length], self._output[max_length:]
+        return octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +147,7 @@ class Compression:
     start : callable
         Makes the decompressor of a member.
     feed : int
-        Compressed octets given to it at a time; what they hold is lost where the data are corrupt, except for gzip.
+        Compressed octets given to it at a time.
     """
 
     name: str
@@ -174,6 +170,11 @@ def _package(name: str, kind: str) -> ModuleType:
 # RFC 8878 3.1.2 and the lz4 frame format: frames of metadata that a decompressor skips. pzstd starts with one.
 _SKIPPABLE: Final = tuple(bytes([0x50 + n, 0x2A, 0x4D, 0x18]) for n in range(16))
 
+# A level, then the magic of a block or, where there is none, that of the end of the stream.
+_BZIP2: Final = tuple(
+    b"BZh%d" % level + magic for level in range(1, 10) for magic in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
+)
+
 COMPRESSIONS: Final = (
     Compression("gzip", "gz", (b"\x1f\x8b\x08",), _GzipMember, feed=65536),
     Compression(
@@ -183,7 +184,7 @@ COMPRESSIONS: Final = (
         lambda: _ZstdMember(_package("zstandard", "zstd")),
     ),
     Compression("xz", "xz", (b"\xfd7zXZ\x00",), lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)),
-    Compression("bzip2", "bz2", tuple(b"BZh%d1AY&SY" % level for level in range(1, 10)), bz2.BZ2Decompressor),
+    Compression("bzip2", "bz2", _BZIP2, bz2.BZ2Decompressor),
     Compression(
         "lz4",
         "lz4",
@@ -203,6 +204,10 @@ def recognise(prefix: bytes) -> Compression | None:
             return compression
     return None
 
+
+_STEP: Final = 65536
+"""Octets decompressed at a time. Where the data are corrupt this much before is lost (with zstd a block, which is twice
+as much; with gzip nothing): the libraries either return what they have or raise."""
 
 _REFUSALS: Final = (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError, RuntimeError)
 """What the five libraries raise for corrupt data."""
@@ -258,10 +263,10 @@ class DecompressedSource:
         """See `OctetSource`."""
         self._source.close()
 
-    def _decompress(self, member: Member, limit: int) -> bytes:
+    def _decompress(self, member: Member, limit: int) -> bytes | memoryview:
         """Take one step; no octets and no problem means: take another."""
         if member.eof:
-            self._next_member(member.unused_data)
+            self._next_member(member.unused_data or b"")
             return b""
         data, self._rest = self._rest, b""
         if not data and member.needs_input:
@@ -270,9 +275,9 @@ class DecompressedSource:
                 name = self._compression.name
                 self.problem = self._source.problem or f"the file is cut short inside its {name} data"
                 return b""
-        return self._advance(member, data, limit)
+        return self._advance(member, data, min(limit, _STEP))
 
-    def _advance(self, member: Member, data: bytes, limit: int) -> bytes:
+    def _advance(self, member: Member, data: bytes, limit: int) -> bytes | memoryview:
         try:
             return member.decompress(data, limit)
         except _REFUSALS as error:

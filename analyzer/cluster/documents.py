@@ -28,8 +28,8 @@ MAX_ALIASES: Final = 16
 Object = Mapping[str, Any]
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NAMED_AS_DOCUMENT: Final = re.compile(r"\.(?:json|ya?ml|conf|kubeconfig)$", re.IGNORECASE)
-_KIND: Final = re.compile(rb"""^\s*(?:- )?["']?(?:kind|apiVersion|kubeletconfig)["']?\s*:""", re.MULTILINE)
+_NAMED_AS_DOCUMENT: Final = re.compile(r"\.(?:json|ya?ml)$", re.IGNORECASE)
+_KIND: Final = re.compile(rb"""^[ \t]*[{]?[ \t]*["']?(?:kind|apiVersion|kubeletconfig)["']?[ \t]*:""", re.MULTILINE)
 
 
 class _Loader(_LOADER):  # type: ignore[misc, valid-type]

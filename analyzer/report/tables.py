@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-
 from analyzer.errors import OutputError
 from analyzer.report.schema_document import GRADES, QUESTIONS, ChannelEntry, as_document
 from analyzer.report.text import spreadsheet_safe, visible
@@ -83,27 +82,17 @@ def connections_frame(document: Mapping[str, Any]) -> pd.DataFrame:
     DataFrame, (N, C)
         ``N`` connections; the index is the row number that findings and ``leg_of`` refer to.
     """
-    connections = as_document(document)["connections"]
-    return _frame({name: connections["data"][name] for name in connections["columns"]})
+    return _frame(_connection_columns(document))
 
 
 def channels_frame(document: Mapping[str, Any]) -> pd.DataFrame:
     """Return the channels: one row a channel, the counts as ``<question>_<value>`` and ``<question>_grade_<grade>``."""
-    records = [_channel_record(channel) for channel in as_document(document)["channels"]]
-    counted = [f"{q}_{value}" for q, values in QUESTIONS.items() for value in values]
-    graded = [f"{q}_grade_{grade}" for q in QUESTIONS for grade in GRADES]
-    return _frame({name: [record[name] for record in records] for name in [*_CHANNEL_FIELDS, *counted, *graded]})
+    return _frame(_channel_columns(document))
 
 
 def findings_frame(document: Mapping[str, Any]) -> pd.DataFrame:
     """Return the findings: one row a finding, lists joined by a blank (flags and hosts by ``; ``)."""
-    records = []
-    for finding in as_document(document)["findings"]:
-        record: dict[str, Any] = {**finding}
-        for name, separator in (("flags", "; "), ("hosts", "; "), ("connections", " "), ("frames", " ")):
-            record[name] = separator.join(map(str, record[name]))
-        records.append({name: record[name] for name in _FINDING_FIELDS})
-    return _frame({name: [record[name] for record in records] for name in _FINDING_FIELDS})
+    return _frame(_finding_columns(document))
 
 
 def write_csv(document: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[Path]:
@@ -130,14 +119,12 @@ def write_csv(document: Mapping[str, Any], folder: str | os.PathLike[str]) -> li
         If the folder or a file cannot be written.
     """
     place = Path(folder)
-    connections = as_document(document)["connections"]
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(str(place), error.strerror or "cannot be created") from error
-    columns = {name: connections["data"][name] for name in connections["columns"]}
-    texts = [_csv_text(columns)]
-    texts += [_csv_text(frame.to_dict("list")) for frame in (channels_frame(document), findings_frame(document))]
+    columns = (_connection_columns, _channel_columns, _finding_columns)
+    texts = [_csv_text(make(document)) for make in columns]
     paths = [place / name for name in CSV_FILES]
     for path, text in zip(paths, texts, strict=True):
         write_atomically(path, text)
@@ -177,7 +164,7 @@ def write_atomically(path: Path, text: str) -> Path:
             Path(temporary).chmod(0o666 & ~_umask())
             Path(temporary).replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            pass
             raise
     except OSError as error:
         raise OutputError(str(path), error.strerror or "cannot be written") from error
@@ -201,6 +188,26 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def _connection_columns(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+    connections = as_document(document)["connections"]
+    return {name: connections["data"][name] for name in connections["columns"]}
+
+
+def _channel_columns(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+    records = [_channel_record(channel) for channel in as_document(document)["channels"]]
+    counted = [f"{q}_{value}" for q, values in QUESTIONS.items() for value in values]
+    graded = [f"{q}_grade_{grade}" for q in QUESTIONS for grade in GRADES]
+    return {name: [record[name] for record in records] for name in [*_CHANNEL_FIELDS, *counted, *graded]}
+
+
+def _finding_columns(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+    records: list[dict[str, Any]] = [{**finding} for finding in as_document(document)["findings"]]
+    for record in records:
+        for name, separator in (("flags", "; "), ("hosts", "; "), ("connections", " "), ("frames", " ")):
+            record[name] = separator.join(map(str, record[name]))
+    return {name: [record[name] for record in records] for name in _FINDING_FIELDS}
 
 
 def _channel_record(channel: ChannelEntry) -> dict[str, Any]:

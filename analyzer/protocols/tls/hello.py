@@ -282,7 +282,8 @@ def first_name(octets: U8, start: I64, stop: I64) -> tuple[I64, I64]:
     good = np.flatnonzero((start >= 0) & (start + 5 <= stop))
     at = start[good]
     length = u16(octets, at + 3)
-    fits = (octets[at + 2] == 0) & (at + 5 + length <= stop[good]) & (length > 0)
+    fits = (octets[at + 2] == 0) & (at + 2 + u16(octets, at) <= stop[good])
+    fits &= (at + 5 + length <= stop[good]) & (length > 0)
     begin, end = np.full(start.shape[0], -1, np.int64), np.full(start.shape[0], -1, np.int64)
     begin[good[fits]] = at[fits] + 5
     end[good[fits]] = at[fits] + 5 + length[fits]

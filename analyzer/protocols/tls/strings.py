@@ -34,7 +34,9 @@ class StringPool:
 
     def column(self, texts: list[str | None], ids: I64) -> I32:
         """Index of ``texts[ids]``: (N,) int32."""
-        numbers = np.array([self.number(text) for text in texts] or [-1], np.int32)
+        numbers = np.full(len(texts) + 1, -1, np.int32)
+        for row in np.unique(ids).tolist():
+            numbers[row] = self.number(texts[row])
         return numbers[ids]
 
     def strings(self) -> tuple[str, ...]:

@@ -1,0 +1,175 @@
+"""CSV, JSON and frames: whole, inert, deterministic, and in agreement."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analyzer.errors import OutputError
+from analyzer.report import tables
+from analyzer.report.schema_document import CONNECTION_COLUMNS, QUESTIONS
+from analyzer.report.tables import CSV_FILES, channels_frame, connections_frame, findings_frame, write_csv, write_json
+from analyzer.report.text import visible
+from tests.conftest import ROOT
+from tests.document_example import HOSTILE, example_document
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_frames_hold_every_row_and_column() -> None:
+    document = example_document(40)
+    frame = connections_frame(document)
+    assert list(frame.columns) == list(CONNECTION_COLUMNS)
+    for name in ("client_ip", "server_port", "encryption", "mid_connection", "leg_of", "duration_s"):
+        assert frame[name].tolist() == document["connections"]["data"][name]
+    assert frame["octets"].dtype.kind == "i"
+    assert channels_frame(document)["id"].tolist() == [channel["id"] for channel in document["channels"]]
+    assert findings_frame(document)["code"].tolist() == [finding["code"] for finding in document["findings"]]
+
+
+def test_frames_of_an_empty_audit_have_their_columns() -> None:
+    document = example_document(0)
+    assert list(connections_frame(document).columns) == list(CONNECTION_COLUMNS)
+    assert "encryption_cleartext" in channels_frame(document).columns
+    assert len(channels_frame(document)) == len(findings_frame(document)) == 0
+
+
+def test_csv_agrees_with_the_document(tmp_path: Path) -> None:
+    document = example_document(200)
+    assert [path.name for path in write_csv(document, tmp_path / "new" / "folder")] == list(CSV_FILES)
+    connections, channels, findings = (_read(tmp_path / "new" / "folder" / name) for name in CSV_FILES)
+    data = document["connections"]["data"]
+    assert len(connections) == 200
+    for name in ("client_port", "packets", "octets", "leg_of", "duration_s", "client_ip", "encryption"):
+        assert [row[name] for row in connections] == [str(value) for value in data[name]]
+    assert [row["mid_connection"] for row in connections] == [str(value).lower() for value in data["mid_connection"]]
+    for row, channel in zip(channels, document["channels"], strict=True):
+        assert row["id"] == channel["id"]
+        here = [c for c in connections if c["channel"] == channel["id"] and c["leg_of"] == "-1"]
+        assert int(row["connections"]) == len(here)
+        for question, values in QUESTIONS.items():
+            for value in values:
+                assert int(row[f"{question}_{value}"]) == sum(c[question] == value for c in here)
+    for row, finding in zip(findings, document["findings"], strict=True):
+        assert row["frames"].split() == [str(frame) for frame in finding["frames"]]
+        assert row["connections"].split() == [str(index) for index in finding["connections"]]
+
+
+def test_captured_text_is_inert_in_every_cell(tmp_path: Path) -> None:
+    write_csv(example_document(400), tmp_path)
+    seen = set()
+    for name in CSV_FILES:
+        text = (tmp_path / name).read_bytes().decode("utf-8")
+        assert all(character == "\n" or character.isprintable() for character in text)
+        for row in _read(tmp_path / name):
+            for column, cell in row.items():
+                if column == "leg_of":
+                    assert int(cell) >= -1
+                elif column != "flags":
+                    assert not cell.startswith(("=", "+", "-", "@"))
+            seen |= {row.get("sni", ""), row.get("user_agent", "")}
+    for text in HOSTILE:
+        assert ("'" if text[0] in "=@" else "") + visible(text) in seen
+
+
+def test_flags_stay_exact(tmp_path: Path) -> None:
+    write_csv(example_document(), tmp_path)
+    assert "--egress-selector-config-file" in {row["flags"] for row in _read(tmp_path / "findings.csv")}
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(example_document(12), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OutputError, match=r"connections\.csv: No space left on device"):
+        write_csv(example_document(50), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="missing"):
+        write_json(example_document(), tmp_path / "missing" / "report.json")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        write_csv(example_document(), tmp_path / "file")
+
+
+def test_files_get_the_permissions_any_new_file_gets(tmp_path: Path) -> None:
+    previous = os.umask(0o027)
+    try:
+        path = write_json(example_document(), tmp_path / "report.json")
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_json_is_the_document(tmp_path: Path) -> None:
+    document = example_document(100)
+    path = write_json(document, tmp_path / "report.json")
+    text = path.read_text(encoding="ascii")
+    assert text.endswith("}\n")
+    assert json.loads(text) == json.loads(json.dumps(document))
+    assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) + "\n" == text
+
+
+def test_not_a_number_is_never_written() -> None:
+    document: Any = example_document()
+    document["captures"][0]["duration_s"] = float("nan")
+    with pytest.raises(ValueError, match="JSON"):
+        tables.json_text(document)
+
+
+def test_json_of_a_large_audit_is_one_pass() -> None:
+    """Against dumping the columns alone, in the same process: sorting and the rest may cost little on top."""
+    document = example_document(20_000, 100)
+    columns = document["connections"]["data"]
+
+    def seconds(work: Any) -> float:
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            work()
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert seconds(lambda: tables.json_text(document)) < 3 * seconds(lambda: json.dumps(columns)) + 0.05
+
+
+SCRIPT = """
+import hashlib, sys
+from analyzer.report.html import render_html
+from analyzer.report.tables import json_text, write_csv
+from tests.document_example import example_document
+document = example_document(300, 20)
+write_csv(document, sys.argv[1])
+parts = [json_text(document), render_html(document)]
+parts += [open(f"{sys.argv[1]}/{name}.csv").read() for name in ("connections", "channels", "findings")]
+print(*(hashlib.sha256(part.encode()).hexdigest() for part in parts))
+"""
+
+
+def test_the_same_document_gives_the_same_octets_in_any_process(tmp_path: Path) -> None:
+    digests = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        run = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment, capture_output=True, text=True, check=True
+        )
+        digests.add(run.stdout)
+    assert len(digests) == 1

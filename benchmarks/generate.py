@@ -17,7 +17,7 @@ import numpy as np
 
 from analyzer.capture.source import open_capture
 from analyzer.registries import LinkType
-from analyzer.schema import U8, I64
+from analyzer.schema import I64, U8
 
 ETHERNET_HEADER = 14
 RECORD = np.dtype([("seconds", "u4"), ("microseconds", "u4"), ("captured", "u4"), ("wire", "u4")])
@@ -33,7 +33,11 @@ def load(path: Path) -> tuple[U8, I64, I64]:
                 raise SystemExit(f"{path}: only Ethernet captures can be scaled")
             octets = chunk.octets
             for start, captured, wire, when in zip(
-                chunk.start.tolist(), chunk.captured_len.tolist(), chunk.wire_len.tolist(), chunk.time_ns.tolist(), strict=True
+                chunk.start.tolist(),
+                chunk.captured_len.tolist(),
+                chunk.wire_len.tolist(),
+                chunk.time_ns.tolist(),
+                strict=True,
             ):
                 frame = octets[start : start + captured].tobytes()
                 if captured < 34 or frame[12:14] != b"\x08\x00":

@@ -83,7 +83,9 @@ def vxlan(frame: bytes, vni: int = 1) -> bytes:
 
 
 def geneve(packet: bytes, vni: int = 7, protocol: int = 0x6558, options: bytes = b"") -> bytes:
-    return bytes([len(options) // 4, 0]) + struct.pack(">H", protocol) + vni.to_bytes(3, "big") + b"\0" + options + packet
+    return (
+        bytes([len(options) // 4, 0]) + struct.pack(">H", protocol) + vni.to_bytes(3, "big") + b"\0" + options + packet
+    )
 
 
 def chunk(

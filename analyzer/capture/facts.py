@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,6 +12,11 @@ MAX_TEXT: Final = 16 << 20
 """Octets of comments, of names and of secrets kept from one input, each: captured octets are hostile."""
 
 MAX_INTERFACES: Final = 1 << 16
+
+_KEY_LOG_LINE: Final = re.compile(
+    r"\b((?:CLIENT|SERVER|EARLY|EXPORTER|RSA|PMS|ECH)[A-Z0-9_]*) +[0-9A-Fa-f]{8,} +[0-9A-Fa-f]+"
+)
+"""A line of an NSS key log; files exist whose section comment is one."""
 
 
 @dataclass(slots=True)
@@ -25,9 +31,9 @@ class CaptureFacts:
     _room: dict[str, int] = field(default_factory=dict)
 
     def add_comment(self, frame: int, comment: str, offset: int) -> None:
-        """Keep a comment; `offset` is where in the input it stands."""
+        """Keep a comment, without TLS keys; `offset` is where in the input it stands."""
         if self._has_room("comments", len(comment), offset):
-            self.comments.append((frame, comment))
+            self.comments.append((frame, _KEY_LOG_LINE.sub(r"\1 (key removed)", comment)))
 
     def add_name(self, address: str, name: str, offset: int) -> None:
         """Keep a name of an address."""

@@ -61,8 +61,11 @@ def read_options(body: bytes, byte_order: str) -> Iterator[tuple[int, bytes]]:
 
 
 def text(value: bytes) -> str:
-    """Decode an option's text; what is not UTF-8 becomes U+FFFD, a terminating zero (not in the format) is dropped."""
-    return value.rstrip(b"\0").decode("utf-8", "replace")
+    """Decode an option's text; what is not UTF-8 becomes U+FFFD.
+
+    Strings are not zero-terminated (3.5.1), but some writers do so, and put anything after the zero.
+    """
+    return value.partition(b"\0")[0].decode("utf-8", "replace")
 
 
 def read_interface(body: bytes, byte_order: str) -> tuple[Interface, Clock, list[str]]:

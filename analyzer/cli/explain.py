@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import click
+
+
+def _indent(line: str) -> str:
+    # Addresses and flags hold hyphens: breaking there would spoil what people copy.
+    return textwrap.fill(
+        line, 80, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 @click.command(name="explain")
@@ -31,5 +40,5 @@ def command(code: str) -> None:
     click.echo(f"{rule.code} {rule.name} ({rule.severity.label}, {rule.status})\n{rule.title}")
     for title, body in sections:
         if body:
-            indented = "\n".join(click.wrap_text(line, 78, "  ", "  ") for line in body.splitlines())
+            indented = "\n".join(_indent(line) for line in body.splitlines())
             click.echo(f"\n{title}:\n{indented}")

@@ -36,7 +36,7 @@ KUBELET_SETTINGS: Final = (
 
 _NODE_IN_PATH: Final = re.compile(r"nodes/(?P<node>[^/]+)/proxy/configz$")  # kubectl get --raw's path
 _NODE_IN_NAME: Final = re.compile(
-    r"(?:kubelet[-_.]?config(?:uration)?|configz)[-_.](?P<node>[A-Za-z0-9][A-Za-z0-9.-]*?)(?:\.(?:ya?ml|json|conf|txt))?$"
+    r"(?:kubelet[-_.]?config(?:uration)?|configz)[-_](?P<node>[A-Za-z0-9][A-Za-z0-9.-]*?)(?:\.(?:ya?ml|json|conf|txt))?$"
 )
 
 _COMPONENT_USERS: Final = (

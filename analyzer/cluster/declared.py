@@ -6,7 +6,7 @@ where the file format itself defines it (KubeletConfiguration). Key material is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -62,14 +62,16 @@ class ApiServerDeclared:
 
     @property
     def etcd_is_encrypted(self) -> bool | None:
-        """Whether it dials etcd with TLS: None without ``--etcd-servers``.
+        """Whether it dials every etcd with TLS: None without ``--etcd-servers``.
 
-        A client of etcd uses TLS for ``https`` URLs, and for all once a certificate or CA is given
-        (apiserver/pkg/storage/storagebackend/factory/etcd3.go sets the transport; the URL's scheme decides).
+        The URL's scheme decides; without one, whether a CA or certificate is given (etcd
+        client/v3/internal/endpoint/endpoint.go; apiserver/pkg/storage/storagebackend/factory/etcd3.go leaves the TLS
+        configuration out where neither is).
         """
         if not self.etcd_servers:
             return None
-        return all(url.startswith("https:") for url in self.etcd_servers)
+        by_default = bool(self.etcd_cafile or self.etcd_certfile)
+        return all(url.startswith("https:") if "://" in url else by_default for url in self.etcd_servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class KubeletDeclared:
 
     @property
     def serving_certificate(self) -> Literal["file", "signed by CSR", "self-made"]:
-        """Where the serving certificate comes from (cmd/kubelet/app/server.go, initializeServerTLS)."""
+        """Where the serving certificate comes from (cmd/kubelet/app/server.go, InitializeTLS)."""
         if self.tls_cert_file:
             return "file"
         return "signed by CSR" if self.server_tls_bootstrap else "self-made"
@@ -261,11 +263,11 @@ class Declared:
         return tuple(name for name in names if len({getattr(server, name) for server in self.apiservers}) > 1)
 
     def kubelet(self, node: str) -> KubeletDeclared | None:
-        """Configuration of one node's kubelet: its own, else the one that names no node; None where that is unclear."""
+        """Configuration of one node's kubelet: its own, else the one that names no node; None where files disagree."""
         for name in (node, ""):
             found = [kubelet for kubelet in self.kubelets if kubelet.node == name]
             if found:
-                return found[0] if len(found) == 1 else None
+                return found[0] if len({replace(kubelet, source_file="") for kubelet in found}) == 1 else None
         return None
 
     def egress_for(self, name: str) -> EgressDeclared | None:

@@ -320,7 +320,7 @@ _TAKERS: Final[Mapping[str, Callable[[_Collector, str, Object], bool]]] = {
     "ClusterConfiguration": _Collector.take_kubeadm,
     "KubeProxyConfiguration": _Collector.take_kube_proxy,
 }
-"""What is taken from a document of each kind; `KubeletConfigz` is our name for the answer of /configz, which has none."""
+"""What is taken of each kind; `KubeletConfigz` is our name for the answer of /configz, which states none."""
 
 _CONFIG_MAP_KEYS: Final = frozenset(
     {"kubelet", "ClusterConfiguration", "config.conf", "kubeconfig.conf", "kubeconfig"}  # kubeadm's ConfigMaps

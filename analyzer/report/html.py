@@ -166,6 +166,7 @@ def _environment() -> Environment:
         "SEVERITIES": SEVERITIES,
         "VERDICTS": VERDICT_ORDER,
         "dominant": dominant,
+        "endpoint": connections_view.endpoint,
         "plural": lambda number, one, many: f"{number:,} {one if number == 1 else many}",
     }
     return environment

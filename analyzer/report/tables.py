@@ -164,7 +164,7 @@ def write_atomically(path: Path, text: str) -> Path:
             Path(temporary).chmod(0o666 & ~_umask())
             Path(temporary).replace(path)
         except BaseException:
-            pass
+            Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise OutputError(str(path), error.strerror or "cannot be written") from error

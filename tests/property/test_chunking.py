@@ -47,7 +47,9 @@ def whole(path: Path) -> CaptureChunk:
     offset, octets, columns = 0, [], []
     for part, copied in parts:
         octets.append(copied)
-        columns.append((part.start + offset, part.captured_len, part.wire_len, part.time_ns, part.interface, part.link_type))
+        columns.append(
+            (part.start + offset, part.captured_len, part.wire_len, part.time_ns, part.interface, part.link_type)
+        )
         offset += copied.shape[0]
     merged = [np.concatenate(c) for c in zip(*columns, strict=True)]
     return CaptureChunk(np.concatenate(octets), *merged, 1)
@@ -58,7 +60,10 @@ def cut(chunk_: CaptureChunk, at: list[int]) -> list[CaptureChunk]:
     return [
         CaptureChunk(
             chunk_.octets,
-            *(getattr(chunk_, n)[a:b] for n in ("start", "captured_len", "wire_len", "time_ns", "interface", "link_type")),
+            *(
+                getattr(chunk_, n)[a:b]
+                for n in ("start", "captured_len", "wire_len", "time_ns", "interface", "link_type")
+            ),
             chunk_.first_frame + a,
         )
         for a, b in zip(edges, edges[1:], strict=False)
@@ -87,7 +92,10 @@ def test_reading_connections_on_the_way_gives_the_same_document(name: str, epoch
 @given(st.data())
 def test_conversations_cut_anywhere(data: st.DataObject) -> None:
     conversations = [
-        Conversation(sport=40000 + i, isn=(i * 1000, i * 77)).open().send(0, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n" * i).close()
+        Conversation(sport=40000 + i, isn=(i * 1000, i * 77))
+        .open()
+        .send(0, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n" * i)
+        .close()
         for i in range(1, 6)
     ]
     capture = chunk(frames_of(conversations), gap=bytes(16))

@@ -233,9 +233,9 @@ def _reason(view: Handshakes, outcome: Outcome, early: Mask, closed: U8) -> I64:
     every = np.ones(count, bool)
     reasons: list[tuple[Mask, int]] = [
         (~client_hello & ~server_hello & ~starts[:count] & ~starts[count:], _AFTER),
-        ((view.empty[:count] ^ view.empty[count:]) & (outcome.established != Ternary.NO), _ONE_SIDED),
         (view.client_end == HelloEnd.MALFORMED, _CLIENT_HELLO_BAD),
         (view.server_end == HelloEnd.MALFORMED, _SERVER_HELLO_BAD),
+        ((view.empty[:count] ^ view.empty[count:]) & (outcome.established != Ternary.NO), _ONE_SIDED),
         ((view.client_end == HelloEnd.CUT) & (client_hello | view.gaps[:count]), _CLIENT_HELLO_CUT),
         ((view.server_end == HelloEnd.CUT) & (server_hello | view.gaps[count:]), _SERVER_HELLO_CUT),
         (outcome.resumed == Ternary.YES, _RESUMED),

@@ -116,7 +116,8 @@ def walk_records(heads: StreamHeads, streams: I64, extents: Extents) -> RecordWa
     plain = np.flatnonzero(heads.from_start[streams] & walker.opens(np.arange(streams.shape[0]), opening))
     walker.walk(plain, opening[plain], gap=False)
     others = np.setdiff1d(np.arange(streams.shape[0]), plain)
-    walker.end[others] = WalkEnd.MALFORMED
+    some = walker.stop[others] - opening[others] >= HEADER
+    walker.end[others[some]] = WalkEnd.MALFORMED
     stuck, at = walker.next_opening(others, opening[others])
     walker.walk(stuck, at, gap=True)
     for _ in range(_RESUMPTIONS):

@@ -120,7 +120,9 @@
   const host = (at, side) => {
     const cell = make("td", "host");
     const [name, address, port] = ["name", "ip", "port"].map((part) => value(`${side}_${part}`, at));
-    cell.append(name || `${address} `, make("span", "sub", name ? `${address} : ${port}` : `port ${port}`));
+    const end = `${address.includes(":") ? `[${address}]` : address}:${port}`;
+    if (name) cell.append(name, make("span", "sub", end));
+    else cell.append(end);
     return cell;
   };
   const answer = (at, question) => {

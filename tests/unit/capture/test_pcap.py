@@ -90,6 +90,11 @@ def test_more_captured_than_on_the_wire() -> None:
     assert (len(octets), wire_len) == (40, 40)
 
 
+def test_a_fraction_of_more_than_a_second_counts_on() -> None:
+    with reading(pcap_header() + struct.pack("<4I", 7, 2**32 - 1, 1, 1) + b"x") as reader:
+        assert frames_in(reader)[0][2] == 7 * 10**9 + (2**32 - 1) * 1000
+
+
 @pytest.mark.parametrize("variant", ["<", ">"])
 def test_cut_at_every_octet(variant: str) -> None:
     content = pcap_file(FRAMES, variant)

@@ -190,6 +190,21 @@ def test_options_that_lie_cost_nothing_but_themselves(copies: int) -> None:
         assert reader.damage == []
 
 
+def test_text_ends_at_a_zero() -> None:
+    with reading(section() + interface(opts=options([(2, b"eth0\0\xffgarbage")])) + enhanced(b"a")) as reader:
+        frames_in(reader)
+        assert reader.interfaces[0].name == "eth0"
+
+
+def test_keys_in_comments_are_removed() -> None:
+    lines = "CLIENT_RANDOM " + "ab" * 32 + " " + "0C" * 48 + "\nCLIENT_TRAFFIC_SECRET_0 " + "1f" * 32 + " " + "2e" * 48
+    content = section(opts=options([(1, f"taken on node-1\n{lines}".encode())])) + interface() + enhanced(b"a")
+    with reading(content) as reader:
+        frames_in(reader)
+        expected = "taken on node-1\nCLIENT_RANDOM (key removed)\nCLIENT_TRAFFIC_SECRET_0 (key removed)"
+        assert reader.comments == [(0, expected)]
+
+
 def test_untrusted_text_stays_text() -> None:
     content = section() + interface(opts=options([(2, b"\xff\xfeeth\x1b[31m")])) + enhanced(b"a")
     with reading(content) as reader:

@@ -139,9 +139,13 @@ def test_ipv6_extension_headers(payload: bytes, first: int, status: Decode) -> N
 @pytest.mark.parametrize(
     ("outer", "path"),
     [
-        pytest.param(ipv4(udp(vxlan(ethernet(ipv4(SEGMENT))), dport=8472), "1.1.1.1", "2.2.2.2", 17), "vxlan:1", id="vxlan"),
         pytest.param(
-            ipv4(udp(vxlan(ethernet(ipv4(SEGMENT)), 77), dport=31337), "1.1.1.1", "2.2.2.2", 17), "vxlan:77", id="any port"
+            ipv4(udp(vxlan(ethernet(ipv4(SEGMENT))), dport=8472), "1.1.1.1", "2.2.2.2", 17), "vxlan:1", id="vxlan"
+        ),
+        pytest.param(
+            ipv4(udp(vxlan(ethernet(ipv4(SEGMENT)), 77), dport=31337), "1.1.1.1", "2.2.2.2", 17),
+            "vxlan:77",
+            id="any port",
         ),
         pytest.param(
             ipv4(udp(geneve(ethernet(ipv4(SEGMENT)), options=bytes(8)), dport=6081), "1.1.1.1", "2.2.2.2", 17),
@@ -149,8 +153,12 @@ def test_ipv6_extension_headers(payload: bytes, first: int, status: Decode) -> N
             id="geneve with options",
         ),
         pytest.param(ipv4(ipv4(SEGMENT), "1.1.1.1", "2.2.2.2", 4), "ipip", id="ipip"),
-        pytest.param(ipv4(ipv4(ipv4(SEGMENT), "3.3.3.3", "4.4.4.4", 4), "1.1.1.1", "2.2.2.2", 4), "ipip/ipip", id="twice"),
-        pytest.param(ipv4(b"\x20\0\x08\0" + bytes(4) + ipv4(SEGMENT), "1.1.1.1", "2.2.2.2", 47), "gre", id="gre with key"),
+        pytest.param(
+            ipv4(ipv4(ipv4(SEGMENT), "3.3.3.3", "4.4.4.4", 4), "1.1.1.1", "2.2.2.2", 4), "ipip/ipip", id="twice"
+        ),
+        pytest.param(
+            ipv4(b"\x20\0\x08\0" + bytes(4) + ipv4(SEGMENT), "1.1.1.1", "2.2.2.2", 47), "gre", id="gre with key"
+        ),
     ],
 )
 def test_tunnels(outer: bytes, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -98,3 +99,28 @@ def test_hostile_names_are_text() -> None:
 
 def test_nothing_to_draw_is_nothing() -> None:
     assert hub_and_spoke(example_document(0), []) == ""
+
+
+def test_a_line_runs_from_client_to_server_and_counts_each_connection_once() -> None:
+    document = example_document(90, 1)
+    svg = _drawn(document)
+    # With one node there is one line a channel.
+    labels = {link.attrib["href"]: link.attrib["aria-label"] for link in svg.findall("a")}
+    for channel in document["channels"]:
+        assert f", {channel['connections']} connection" in labels[f"#channel-{channel['id']}"]
+    boxes = {}
+    for group in svg.findall("g"):
+        title, box = group.find("title"), group.find("rect")
+        if title is not None and box is not None:
+            x, y, width, height = (float(box.attrib[name]) for name in ("x", "y", "width", "height"))
+            boxes[title.text] = (x + width / 2, y + height / 2)
+    for href, client, server in (
+        ("#channel-apiserver-to-kubelet", "kube-apiserver", "node-1"),
+        ("#channel-node-to-apiserver", "node-1", "kube-apiserver"),
+        ("#channel-apiserver-to-etcd", "kube-apiserver", "etcd"),
+    ):
+        (path,) = [p for a in svg.findall("a") if a.get("href") == href for p in a if "line" in p.get("class", "")]
+        start_x, start_y, stop_x, stop_y = (float(n) for n in re.findall(NUMBER, path.attrib["d"]))
+        assert path.attrib["marker-end"].startswith("url(#head-")
+        assert math.dist((start_x, start_y), boxes[client]) < math.dist((start_x, start_y), boxes[server])
+        assert math.dist((stop_x, stop_y), boxes[server]) < math.dist((stop_x, stop_y), boxes[client])

@@ -137,7 +137,7 @@ def test_not_a_number_is_never_written() -> None:
 
 def test_json_of_a_large_audit_is_one_pass() -> None:
     """Against dumping the columns alone, in the same process: sorting and the rest may cost little on top."""
-    document = example_document(20_000, 100)
+    document = example_document(10_000, 100)
     columns = document["connections"]["data"]
 
     def seconds(work: Any) -> float:

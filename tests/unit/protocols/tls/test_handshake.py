@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.heads_builder import build_heads
@@ -39,6 +39,7 @@ def facts_of(hello: bytes, server: bytes, client: bytes) -> dict[str, object]:
     return row
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 1 << 16), max_size=8), st.lists(st.integers(0, 1 << 16), max_size=8))
 def test_facts_do_not_depend_on_how_messages_lie_in_records(server: list[int], client: list[int]) -> None:
     hello = client_hello()

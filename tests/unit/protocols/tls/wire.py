@@ -125,6 +125,11 @@ def fact(reading: TlsReading, column: str, row: int = 0) -> Any:
 
 
 def table(reading: TlsReading) -> list[dict[str, Any]]:
-    """All facts as rows of plain values, strings in place of their numbers."""
+    """All facts as rows of plain values, strings and certificates in place of their numbers."""
     names = list(type(reading.facts).__annotations__)
-    return [{name: fact(reading, name, row) for name in names} for row in range(len(reading.facts))]
+    rows = [{name: fact(reading, name, row) for name in names} for row in range(len(reading.facts))]
+    for row in rows:
+        for chain in ("client_chain", "server_chain"):
+            number = row[chain]
+            row[chain] = [reading.certificates[i].sha256 for i in reading.chains[number]] if number >= 0 else None
+    return rows

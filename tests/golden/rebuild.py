@@ -1,0 +1,80 @@
+"""Rebuild what the program writes into the repository: the README's tables and the reports under ``reports/``.
+
+Run by ``make golden``; a test compares, so that a change of the output is seen as a difference in review.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from analyzer.cluster.catalogue import channels
+from analyzer.rules import RULES
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORTS = ROOT / "reports"
+SHOWN = (
+    "01-default-insecure-kubelet.pcap",
+    "05-proxy-cleartext.pcap",
+    "07d-konnectivity-bypass.pcap",
+    "09-anonymous-kubelet.pcap",
+    "15b-ipv6-proxy-cleartext.pcap",
+)
+"""Recordings whose reports are kept: small, and between them nearly every kind of finding."""
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows])
+
+
+def generated_readme(text: str) -> str:
+    """The README with its generated blocks made anew."""
+    blocks = {
+        "channels": _table(
+            ("channel", "what", "by default"),
+            [(f"`{c.id}`", c.title, c.default) for c in channels() if c.core],
+        )
+        + f"\n\nand {sum(not c.core for c in channels()) - 1} around them, from `etcd-peer` to `workload`.",
+        "rules": _table(("code", "severity", "what"), [(f"`{r.code}`", r.severity.label, r.title) for r in RULES]),
+    }
+    for name, body in blocks.items():
+        pattern = rf"(<!-- BEGIN generated: {name} -->\n).*?(<!-- END generated: {name} -->)"
+        text = re.sub(pattern, lambda m, b=body: f"{m[1]}{b}\n{m[2]}", text, flags=re.S)  # type: ignore[misc]
+    return text
+
+
+def write_reports(folder: Path) -> None:
+    """Write the reports of `SHOWN` into `folder`, as a user would from the root of the repository."""
+    for name in SHOWN:
+        stem = name.split(".", 1)[0]
+        subprocess.run(
+            [
+                sys.executable, "-m", "analyzer", "analyze", f"captures/{name}",
+                "--cluster", f"captures/clusters/{stem}", "--fail-on", "never", "-q",
+                "--json", folder / f"{stem}.json", "--html", folder / f"{stem}.html",
+            ],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=True,
+        )  # fmt: skip
+
+
+def main() -> None:
+    """Rebuild everything."""
+    readme = ROOT / "README.md"
+    readme.write_text(generated_readme(readme.read_text()))
+    REPORTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as fresh:
+        write_reports(Path(fresh))
+        for path in Path(fresh).iterdir():
+            (REPORTS / path.name).write_bytes(path.read_bytes())
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main()

@@ -1,0 +1,85 @@
+"""The house holds: a module imports only from its own package or from a lower rank."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+RANKS: dict[str, int] = {
+    "errors": 0, "schema": 0, "registries": 0, "data": 0, "": 0,
+    "capture": 10,
+    "decode": 20,
+    "flows": 30,
+    "protocols": 40,
+    "cluster": 50,
+    "verdicts": 60, "rules": 65,
+    "report": 70,
+    "pipeline": 80,
+    "cli": 90,
+}  # fmt: skip
+PACKAGE_OF = {"flow_index": "flows", "heads": "flows", "ledger": "flows", "legs": "flows", "__main__": "cli"}
+"""Modules that stand beside the package they belong with."""
+SANS_IO = range(20, 70)
+FORBIDDEN = {"os", "socket", "subprocess", "time", "logging", "pathlib", "sys", "random", "tempfile"}
+
+MODULES = sorted((ROOT / "analyzer").rglob("*.py"))
+
+
+def part(module: str) -> str:
+    """First name below ``analyzer``: ``analyzer.decode.ip`` -> ``decode``."""
+    names = module.split(".")
+    name = names[1] if len(names) > 1 else ""
+    return PACKAGE_OF.get(name, name)
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_of)
+def test_imports_go_down(path: Path) -> None:
+    own = part(module_of(path))
+    for name in imports(path):
+        if name.split(".")[0] == "analyzer" and part(name) != own:
+            assert RANKS[part(name)] < RANKS[own], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if RANKS[part(module_of(p))] in SANS_IO], ids=module_of)
+def test_the_middle_ranks_touch_nothing_outside(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path)} & FORBIDDEN
+    called = {
+        n.func.id
+        for n in ast.walk(ast.parse(path.read_text()))
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    }
+    assert not called & {"open", "print", "input"}
+
+
+def test_help_imports_none_of_the_heavy_libraries() -> None:
+    import subprocess
+    import sys
+
+    script = (
+        "import sys\n"
+        "from analyzer.cli import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'pandas', 'scapy', 'dpkt', 'pyshark', 'cryptography', 'yaml', 'jinja2', 'rich'}\n"
+        "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

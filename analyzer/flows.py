@@ -166,7 +166,7 @@ def _one_of(values: NDArray[np.uint32], wanted: list[int]) -> Mask:
 
 
 def _classify(octets: U8, start: I64, have: I64) -> tuple[I64, Mask, U8]:
-    """Signature class, whether all of the first octets are printable, and opening bits, of payloads of `have` octets."""
+    """Signature class, whether the first octets are all printable, and opening bits, of payloads of `have` octets."""
     block = gather_block(octets, start, 8)
     words = block.view(">u4").astype(np.uint32)
     head, second = words[:, 0], words[:, 1]

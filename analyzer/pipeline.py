@@ -24,8 +24,8 @@ from analyzer.legs import stitch
 from analyzer.protocols.cleartext import read_http1, read_http2, read_ssh
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.identify import Identification, identify
-from analyzer.protocols.tlsread import read_tls, settled
-from analyzer.registries import Protocol
+from analyzer.protocols.tls import read_tls
+from analyzer.registries import Protocol, Ternary
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
 from analyzer.schema import (
@@ -241,6 +241,20 @@ class Pipeline:
         parts += [self._interpret(rest[i : i + step]) for i in range(0, max(rest.shape[0], 1), step)]
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         return _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
+
+
+def settled(reading: TlsReading) -> Mask:
+    """Flows of a reading about which no later octet of the head can tell more: (T,) bool."""
+    facts = reading.facts
+    done: Mask = (
+        (facts.established == Ternary.YES)
+        & (facts.application_data_frame > 0)
+        & (facts.unclear < 0)
+        & facts.client_hello_seen
+        & facts.server_hello_seen
+        & (facts.client_certificate != Ternary.UNKNOWN)
+    )
+    return done
 
 
 def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:

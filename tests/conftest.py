@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ settings.register_profile(
 settings.register_profile("long", deadline=None, max_examples=5000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-_NEEDS = {
+_NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "tshark": (lambda: shutil.which("tshark") is not None, "tshark is not installed"),
     "corpus": (
         lambda: (SHARED / "public").is_dir(),

@@ -204,6 +204,11 @@ class Inventory:
         found = self._parsed(address)
         return self._owners.get(found, ()) if found is not None else ()
 
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Every address that has an owner."""
+        return tuple(self._owners)
+
     def in_pod_cidr(self, address: Address | U8 | str) -> bool:
         """Whether an address lies in a known pod network."""
         found = self._parsed(address)

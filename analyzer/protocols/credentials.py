@@ -87,9 +87,10 @@ def read_subprotocols(value: bytes) -> Credential:
 
 def read_target(target: bytes) -> Credential:
     """Tell whether a request target carries a token or password in its query or before its host."""
-    if _QUERY_SECRET.search(target):
+    if b"=" in target and _QUERY_SECRET.search(target):
         return Credential("token (in the request target)")
-    return Credential("basic (in the request target)") if _USERINFO.search(target) else NO_CREDENTIAL
+    userinfo = b"@" in target and _USERINFO.search(target)
+    return Credential("basic (in the request target)") if userinfo else NO_CREDENTIAL
 
 
 def without_secrets(octets: bytes) -> str:
@@ -99,10 +100,15 @@ def without_secrets(octets: bytes) -> str:
 
 def redact(octets: bytes) -> bytes:
     """Replace tokens, passwords and user information by `REDACTED`; all the rest is kept."""
-    octets = _SUBPROTOCOL_BEARER.sub(rb"\g<name>" + REDACTED, octets)
-    octets = _QUERY_SECRET.sub(rb"\g<name>" + REDACTED, octets)
-    octets = _USERINFO.sub(rb"\g<scheme>" + REDACTED + b"@", octets)
-    return _DOTTED.sub(_redact_token, octets)
+    # Most fields hold none of the marks without which the pattern after it cannot match.
+    if b"." in octets:
+        octets = _SUBPROTOCOL_BEARER.sub(rb"\g<name>" + REDACTED, octets)
+        octets = _DOTTED.sub(_redact_token, octets)
+    if b"=" in octets:
+        octets = _QUERY_SECRET.sub(rb"\g<name>" + REDACTED, octets)
+    if b"@" in octets:
+        octets = _USERINFO.sub(rb"\g<scheme>" + REDACTED + b"@", octets)
+    return octets
 
 
 def _redact_token(match: re.Match[bytes]) -> bytes:

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from analyzer.protocols.http_message import MAX_FIELDS, field_value, make_request, make_response
+from analyzer.protocols.http_message import MAX_FIELDS, make_request, make_response, values_by_name
 from analyzer.protocols.stream import Stream, read_streams
 from analyzer.schema import I64, HttpMessage, StreamHeads
 
@@ -46,14 +46,18 @@ class _Head:
     status: int = 0
 
 
-def read_http1(heads: StreamHeads, flows: I64, *, limit_messages: int = 64) -> list[HttpMessage]:
+def read_http1(
+    heads: StreamHeads, flows: I64, names: I64 | None = None, *, limit_messages: int = 64
+) -> list[HttpMessage]:
     """Read the HTTP/1 messages at the head of each flow, up to the first gap.
 
     Parameters
     ----------
     heads : StreamHeads
     flows : (K,) int64
-        Rows of the flow table whose content is HTTP/1.
+        Flows whose content is HTTP/1, by their place in `heads`.
+    names : (K,) int64, optional
+        Rows of the flow table, where they are not the same: what `HttpMessage.flow` is to hold.
     limit_messages : int
         Messages read of each direction of a flow.
 
@@ -69,7 +73,7 @@ def read_http1(heads: StreamHeads, flows: I64, *, limit_messages: int = 64) -> l
     Syntax: RFC 9112 2 to 6. Message body length: RFC 9112 6.3. Malformed input ends a direction; it never raises.
     """
     messages: list[HttpMessage] = []
-    for flow, client, server in read_streams(heads, flows):
+    for flow, client, server in read_streams(heads, flows, names):
         requests, responses = _read_flow(client, server, limit_messages)
         found = [
             make_request(flow, r.frame, version=r.version, method=r.method, target=r.target, fields=r.fields)
@@ -206,7 +210,7 @@ def _body_end(octets: bytes, head: _Head, method: bytes) -> int | None:
     at = head.body or 0
     if head.status and (method == b"HEAD" or head.status < 200 or head.status in (204, 304)):
         return at
-    coding = field_value(head.fields, b"transfer-encoding").lower()
+    coding = values_by_name(head.fields).get(b"transfer-encoding", b"").lower()
     if coding:
         if coding.rpartition(b",")[2].strip() == b"chunked":
             return _chunked_end(octets, at)

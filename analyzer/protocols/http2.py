@@ -51,14 +51,18 @@ class _Block(NamedTuple):
     fields: Fields
 
 
-def read_http2(heads: StreamHeads, flows: I64, *, limit_messages: int = 64) -> list[HttpMessage]:
+def read_http2(
+    heads: StreamHeads, flows: I64, names: I64 | None = None, *, limit_messages: int = 64
+) -> list[HttpMessage]:
     """Read the header blocks at the head of each cleartext HTTP/2 flow, up to the first gap.
 
     Parameters
     ----------
     heads : StreamHeads
     flows : (K,) int64
-        Rows of the flow table whose content is HTTP/2.
+        Flows whose content is HTTP/2, by their place in `heads`.
+    names : (K,) int64, optional
+        Rows of the flow table, where they are not the same: what `HttpMessage.flow` is to hold.
     limit_messages : int
         Messages read of each direction of a flow.
 
@@ -73,7 +77,7 @@ def read_http2(heads: StreamHeads, flows: I64, *, limit_messages: int = 64) -> l
     Framing: RFC 9113 4 and 6; a frame that breaks it, or a header block that cannot be decoded, ends that direction.
     """
     messages: list[HttpMessage] = []
-    for flow, client, server in read_streams(heads, flows):
+    for flow, client, server in read_streams(heads, flows, names):
         found: list[HttpMessage] = []
         for stream, from_client in ((client, True), (server, False)):
             count = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from analyzer.protocols.credentials import (
@@ -28,22 +28,27 @@ _LISTS: Final = frozenset(
 )
 
 
-def field_value(fields: Fields, name: bytes) -> bytes:
-    """Value of the field `name`, empty where there is none; repeated list fields joined by commas (RFC 9110 5.3)."""
-    values = (value for known, value in fields if known == name)
-    return b", ".join(values) if name in _LISTS else next(values, b"")
+def values_by_name(fields: Fields) -> dict[bytes, bytes]:
+    """Value of each field: of repeated ones the first, of repeated lists all, joined by commas (RFC 9110 5.3)."""
+    values: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name not in values:
+            values[name] = value
+        elif name in _LISTS:
+            values[name] += b", " + value
+    return values
 
 
-def credential_of(fields: Fields, target: bytes) -> Credential:
+def credential_of(values: Mapping[bytes, bytes], target: bytes) -> Credential:
     """What a request authenticates with; the strongest statement first, the secret never."""
     for name in (b"authorization", b"proxy-authorization"):
-        found = read_authorization(field_value(fields, name))
+        found = read_authorization(values.get(name, b""))
         if found != NO_CREDENTIAL:
             return found
-    found = read_subprotocols(field_value(fields, b"sec-websocket-protocol"))
+    found = read_subprotocols(values.get(b"sec-websocket-protocol", b""))
     if found == NO_CREDENTIAL:
         found = read_target(target)
-    if found == NO_CREDENTIAL and field_value(fields, b"cookie"):
+    if found == NO_CREDENTIAL and values.get(b"cookie"):
         return Credential("cookie")
     return found
 
@@ -62,7 +67,8 @@ def make_request(flow: int, frame: int, *, version: str, method: bytes, target: 
     fields : sequence of (bytes, bytes)
         Lower-case names. What a request whose head is cut does not show is left empty.
     """
-    credential = credential_of(fields, target)
+    values = values_by_name(fields)
+    credential = credential_of(values, target)
     return HttpMessage(
         flow=flow,
         frame=frame,
@@ -70,13 +76,13 @@ def make_request(flow: int, frame: int, *, version: str, method: bytes, target: 
         version=version,
         method=text(method),
         target=without_secrets(target),
-        host=without_secrets(field_value(fields, b"host")),
-        user_agent=without_secrets(field_value(fields, b"user-agent")),
-        upgrade=text(field_value(fields, b"upgrade")),
-        forwarded_uri=without_secrets(field_value(fields, b"x-forwarded-uri")),
-        forwarded_for=text(field_value(fields, b"x-forwarded-for")),
-        content_type=text(field_value(fields, b"content-type")),
-        subprotocol=_subprotocol(fields),
+        host=without_secrets(values.get(b"host", b"")),
+        user_agent=without_secrets(values.get(b"user-agent", b"")),
+        upgrade=text(values.get(b"upgrade", b"")),
+        forwarded_uri=without_secrets(values.get(b"x-forwarded-uri", b"")),
+        forwarded_for=text(values.get(b"x-forwarded-for", b"")),
+        content_type=text(values.get(b"content-type", b"")),
+        subprotocol=_subprotocol(values),
         credential=credential.text,
         credential_facts=credential.facts,
     )
@@ -84,18 +90,19 @@ def make_request(flow: int, frame: int, *, version: str, method: bytes, target: 
 
 def make_response(flow: int, frame: int, *, version: str, status: int, fields: Fields) -> HttpMessage:
     """Make the message of a response; parameters as `make_request`, `status` a three-digit code."""
+    values = values_by_name(fields)
     return HttpMessage(
         flow=flow,
         frame=frame,
         from_client=False,
         version=version,
         status=status,
-        upgrade=text(field_value(fields, b"upgrade")),
-        content_type=text(field_value(fields, b"content-type")),
-        subprotocol=_subprotocol(fields),
+        upgrade=text(values.get(b"upgrade", b"")),
+        content_type=text(values.get(b"content-type", b"")),
+        subprotocol=_subprotocol(values),
     )
 
 
-def _subprotocol(fields: Fields) -> str:
-    value = field_value(fields, b"sec-websocket-protocol") or field_value(fields, b"x-stream-protocol-version")
+def _subprotocol(values: Mapping[bytes, bytes]) -> str:
+    value = values.get(b"sec-websocket-protocol", b"") or values.get(b"x-stream-protocol-version", b"")
     return without_secrets(value)

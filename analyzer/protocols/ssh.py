@@ -13,14 +13,16 @@ MAX_LINES: Final = 1024
 """Lines before the string that are passed over; OpenSSH's SSH_MAX_PRE_BANNER_LINES."""
 
 
-def read_ssh(heads: StreamHeads, flows: I64) -> list[SshFacts]:
+def read_ssh(heads: StreamHeads, flows: I64, names: I64 | None = None) -> list[SshFacts]:
     """Read the identification strings of each flow.
 
     Parameters
     ----------
     heads : StreamHeads
     flows : (K,) int64
-        Rows of the flow table whose content is SSH.
+        Flows whose content is SSH, by their place in `heads`.
+    names : (K,) int64, optional
+        Rows of the flow table, where they are not the same: what `SshFacts.flow` is to hold.
 
     Returns
     -------
@@ -29,7 +31,7 @@ def read_ssh(heads: StreamHeads, flows: I64) -> list[SshFacts]:
         not hold the whole line, or the line is longer than the RFC allows.
     """
     facts: list[SshFacts] = []
-    for flow, client, server in read_streams(heads, flows):
+    for flow, client, server in read_streams(heads, flows, names):
         (client_banner, client_frame), (server_banner, server_frame) = _banner(client), _banner(server)
         facts.append(SshFacts(flow, client_banner, server_banner, client_frame, server_frame))
     return facts

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from analyzer.schema import I64, StreamHeads
 
 TEXT_LIMIT: Final = 512
@@ -35,7 +33,7 @@ class Stream:
 
     def frame_at(self, position: int) -> int:
         """Frame that carried the octet at `position`; 0 where no segment did."""
-        row = int(np.searchsorted(self.segment_position, position, side="right")) - 1
+        row = int(self.segment_position.searchsorted(position, side="right")) - 1
         return int(self.segment_frame[row]) if row >= 0 else 0
 
     def segment_starts(self) -> list[int]:
@@ -44,18 +42,20 @@ class Stream:
         return [position for position in starts if position < len(self.octets)]
 
 
-def read_streams(heads: StreamHeads, flows: I64) -> Iterator[tuple[int, Stream, Stream]]:
-    """Yield (flow, client to server, server to client) for each of `flows`.
+def read_streams(heads: StreamHeads, flows: I64, names: I64 | None = None) -> Iterator[tuple[int, Stream, Stream]]:
+    """Yield (name of the flow, client to server, server to client) for each of `flows`.
 
     Parameters
     ----------
     heads : StreamHeads
     flows : (K,) int64
-        Rows of the flow table.
+        Flows by their place in `heads`.
+    names : (K,) int64, optional
+        Rows of the flow table, where they are not the same.
     """
     known = heads.known_until()
-    for flow in flows.tolist():
-        yield flow, _stream(heads, known, 2 * flow), _stream(heads, known, 2 * flow + 1)
+    for flow, name in zip(flows.tolist(), (flows if names is None else names).tolist(), strict=True):
+        yield name, _stream(heads, known, 2 * flow), _stream(heads, known, 2 * flow + 1)
 
 
 def _stream(heads: StreamHeads, known: I64, stream: int) -> Stream:

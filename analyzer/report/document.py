@@ -15,7 +15,7 @@ from analyzer.cluster.catalogue import Channel, channels
 from analyzer.cluster.roles import CONTROL_PLANE, ROLES, ServiceKind, address_text
 from analyzer.decode.transport import TCP, UDP
 from analyzer.ledger import Ledger
-from analyzer.protocols.tlsread import suite_name
+from analyzer.protocols.tls import suite_name
 from analyzer.registries import (
     ClientCertificate,
     Encryption,

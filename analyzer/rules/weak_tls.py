@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzer.protocols.tlsread import anonymous_cipher, null_cipher
+from analyzer.protocols.tls import anonymous_cipher, null_cipher
 from analyzer.registries import Grade, Severity, TlsVersion
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
 

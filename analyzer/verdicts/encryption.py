@@ -8,7 +8,7 @@ import numpy as np
 
 from analyzer.flows import OTHER, PRINTABLE, SIGNATURES
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.tlsread import null_cipher
+from analyzer.protocols.tls import null_cipher
 from analyzer.registries import Encryption, Grade, Protocol, Ternary
 from analyzer.verdicts.columns import Answer
 

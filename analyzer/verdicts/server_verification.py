@@ -14,7 +14,7 @@ from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import LOOPBACK_NAME, NODE, Roles
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.tlsread import anonymous_cipher
+from analyzer.protocols.tls import anonymous_cipher
 from analyzer.registries import Grade, Protocol, ServerVerification, Ternary
 from analyzer.schema import I64, Mask
 from analyzer.verdicts.columns import Answer
@@ -125,7 +125,8 @@ def _disproved(evidence: Evidence, answer: Answer, accepted: Mask, kubelets: Mas
         Grade.INFERRED,
         "the length of the Certificate record is that of a kubelet's self-made chain, and the client accepted it",
     )
-    anonymous = accepted & anonymous_cipher(evidence.tls_column("cipher_suite").astype(np.uint16))
+    anonymous = accepted & (evidence.tls_column("server_hello_seen") == 1)
+    anonymous &= anonymous_cipher(evidence.tls_column("cipher_suite").astype(np.uint16))
     answer.settle(anonymous, unverified, Grade.OBSERVED, "an anonymous key exchange: the server has no certificate")
 
 

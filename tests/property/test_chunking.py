@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from analyzer.capture.source import open_capture
 from analyzer.pipeline import ClusterContext, Limits, Pipeline, conclude
 from analyzer.report.document import CaptureSummary, build_document
-from analyzer.schema import CaptureChunk
+from analyzer.schema import I64, U8, CaptureChunk
 from tests.builders import Conversation, chunk, frames_of
 from tests.conftest import LAB
 
@@ -37,38 +39,31 @@ def analyse(chunks: list[CaptureChunk], limits: Limits | None = None) -> str:
     return json.dumps(build_document(result), sort_keys=True)
 
 
+COLUMNS = ("start", "captured_len", "wire_len", "time_ns", "interface", "link_type")
+
+
 def whole(path: Path) -> CaptureChunk:
     """The whole capture as one chunk of its own memory."""
+    octets: list[U8] = []
+    columns: dict[str, list[I64]] = {name: [] for name in COLUMNS}
+    offset = 0
     with open_capture(str(path)) as reader:
-        parts = [
-            (c, c.octets.copy())
-            for c in reader  # the reader may reuse its buffer: copied at once
-        ]
-    offset, octets, columns = 0, [], []
-    for part, copied in parts:
-        octets.append(copied)
-        columns.append(
-            (part.start + offset, part.captured_len, part.wire_len, part.time_ns, part.interface, part.link_type)
-        )
-        offset += copied.shape[0]
-    merged = [np.concatenate(c) for c in zip(*columns, strict=True)]
-    return CaptureChunk(np.concatenate(octets), *merged, 1)
+        for part in reader:
+            octets.append(part.octets.copy())  # the reader may reuse its buffer
+            for name in COLUMNS:
+                columns[name].append(getattr(part, name) + (offset if name == "start" else 0))
+            offset += part.octets.shape[0]
+    merged: dict[str, Any] = {name: np.concatenate(values) for name, values in columns.items()}
+    return CaptureChunk(octets=np.concatenate(octets), first_frame=1, **merged)
 
 
-def cut(chunk_: CaptureChunk, at: list[int]) -> list[CaptureChunk]:
-    edges = [0, *sorted(set(at)), len(chunk_)]
-    return [
-        CaptureChunk(
-            chunk_.octets,
-            *(
-                getattr(chunk_, n)[a:b]
-                for n in ("start", "captured_len", "wire_len", "time_ns", "interface", "link_type")
-            ),
-            chunk_.first_frame + a,
-        )
-        for a, b in zip(edges, edges[1:], strict=False)
-        if b > a
-    ]
+def cut(capture: CaptureChunk, at: list[int]) -> list[CaptureChunk]:
+    parts: list[CaptureChunk] = []
+    for begin, end in pairwise([0, *sorted(set(at)), len(capture)]):
+        if end > begin:
+            columns: dict[str, Any] = {name: getattr(capture, name)[begin:end] for name in COLUMNS}
+            parts.append(CaptureChunk(octets=capture.octets, first_frame=capture.first_frame + begin, **columns))
+    return parts
 
 
 @pytest.mark.parametrize("name", CAPTURES)

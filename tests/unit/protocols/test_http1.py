@@ -227,6 +227,7 @@ def test_the_number_of_messages_is_bounded() -> None:
 def test_messages_keep_the_order_of_the_flows_asked_for() -> None:
     heads = build_heads({0: NEXT, 2: NEXT, 4: NEXT})
     assert [m.flow for m in read_http1(heads, np.array([2, 0]))] == [2, 0]
+    assert [m.flow for m in read_http1(heads, np.array([2, 0]), np.array([70, 80]))] == [70, 80]
 
 
 CONVERSATION = (

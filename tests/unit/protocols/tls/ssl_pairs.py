@@ -68,9 +68,7 @@ def identity(
         .not_valid_after(START + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=not issuer, path_length=None), critical=True)
         .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.DNSName("node1"), x509.IPAddress(ipaddress.ip_address("10.0.0.11"))]
-            ),
+            x509.SubjectAlternativeName([x509.DNSName("node1"), x509.IPAddress(ipaddress.ip_address("10.0.0.11"))]),
             critical=False,
         )
         .sign(ca.key if ca else key, hashes.SHA256())
@@ -78,9 +76,7 @@ def identity(
     path = Path(_folder().name) / f"{len(list(Path(_folder().name).iterdir()))}.pem"
     path.write_bytes(
         certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return Identity(certificate, key, str(path))
 
@@ -152,7 +148,9 @@ class Pair:
                 break
         return all(done)
 
-    def exchange(self, request: bytes = b"GET / HTTP/1.1\r\n\r\n", response: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> bool:
+    def exchange(
+        self, request: bytes = b"GET / HTTP/1.1\r\n\r\n", response: bytes = b"HTTP/1.1 200 OK\r\n\r\n"
+    ) -> bool:
         """One request and its response; False where a side finds the connection broken."""
         try:
             self.client.write(request)

@@ -126,10 +126,18 @@ def test_chains_are_read_as_far_as_they_are_whole() -> None:
     assert chain_ders(vector(3, vector(3, b"") + vector(3, b"x"))) == ()
 
 
-TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_categories=("C", "Z")), min_size=1, max_size=20)
+TEXT = st.text(
+    st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_categories=("C", "Z")), min_size=1, max_size=20
+)
 
 
-@given(st.lists(st.tuples(st.sampled_from([NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME, NameOID.LOCALITY_NAME]), TEXT), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME, NameOID.LOCALITY_NAME]), TEXT),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_names_agree_with_cryptography(parts: list[tuple[x509.ObjectIdentifier, str]]) -> None:
     built = x509.Name([x509.NameAttribute(oid, value) for oid, value in parts])
     ours = distinguished_name(built.public_bytes())

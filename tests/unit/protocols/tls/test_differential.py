@@ -73,7 +73,15 @@ def facts(path: Path) -> dict[Key, list[dict[str, Any]]]:
 
 def tshark(path: Path) -> list[dict[str, str]]:
     """Hellos as tshark reads them, over TCP only."""
-    command = ["tshark", "-r", str(path), "-Y", "tcp && (tls.handshake.type == 1 || tls.handshake.type == 2)", "-T", "fields"]
+    command = [
+        "tshark",
+        "-r",
+        str(path),
+        "-Y",
+        "tcp && (tls.handshake.type == 1 || tls.handshake.type == 2)",
+        "-T",
+        "fields",
+    ]
     command += [part for name in FIELDS for part in ("-e", name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return [dict(zip(FIELDS, line.split("\t"), strict=True)) for line in done.stdout.splitlines()]
@@ -151,7 +159,17 @@ def test_hellos_of_public_captures_agree_with_tshark(name: str) -> None:
 def test_certificates_in_clear_agree_with_tshark(name: str) -> None:
     """Every certificate tshark finds, and no other, with the CA names of every request."""
     path = LAB / name
-    command = ["tshark", "-r", str(path), "-Y", "tls.handshake.certificate", "-T", "fields", "-e", "tls.handshake.certificate"]
+    command = [
+        "tshark",
+        "-r",
+        str(path),
+        "-Y",
+        "tls.handshake.certificate",
+        "-T",
+        "fields",
+        "-e",
+        "tls.handshake.certificate",
+    ]
     lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     theirs = {bytes.fromhex(c) for line in lines for c in line.split(",")}
     found = [c for c in conversations(path) if looks_like_tls(c)]

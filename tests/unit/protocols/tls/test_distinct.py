@@ -17,9 +17,7 @@ def check(octets: bytes, ranges: list[tuple[int, int]]) -> None:
     starts = [min(a, len(octets)) for a, _ in ranges]
     stops = [min(a + n, len(octets)) for a, (_, n) in zip(starts, ranges, strict=True)]
     content = [octets[a:b] for a, b in zip(starts, stops, strict=True)]
-    ids, first = distinct_ranges(
-        np.frombuffer(octets, np.uint8), np.array(starts, np.int64), np.array(stops, np.int64)
-    )
+    ids, first = distinct_ranges(np.frombuffer(octets, np.uint8), np.array(starts, np.int64), np.array(stops, np.int64))
     assert first.shape[0] == len(set(content))
     for row, value in zip(ids.tolist(), content, strict=True):
         assert content[first[row]] == value

@@ -26,7 +26,23 @@ def test_ja3_of_the_projects_example() -> None:
 
 def test_ja4_of_the_projects_example() -> None:
     # https://github.com/FoxIO-LLC/ja4 technical_details/JA4.md.
-    ciphers = (0x1301, 0x1302, 0x1303, 0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8, 0xC013, 0xC014, 0x9C, 0x9D, 0x2F, 0x35)
+    ciphers = (
+        0x1301,
+        0x1302,
+        0x1303,
+        0xC02B,
+        0xC02F,
+        0xC02C,
+        0xC030,
+        0xCCA9,
+        0xCCA8,
+        0xC013,
+        0xC014,
+        0x9C,
+        0x9D,
+        0x2F,
+        0x35,
+    )
     kinds = (0x1B, 0, 0x33, 0x10, 0x4469, 0x17, 0x2D, 0x0D, 0x05, 0x23, 0x12, 0x2B, 0xFF01, 0x0B, 0x0A, 0x15)
     algorithms = (0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601)
     assert ja4(0x0304, ciphers, kinds, algorithms, b"h2") == "t13d1516h2_8daaf6152771_e5627efa2ab1"
@@ -36,7 +52,15 @@ def test_ja4_of_the_projects_example() -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "mark"),
-    [(b"", "00"), (b"h2", "h2"), (b"http/1.1", "h1"), (b"h", "hh"), (b"\xab", "ab"), (b"\xab\xcd", "ad"), (b"0\xab", "3b")],
+    [
+        (b"", "00"),
+        (b"h2", "h2"),
+        (b"http/1.1", "h1"),
+        (b"h", "hh"),
+        (b"\xab", "ab"),
+        (b"\xab\xcd", "ad"),
+        (b"0\xab", "3b"),
+    ],
 )
 def test_the_alpn_mark_of_ja4(protocol: bytes, mark: str) -> None:
     assert ja4(0x0303, (1,), (10,), (), protocol)[8:10] == mark

@@ -22,7 +22,13 @@ from tests.unit.protocols.tls.wire import (
 )
 
 CERTIFICATE = message(11, vector(3, vector(3, b"\x30\x03\x02\x01\x05")))
-SERVER = server_hello(0xC02F, ()) + CERTIFICATE + message(12, b"\3\0\x1d" + bytes(60)) + message(13, bytes(9)) + message(14, b"")
+SERVER = (
+    server_hello(0xC02F, ())
+    + CERTIFICATE
+    + message(12, b"\3\0\x1d" + bytes(60))
+    + message(13, bytes(9))
+    + message(14, b"")
+)
 CLIENT = message(11, vector(3, vector(3, b"\x30\x03\x02\x01\x05"))) + message(16, bytes(66))
 FINISHED = record(HANDSHAKE, bytes(40))
 

@@ -193,5 +193,3 @@ def test_octets_in_a_hole_are_never_read() -> None:
             changed[start : start + 9] = filler
             rows.append(table(read(type(heads)(changed, *[getattr(heads, n) for n in list(heads.__slots__)[1:]]))))
         assert rows[0] == rows[1]
-
-

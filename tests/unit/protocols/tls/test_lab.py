@@ -120,13 +120,28 @@ def test_answers_are_observed_only_where_the_handshake_is_clear() -> None:
 
 
 def test_kubernetes_clients_are_go_and_curl_is_openssl() -> None:
-    stacks = Counter(row["client_stack"] for rows in rows_of("01-default-insecure-kubelet.truth.json")[1].values() for row in rows if row["ja4"])
+    stacks = Counter(
+        row["client_stack"]
+        for rows in rows_of("01-default-insecure-kubelet.truth.json")[1].values()
+        for row in rows
+        if row["ja4"]
+    )
     assert set(stacks) == {1}
-    stacks = Counter(row["client_stack"] for rows in rows_of("11-keylog.truth.json")[1].values() for row in rows if row["ja4"])
+    stacks = Counter(
+        row["client_stack"] for rows in rows_of("11-keylog.truth.json")[1].values() for row in rows if row["ja4"]
+    )
     assert stacks[2] == 5
 
 
-@pytest.mark.parametrize("name", ["01-default-insecure-kubelet.pcap", "03-verification-failure-selfsigned.pcap", "10-tls12.pcap", "10b-legacy-tls.pcap"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "01-default-insecure-kubelet.pcap",
+        "03-verification-failure-selfsigned.pcap",
+        "10-tls12.pcap",
+        "10b-legacy-tls.pcap",
+    ],
+)
 def test_collection_may_stop_where_settled(name: str) -> None:
     """Heads cut after any frame: where they are settled, the whole heads say the same."""
     found = [c for c in conversations(Path(LAB / name)) if looks_like_tls(c)]

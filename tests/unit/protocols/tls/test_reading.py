@@ -18,7 +18,12 @@ from tests.heads_builder import build_heads
 from tests.unit.protocols.tls.ssl_pairs import Pair, client_context, connection, identity, server_context
 from tests.unit.protocols.tls.wire import HANDSHAKE, client_hello, fact, read, record, sealed, table
 
-VERSIONS = {"1.0": ssl.TLSVersion.TLSv1, "1.1": ssl.TLSVersion.TLSv1_1, "1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+VERSIONS = {
+    "1.0": ssl.TLSVersion.TLSv1,
+    "1.1": ssl.TLSVersion.TLSv1_1,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
 NUMBERS = {"1.0": 0x0301, "1.1": 0x0302, "1.2": 0x0303, "1.3": 0x0304}
 YES, NO, UNKNOWN = int(Ternary.YES), int(Ternary.NO), int(Ternary.UNKNOWN)
 
@@ -168,7 +173,11 @@ def test_every_truncation_of_both_sides(version: str) -> None:
     )
     cuts = [(a, side) for side in (0, 1) for a in range(0, len(streams[side]), 3)]
     heads = build_heads(
-        {2 * row + s: streams[s][:cut] if s == side else streams[s] for row, (cut, side) in enumerate(cuts) for s in (0, 1)},
+        {
+            2 * row + s: streams[s][:cut] if s == side else streams[s]
+            for row, (cut, side) in enumerate(cuts)
+            for s in (0, 1)
+        },
         stop=dict.fromkeys(range(2 * len(cuts)), HeadStop.LIMIT),
     )
     for (cut, side), row in zip(cuts, table(read(heads, (0, 0))), strict=True):

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from analyzer.cluster import authorities
 from analyzer.cluster.authorities import read_authorities, read_authority_data, role_of_authority
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -83,6 +84,12 @@ def test_der_and_kubeconfig_data() -> None:
 )
 def test_what_cannot_be_read_is_noted(content: bytes) -> None:
     assert read_authorities(content, "f.crt") == ([], ["f.crt: certificate 1 cannot be read"])
+
+
+def test_the_number_of_certificates_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authorities, "MAX_CERTIFICATES", 2)
+    found, notes = read_authorities(pem("kubernetes") * 3, "f.crt")
+    assert (len(found), notes) == (2, ["f.crt: only the first 2 certificates were read"])
 
 
 def test_every_truncation_is_noted_and_never_raises() -> None:

@@ -209,6 +209,15 @@ def test_config_maps_of_kubeadm() -> None:
     assert "s3cret" not in repr(facts)
 
 
+def test_the_answer_of_configz() -> None:
+    answer = b'{"kubeletconfig":{"readOnlyPort":10255,"authentication":{"anonymous":{"enabled":true}}}}'
+    facts = read_cluster_facts({"api/v1/nodes/n1/proxy/configz": answer, "n.json": listed(NODE)})
+    kubelet = facts.declared.kubelet("n1")
+    assert kubelet is not None
+    assert (kubelet.node, kubelet.read_only_port, kubelet.anonymous) == ("n1", 10255, True)
+    assert facts.notes == ()
+
+
 def test_manifests_that_disagree_are_no_declaration() -> None:
     files = {
         "a.yaml": manifest("kube-apiserver", "--advertise-address=10.0.0.10", "--client-ca-file=/ca"),

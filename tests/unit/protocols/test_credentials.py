@@ -98,6 +98,7 @@ def test_lone_surrogates_cannot_reach_an_output() -> None:
 def test_tokens_past_the_limit_are_not_looked_into() -> None:
     token = jwt({"sub": "alice", "pad": "x" * MAX_TOKEN})
     assert read_authorization(b"Bearer " + token) == Credential("bearer")
+    assert read_subprotocols(WEBSOCKET_BEARER + b"A" * (MAX_TOKEN + 1)) == Credential("bearer")
 
 
 def test_a_token_among_the_subprotocols_is_found() -> None:

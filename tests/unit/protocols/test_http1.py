@@ -107,7 +107,7 @@ def test_attributes_come_from_their_fields() -> None:
         b"GET /exec HTTP/1.1\r\nHost: h:1\r\nUser-Agent: kubectl/v1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
         b"X-Stream-Protocol-Version: v5.channel.k8s.io\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n"
         b"X-Forwarded-Uri: /api/v1/nodes/n/proxy/pods\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2\r\n"
-        b"Content-Type: text/plain\r\nCookie: session=topsecret\r\n\r\n"
+        b"Content-Type: text/plain\r\nContent-Type: text/html\r\nCookie: session=topsecret\r\n\r\n"
     )
     assert (message.host, message.user_agent, message.upgrade) == ("h:1", "kubectl/v1", "SPDY/3.1")
     assert message.subprotocol == "v5.channel.k8s.io, v4.channel.k8s.io"

@@ -15,9 +15,19 @@ from analyzer.schema import U8, StreamHeads
 from tests.heads_builder import build_heads
 
 HEAD_LIMIT = 16384
-SHARED = Path(__file__).parents[5] / "shared" / "captures"
-LAB = SHARED / "k8s"
-PUBLIC = SHARED / "public"
+ROOT = Path(__file__).parents[4]
+PUBLIC = ROOT / "../shared/captures/public"
+_LAB = (ROOT / "captures", ROOT / "../shared/captures/k8s")
+
+
+def lab(name: str) -> Path:
+    """A file of the lab: the repository's own, else the larger set that may lie beside it."""
+    return next((folder / name for folder in _LAB if (folder / name).exists()), _LAB[0] / name)
+
+
+def lab_names(pattern: str) -> list[str]:
+    """Names of all files of the lab that are here."""
+    return sorted({path.name for folder in _LAB if folder.is_dir() for path in folder.glob(pattern)})
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 import tempfile
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from cryptography.x509.oid import NameOID
 
 Key = CertificateIssuerPrivateKeyTypes
-START = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 KEYS: dict[str, Callable[[], Key]] = {
     "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
     "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
@@ -65,7 +65,7 @@ def identity(
         .public_key(key.public_key())
         .serial_number(0x1234567890ABCDEF)
         .not_valid_before(START)
-        .not_valid_after(START + datetime.timedelta(days=days))
+        .not_valid_after(START + dt.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=not issuer, path_length=None), critical=True)
         .add_extension(
             x509.SubjectAlternativeName([x509.DNSName("node1"), x509.IPAddress(ipaddress.ip_address("10.0.0.11"))]),

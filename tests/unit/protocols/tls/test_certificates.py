@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 from cryptography import x509
@@ -30,7 +30,7 @@ def signed(
         .public_key(key.public_key())
         .serial_number(77)
         .not_valid_before(START)
-        .not_valid_after(START + datetime.timedelta(days=30))
+        .not_valid_after(START + dt.timedelta(days=30))
         .sign(signer or key, None if edwards else hashes.SHA256())
         .public_bytes(DER)
     )

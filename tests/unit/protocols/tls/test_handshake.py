@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +38,7 @@ FINISHED = record(HANDSHAKE, bytes(40))
 def laid(octets: bytes, cuts: list[int]) -> bytes:
     """Handshake octets as records that end at `cuts`."""
     edges = [0, *sorted({c % len(octets) for c in cuts} - {0}), len(octets)]
-    return b"".join(record(HANDSHAKE, octets[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    return b"".join(record(HANDSHAKE, octets[a:b]) for a, b in itertools.pairwise(edges))
 
 
 def facts_of(hello: bytes, server: bytes, client: bytes) -> dict[str, object]:

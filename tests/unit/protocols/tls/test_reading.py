@@ -31,7 +31,7 @@ YES, NO, UNKNOWN = int(Ternary.YES), int(Ternary.NO), int(Ternary.UNKNOWN)
 def contexts(
     version: str, kind: str, *, asks: bool = False, requires: bool = False, has: bool = False, trust: str | None = None
 ) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Client and server context; their certificates come from the CA ``ca``, `trust` names the one the client trusts."""
+    """Client and server context; their certificates come from the CA ``ca``, `trust` names the client's."""
     ca = identity("ca", kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # old versions on purpose

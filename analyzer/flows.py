@@ -168,33 +168,42 @@ def _one_of(values: NDArray[np.uint32], wanted: list[int]) -> Mask:
 def _classify(octets: U8, start: I64, have: I64) -> tuple[I64, Mask, U8]:
     """Signature class, whether the first octets are all printable, and opening bits, of payloads of `have` octets."""
     block = gather_block(octets, start, 8)
+    kind, version = block[:, 0], block[:, 1].astype(np.uint16) << 8 | block[:, 2]
+    signature = np.full(start.shape[0], OTHER, np.int64)
+    opening = np.zeros(start.shape[0], np.uint8)
+    # RFC 8446 5.1: fragments up to 2^14, plus up to 2048 of expansion in older versions (RFC 5246 6.2.3).
+    length = block[:, 3].astype(np.uint16) << 8 | block[:, 4]
+    record = (version >= 0x0300) & (version <= 0x0304) & (length > 0) & (length <= (1 << 14) + 2048) & (have >= 5)
+    record &= (kind >= 20) & (kind <= 23)
+    data = record & (kind == 23)
+    signature[record] = TLS_HANDSHAKE
+    signature[data] = TLS_DATA
+    hello = np.flatnonzero(record & (kind == 22) & (have >= 6))
+    message = block[hello, 5]
+    opening[hello[message == 1]] = _SENT_CLIENT_HELLO
+    opening[hello[message == 2]] = _SENT_SERVER_HELLO
+    # Most segments are records: what else they may begin with is asked of the others alone.
+    printable = np.zeros(start.shape[0], bool)
+    rest = np.flatnonzero(~record)
+    if rest.shape[0]:
+        signature[rest], printable[rest], opening[rest] = _classify_text(block[rest], have[rest])
+    return signature, printable, opening
+
+
+def _classify_text(block: U8, have: I64) -> tuple[I64, Mask, U8]:
+    """As `_classify`, of payloads that begin with no TLS record; ``block`` holds their first eight octets."""
     words = block.view(">u4").astype(np.uint32)
     head, second = words[:, 0], words[:, 1]
-    kind, version = block[:, 0], block[:, 1].astype(np.int64) << 8 | block[:, 2]
-    length = block[:, 3].astype(np.int64) << 8 | block[:, 4]
-    # RFC 8446 5.1: fragments up to 2^14, plus up to 2048 of expansion in older versions (RFC 5246 6.2.3).
-    record = (version >= 0x0300) & (version <= 0x0304) & (length > 0) & (length <= (1 << 14) + 2048) & (have >= 5)
-    data = record & (kind == 23)
-    handshake = record & (kind >= 20) & (kind <= 22)
     request = _one_of(head, [_word(m) for m in _METHODS]) & (have >= 4)
     status = (head == _word(b"HTTP")) & (block[:, 4] == ord("/")) & (have >= 5)
     preface = (head == _word(b"PRI ")) & (second == _word(b"* HT")) & (have >= 8)
     banner = (head == _word(b"SSH-")) & (have >= 4)
     signature = np.select(
-        [data, handshake, request, status, preface, banner],
-        [TLS_DATA, TLS_HANDSHAKE, HTTP_REQUEST, HTTP_STATUS, HTTP2_PREFACE, SSH_BANNER],
-        OTHER,
+        [request, status, preface, banner], [HTTP_REQUEST, HTTP_STATUS, HTTP2_PREFACE, SSH_BANNER], OTHER
     )
     text = ((block >= 32) & (block < 127)) | ((block >= 9) & (block <= 13))
     text |= np.arange(8) >= have[:, None]
-    hello = handshake & (kind == 22) & (have >= 6)
-    opening = (
-        (hello & (block[:, 5] == 1)) * _SENT_CLIENT_HELLO
-        | (hello & (block[:, 5] == 2)) * _SENT_SERVER_HELLO
-        | request * _SENT_REQUEST
-        | status * _SENT_STATUS
-        | preface * _SENT_PREFACE
-    )
+    opening = request * _SENT_REQUEST | status * _SENT_STATUS | preface * _SENT_PREFACE
     return signature, text.all(axis=1) & (have > 0), opening.astype(np.uint8)
 
 

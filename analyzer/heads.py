@@ -47,14 +47,6 @@ def _empty_segments() -> _Segments:
     return _Segments(none, none, none, none, none, none)
 
 
-def _select(segments: _Segments, blocks: Items, wanted: Mask) -> tuple[_Segments, Items]:
-    """The wanted segments with blocks of their own."""
-    kept = segments.take(wanted)
-    counts = -(-kept.captured // COPY_BLOCK)
-    row, number = expand(counts)
-    return replace(kept, block=np.cumsum(counts) - counts), blocks[kept.block[row] + number]
-
-
 def _ranks(group: I64) -> I64:
     """How many earlier rows have the same group, per row."""
     order = np.argsort(group, kind="stable")
@@ -80,7 +72,9 @@ class HeadCollector:
     def __init__(self, flows: FlowBuilder, limit: int = HEAD_LIMIT) -> None:
         self._flows = flows
         self._limit = limit
-        self._parts: list[tuple[_Segments, Items]] = []
+        self._segments: list[_Segments] = []
+        self._blocks: Items = np.empty(1 << 10, np.dtype((np.void, COPY_BLOCK)))
+        self._used = 0
         self._touched: list[I64] = []
         self._finished: Mask = np.zeros(1 << 10, bool)
         self._datagrams: I64 = np.zeros(1 << 10, np.int64)
@@ -89,7 +83,7 @@ class HeadCollector:
     @property
     def pending_octets(self) -> int:
         """Octets of segments held."""
-        return sum(int(blocks.shape[0]) for _, blocks in self._parts) * COPY_BLOCK
+        return self._used * COPY_BLOCK
 
     def _reserve(self) -> None:
         need = len(self._flows) * 2
@@ -141,10 +135,15 @@ class HeadCollector:
         captured = np.minimum(packets.payload_stop[packet] - start, claimed)
         counts = -(-captured // COPY_BLOCK)
         row, number = expand(counts)
-        blocks = gather_items(octets, start[row] + number * COPY_BLOCK, COPY_BLOCK)
-        first = np.cumsum(counts) - counts
-        segments = _Segments(stream, position, captured, claimed, packets.frame[packet], first)
-        self._parts.append((segments, blocks))
+        stop = self._used + row.shape[0]
+        if stop > self._blocks.shape[0]:
+            grown = np.empty(max(stop, self._blocks.shape[0] * 3 // 2), self._blocks.dtype)
+            grown[: self._used] = self._blocks[: self._used]
+            self._blocks = grown
+        self._blocks[self._used : stop] = gather_items(octets, start[row] + number * COPY_BLOCK, COPY_BLOCK)
+        first = self._used + np.cumsum(counts) - counts
+        self._used = stop
+        self._segments.append(_Segments(stream, position, captured, claimed, packets.frame[packet], first))
         self._touched.append(stream >> 1)
 
     def touched(self) -> I64:
@@ -156,7 +155,7 @@ class HeadCollector:
     def held(self) -> I64:
         """Flows of which at least one segment is held, ascending: (K,) int64."""
         holding = np.zeros(len(self._flows), bool)
-        for segments, _ in self._parts:
+        for segments in self._segments:
             holding[segments.stream >> 1] = True
         flows = np.flatnonzero(holding)
         return flows[~self._finished[2 * flows]]
@@ -166,14 +165,19 @@ class HeadCollector:
         self._reserve()
         for side in (0, 1):
             self._finished[flows * 2 + side] = True
-        kept: list[tuple[_Segments, Items]] = []
-        for segments, blocks in self._parts:
-            alive = ~self._finished[segments.stream]
-            # A part is copied only when that frees at least half of it.
-            if not alive.any():
-                continue
-            kept.append(_select(segments, blocks, alive) if alive.mean() < 0.5 else (segments, blocks))
-        self._parts = kept
+        if not self._segments:
+            return
+        segments = _Segments.concatenate(self._segments)
+        segments = segments.take(~self._finished[segments.stream])
+        counts = -(-segments.captured // COPY_BLOCK)
+        alive = int(counts.sum())
+        # Blocks are moved together only when that frees at least half of them.
+        if alive * 2 < self._used:
+            row, number = expand(counts)
+            self._blocks = self._blocks[segments.block[row] + number]
+            self._used = alive
+            segments = replace(segments, block=np.cumsum(counts) - counts)
+        self._segments = [segments]
 
     def assemble(self, streams: I64) -> StreamHeads:
         """Put the held segments of `streams` in order.
@@ -185,7 +189,8 @@ class HeadCollector:
         """
         local = np.full(len(self._flows) * 2, -1, np.int64)
         local[streams] = np.arange(streams.shape[0])
-        segments, blocks = self._gather(local)
+        chosen = [part.take(local[part.stream] >= 0) for part in self._segments]
+        segments = _Segments.concatenate(chosen) if chosen else _empty_segments()
         stream = local[segments.stream]
         start, from_start = self._starts(streams, stream, segments)
         position = segments.position - start[stream]
@@ -203,24 +208,7 @@ class HeadCollector:
             segments.frame[within],
             (segments.block * COPY_BLOCK + skip)[within],
         )
-        return _lay_out(pieces, blocks, streams.shape[0], from_start, self._limit)
-
-    def _gather(self, local: I64) -> tuple[_Segments, Items]:
-        """Segments of the streams that `local` numbers, with their blocks, in order of arrival."""
-        chosen: list[tuple[_Segments, Items]] = []
-        offset = 0
-        for segments, blocks in self._parts:
-            wanted = local[segments.stream] >= 0
-            if not wanted.any():
-                continue
-            # Most of a part wanted: take its blocks as they lie, and leave the others unread among them.
-            most = wanted.mean() > 0.5
-            part, part_blocks = (segments.take(wanted), blocks) if most else _select(segments, blocks, wanted)
-            chosen.append((replace(part, block=part.block + offset), part_blocks))
-            offset += part_blocks.shape[0]
-        if not chosen:
-            return _empty_segments(), np.empty(0, np.dtype((np.void, COPY_BLOCK)))
-        return _Segments.concatenate([p for p, _ in chosen]), np.concatenate([b for _, b in chosen])
+        return _lay_out(pieces, self._blocks.view(np.uint8), streams.shape[0], from_start, self._limit)
 
     def _starts(self, streams: I64, stream: I64, segments: _Segments) -> tuple[I64, Mask]:
         """Position, from the origin, of each stream's first octet, and whether a handshake shows that it is."""
@@ -249,11 +237,10 @@ class _Pieces(Table):
     source: I64
 
 
-def _lay_out(pieces: _Pieces, blocks: Items, n: int, from_start: Mask, limit: int) -> StreamHeads:
+def _lay_out(pieces: _Pieces, flat: U8, n: int, from_start: Mask, limit: int) -> StreamHeads:
     """Sort the pieces into heads, resolve overlap, find the holes, copy the octets."""
     # Arrival order is kept among pieces at the same position, so the first copy comes first.
     pieces = pieces.take(np.argsort(pieces.stream * _SPAN + pieces.position, kind="stable"))
-    flat = blocks.view(np.uint8) if blocks.shape[0] else np.empty(0, np.uint8)
     pieces, conflict = _resolve_overlap(pieces, flat, n)
     end = pieces.position + pieces.claimed
     length = np.zeros(n, np.int64)

@@ -45,7 +45,9 @@ from analyzer.schema import (
 from analyzer.verdicts import Declarations, judge
 
 EPOCH_FRAMES: Final = 1 << 16
-"""Frames between two rounds of reading settled connections."""
+"""Frames between two looks at how much is held: fixed numbers, so that no result depends on the size of chunks."""
+SETTLE_OCTETS: Final = 16 << 20
+"""Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""
 
@@ -57,6 +59,7 @@ class Limits:
     head_octets: int = HEAD_LIMIT
     heads_budget: int = HEADS_BUDGET
     epoch_frames: int = EPOCH_FRAMES
+    settle_octets: int = SETTLE_OCTETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,8 @@ class Pipeline:
             number = chunk.first_frame + start
             stop = min(len(chunk), start + self.limits.epoch_frames - (number - 1) % self.limits.epoch_frames)
             self._add_part(chunk if stop - start == len(chunk) else _slice(chunk, start, stop))
-            if (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0:
+            ends_epoch = (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0
+            if ends_epoch and self.heads.pending_octets >= self.limits.settle_octets:
                 self._settle()
             start = stop
 

@@ -187,6 +187,7 @@ class ChunkBuffer:
         At least one octet is added unless the source has ended.
         """
         left = self._filled - consumed
+        needed = max(needed, left + 1)
         target = self._octets if needed <= self._octets.shape[0] else np.empty(needed, np.uint8)
         if left:
             # The two may overlap, so numpy copies by way of a temporary.

@@ -57,6 +57,7 @@ def gather_block(octets: U8, start: I64, width: int) -> U8:
 
 COPY_BLOCK = 256
 """Octets moved at a time by `copy_ranges`."""
+_COPY_SLICE = 2048
 
 
 def expand(counts: I64) -> tuple[I64, I64]:
@@ -66,7 +67,7 @@ def expand(counts: I64) -> tuple[I64, I64]:
 
 
 def copy_ranges(octets: U8, start: I64, length: I64, target: I64, size: int) -> U8:
-    """Copy ranges of `octets` to `target` offsets of a fresh array of `size` octets, zero elsewhere.
+    """Copy ranges of `octets` to `target` offsets of a fresh array of `size` octets.
 
     Parameters
     ----------
@@ -81,10 +82,14 @@ def copy_ranges(octets: U8, start: I64, length: I64, target: I64, size: int) -> 
     Notes
     -----
     Whole blocks are copied, so each write may spill up to 255 octets past its range. Ranges are written in ascending
-    order, so the next one overwrites the spill; what is left of it between ranges must not be read.
+    order, so the next one overwrites the spill; what lies between ranges is arbitrary: the caller clears it.
     """
-    out = np.zeros(size + COPY_BLOCK, np.uint8)
+    out = np.empty(size + COPY_BLOCK, np.uint8)
     row, number = expand(-(-length // COPY_BLOCK))
     windows: Items = np.ndarray((size + 1,), np.dtype((np.void, COPY_BLOCK)), buffer=out, strides=(1,))
-    windows[target[row] + number * COPY_BLOCK] = gather_items(octets, start[row] + number * COPY_BLOCK, COPY_BLOCK)
+    source, sink = start[row] + number * COPY_BLOCK, target[row] + number * COPY_BLOCK
+    # In slices, so that what is gathered is still in the cache when it is written.
+    for at in range(0, row.shape[0], _COPY_SLICE):
+        part = slice(at, at + _COPY_SLICE)
+        windows[sink[part]] = gather_items(octets, source[part], COPY_BLOCK)
     return out[:size]

@@ -48,9 +48,10 @@ _BOOTSTRAP_TOKEN: Final = re.compile(rb"[a-z0-9]{6}\.[a-z0-9]{16}")
 _DOTTED: Final = re.compile(rb"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{8,})\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*")
 # base64url of an opening brace and a quotation mark, space, or line end.
 _JSON_OPENINGS: Final = (b"eyJ", b"eyA", b"ewo", b"ewk", b"ew0")
-# Secrets in a query: RFC 6750 2.3 (access_token), OAuth 2.0 and OpenID Connect names, and plain "token".
+# Secrets in a query: RFC 6750 2.3 (access_token), OAuth 2.0 and OpenID Connect names, presigned URLs of clouds.
 _QUERY_SECRET: Final = re.compile(
-    rb"(?P<name>[?&;](?:[a-z]+[_-])?(?:token|password|passwd|secret|signature|assertion|api[_-]?key)=)[^&;#\s]+",
+    rb"(?P<name>[?&;](?:[a-z0-9]{1,32}[_-]){0,3}"
+    rb"(?:token|password|passwd|pwd|secret|signature|sig|assertion|credential|api[_-]?key)=)[^&;#\s]+",
     re.IGNORECASE,
 )
 # RFC 3986 3.2.1, user information before the host. Both repetitions are bounded, so a crafted target costs no time.

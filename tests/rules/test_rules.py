@@ -183,7 +183,9 @@ def test_no_finding_where_the_truth_has_none(code: str, name: str) -> None:
     assert code not in codes(recorded(name))
 
 
-def tls(dport: int, version: ssl.TLSVersion, *, with_certificate: bool, ask: bool = True, finish: bool = True) -> list[bytes]:
+def tls(
+    dport: int, version: ssl.TLSVersion, *, with_certificate: bool, ask: bool = True, finish: bool = True
+) -> list[bytes]:
     """A real TLS connection between two OpenSSL ends, as the frames of a capture."""
     authority = identity("etcd-ca")
     server = server_context(identity("etcd", issuer="etcd-ca"), version, authority if ask else None)

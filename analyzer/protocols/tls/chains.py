@@ -8,7 +8,6 @@ import numpy as np
 
 from analyzer.protocols.tls.certificates import chain_ders, parse_certificate
 from analyzer.protocols.tls.distinct import distinct_ranges
-from analyzer.protocols.tls.legacy import view_messages
 from analyzer.protocols.tls.names import requested_names
 from analyzer.protocols.tls.view import Handshakes
 from analyzer.registries import TlsVersion
@@ -40,7 +39,7 @@ class ChainPool:
     def column(self, view: Handshakes, message: I64) -> I32:
         """Chain of each Certificate message (T,), as far as its octets are known; -1 = none visible."""
         column = np.full(view.count, -1, np.int32)
-        for octets, flows, rows in view_messages(view, message):
+        for octets, flows, rows in view.located(message):
             start, known = view.messages.start[rows], view.messages.known[rows]
             ids, first = distinct_ranges(octets, start, known)
             chains = [self._chain(octets[start[row] : known[row]].tobytes()) for row in first.tolist()]
@@ -59,7 +58,7 @@ class ChainPool:
 def requested_by_flow(view: Handshakes, request: I64) -> tuple[tuple[int, tuple[str, ...]], ...]:
     """Names of the CAs each flow's CertificateRequest (T,) lists, for ``TlsReading.requested_names``."""
     found: list[tuple[int, tuple[str, ...]]] = []
-    for octets, flows, rows in view_messages(view, request):
+    for octets, flows, rows in view.located(request):
         start, known = view.messages.start[rows], view.messages.known[rows]
         newer = view.version[flows] == TlsVersion.TLS_1_2
         # A request that is not whole, or of a version that is not known, cannot be taken apart safely.

@@ -93,7 +93,7 @@ def read_clear(view: Handshakes) -> ClearHandshakes:
 def _list_length(view: Handshakes, message: I64) -> I64:
     """Octets of the list in each Certificate message; -1 where unknown or not one (RFC 5246 7.4.2)."""
     length = np.full(view.count, -1, np.int64)
-    for octets, flows, rows in view_messages(view, message):
+    for octets, flows, rows in view.located(message):
         start, stop = view.messages.start[rows], view.messages.stop[rows]
         readable = view.messages.known[rows] >= start + 3
         flows, start, stop = flows[readable], start[readable], stop[readable]
@@ -101,16 +101,6 @@ def _list_length(view: Handshakes, message: I64) -> I64:
         fits = start + 3 + value == stop
         length[flows[fits]] = value[fits]
     return length
-
-
-def view_messages(view: Handshakes, message: I64) -> list[tuple[U8, I64, I64]]:
-    """Buffer, flows and message rows for each of the two buffers, of the flows that have a `message`."""
-    flows = np.flatnonzero(message >= 0)
-    spliced = view.messages.spliced[message[flows]]
-    return [
-        (octets, flows[chosen], message[flows[chosen]])
-        for octets, chosen in ((view.heads.octets, ~spliced), (view.read.spliced, spliced))
-    ]
 
 
 def _established(view: Handshakes) -> U8:
@@ -125,7 +115,7 @@ def _established(view: Handshakes) -> U8:
 def _named_curve(view: Handshakes, exchange: I64) -> I64:
     """The named curve of ServerKeyExchange messages of ECDHE suites (RFC 8422 5.4)."""
     group = np.zeros(view.count, np.int64)
-    for octets, flows, rows in view_messages(view, exchange):
+    for octets, flows, rows in view.located(exchange):
         start = view.messages.start[rows]
         readable = (view.messages.known[rows] >= start + 3) & flagged(view.cipher[flows], "ecdhe")
         # ECDHE_PSK puts an identity hint before the curve (RFC 5489 2).

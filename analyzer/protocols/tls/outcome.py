@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -130,8 +130,7 @@ def decide(view: Handshakes, closed: U8) -> Outcome:
         client_data,
         np.zeros(view.count, np.int64),
     )
-    outcome.reason[:] = _reason(view, outcome, early, closed)
-    return outcome
+    return replace(outcome, reason=_reason(view, outcome, early, closed))
 
 
 def _half(sequences: Sequences, rows: slice) -> Sequences:

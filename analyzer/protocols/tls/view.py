@@ -35,7 +35,7 @@ from analyzer.protocols.tls.records import (
 )
 from analyzer.protocols.tls.suites import flagged
 from analyzer.registries import HeadStop, TlsVersion
-from analyzer.schema import I64, Mask, StreamHeads
+from analyzer.schema import I64, U8, Mask, StreamHeads
 
 _ALERT_LENGTH: Final = 2
 
@@ -67,6 +67,15 @@ class Handshakes:
         chosen = np.flatnonzero(self.messages.kind == kind)
         found = self.first(self.messages.row[chosen], chosen)
         return found[self.count :] if server else found[: self.count]
+
+    def located(self, message: I64) -> list[tuple[U8, I64, I64]]:
+        """For each of the two buffers: octets, the flows that have a `message` (T,) there, and its rows."""
+        flows = np.flatnonzero(message >= 0)
+        spliced = self.messages.spliced[message[flows]]
+        return [
+            (octets, flows[chosen], message[flows[chosen]])
+            for octets, chosen in ((self.heads.octets, ~spliced), (self.read.spliced, spliced))
+        ]
 
     def first_record(self, kind: int) -> I64:
         """First record of a content type in each local stream: (2 T,)."""

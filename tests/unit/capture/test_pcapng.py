@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.capture import facts
+from analyzer.capture.records import MAX_RECORD
 from analyzer.errors import CaptureFormatError
 from analyzer.schema import Interface
 from tests.capture_builders import (
@@ -190,6 +191,12 @@ def test_options_that_lie_cost_nothing_but_themselves(copies: int) -> None:
         assert reader.damage == []
 
 
+def test_the_shortest_comment() -> None:
+    with reading(section() + interface() + enhanced(b"abcd", opts=options([(1, b"")], end=False))) as reader:
+        frames_in(reader)
+        assert reader.comments == [(1, "")]
+
+
 def test_text_ends_at_a_zero() -> None:
     with reading(section() + interface(opts=options([(2, b"eth0\0\xffgarbage")])) + enhanced(b"a")) as reader:
         frames_in(reader)
@@ -294,6 +301,15 @@ def test_what_is_kept_besides_frames_is_bounded(monkeypatch: pytest.MonkeyPatch)
             "more than 1000 octets of comments",
             "more than 1000 octets of secrets",
         ]
+
+
+@pytest.mark.parametrize("chunk_octets", [64, 40 << 20])
+def test_blocks_are_bounded_the_same_for_any_chunk(chunk_octets: int) -> None:
+    largest = MAX_RECORD + (1 << 20) - 12
+    for length, whole in ((largest, True), (largest + 4, False)):
+        with reading(GOOD + block(99, bytes(length)) + enhanced(b"behind"), chunk_octets) as reader:
+            assert len(frames_in(reader)) == 1 + whole
+            assert bool(reader.damage) is not whole
 
 
 def test_interfaces_are_bounded() -> None:

@@ -110,6 +110,22 @@ def test_any_guess_gives_the_same(octets: np.random.Generator, starts: list[int]
     assert found_end == end
 
 
+@pytest.mark.parametrize("length", [0, 4, 60])
+@pytest.mark.parametrize("cut", [0, 1, 7, 8, 12, 15, 16, 17])
+def test_all_lanes_reach_the_end_together(length: int, cut: int) -> None:
+    """Records of one size: the last lane is still walked in lockstep where the octets end, in or behind a header."""
+    for record, walk_all, length_of, header in (
+        (pcap_record(Frame(b"x" * length)), pcap_walk, pcap_length, 16),
+        (enhanced(b"x" * length), pcapng_walk, block_length, 8),
+    ):
+        stream = record * (400_000 // len(record))
+        stream = stream[: len(stream) - cut]
+        expected, end = plain_walk(stream, length_of, header)
+        positions, found_end = walk_all(stream)
+        assert positions.tolist() == expected
+        assert found_end == end
+
+
 def test_most_lanes_are_found_in_ordinary_traffic() -> None:
     """Else all the tests above would compare the serial walk with itself."""
     stream = b"".join(pcap_record(Frame(octets)) for octets in payloads(1, 0, 600, 1_000_000))

@@ -139,6 +139,16 @@ def test_egress_selections(
     assert settings[0].value == expected.proxy_protocol
 
 
+def test_several_selections_of_one_name_are_none() -> None:
+    one, other = EgressDeclared("cluster", "f", "Direct", ""), EgressDeclared("etcd", "f", "GRPC", "uds", "/s")
+    declared = Declared(egress=(one, other, one))
+    assert (declared.egress_for("cluster"), declared.egress_for("etcd"), declared.egress_for("x")) == (
+        None,
+        other,
+        None,
+    )
+
+
 KUBECONFIG: dict[str, Any] = {
     "kind": "Config",
     "current-context": "a",

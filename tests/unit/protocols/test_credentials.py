@@ -88,6 +88,13 @@ def test_unreadable_claims_leave_a_bearer_token(payload: bytes) -> None:
     assert read_authorization(b"Bearer " + token) == Credential("bearer")
 
 
+@pytest.mark.parametrize("parts", [1, 2, 4, 5])
+def test_only_three_parts_make_a_signed_token(parts: int) -> None:
+    # Five are an encrypted token (RFC 7516 7.1), whose second part is a key.
+    token = b".".join([base64url(json.dumps({"sub": "alice"}).encode())] * parts)
+    assert read_authorization(b"Bearer " + token) == Credential("bearer")
+
+
 def test_lone_surrogates_cannot_reach_an_output() -> None:
     token = b"eyJhIjoxfQ." + base64url(rb'{"sub":"a\ud800b","iss":"\u00e9"}') + b".s"
     facts = dict(read_authorization(b"Bearer " + token).facts)
@@ -115,6 +122,11 @@ def test_a_token_among_the_subprotocols_is_found() -> None:
         (b"/a?token=s3cret&b=1", "/a?token=REDACTED&b=1", "token (in the request target)"),
         (b"/a?b=1&access_token=s3cret", "/a?b=1&access_token=REDACTED", "token (in the request target)"),
         (b"/a?client-secret=s3cret#f", "/a?client-secret=REDACTED#f", "token (in the request target)"),
+        (
+            b"/b?X-Amz-Signature=s3cret&sig=s3cret",
+            "/b?X-Amz-Signature=REDACTED&sig=REDACTED",
+            "token (in the request target)",
+        ),
         (b"http://u:s3cret@h/p", "http://REDACTED@h/p", "basic (in the request target)"),
         (b"/api/v1/pods?watch=1&timeout=5s", "/api/v1/pods?watch=1&timeout=5s", ""),
         (b"/logs?tokens=5", "/logs?tokens=5", ""),

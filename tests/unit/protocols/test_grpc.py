@@ -6,7 +6,7 @@ import pytest
 from analyzer.protocols.grpc import Rpc, is_grpc, rpc_of, rpcs_by_flow
 from analyzer.protocols.http2 import read_http2
 from analyzer.schema import HttpMessage
-from tests.unit.protocols.tls.conversations import LAB, conversations, heads_of
+from tests.unit.protocols.streams_by_dpkt import LAB, connections, heads_of
 
 
 def request(target: str, *, method: str = "POST", kind: str = "application/grpc", flow: int = 0) -> HttpMessage:
@@ -59,7 +59,7 @@ def test_calls_by_flow_and_packages() -> None:
 
 @pytest.mark.skipif(not LAB.is_dir(), reason="the lab captures are not beside this checkout")
 def test_every_call_of_the_cleartext_etcd_capture_is_etcds() -> None:
-    heads, _ = heads_of(conversations(LAB / "08b-etcd-cleartext.pcap"))
+    heads = heads_of(connections(LAB / "08b-etcd-cleartext.pcap"))
     calls = rpcs_by_flow(read_http2(heads, np.arange(len(heads) // 2)))
     assert len(calls) > 50
     assert all(rpc.is_etcd for rpcs in calls.values() for rpc in rpcs)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from analyzer.protocols.http1 import MAX_LINE, read_http1
 from analyzer.schema import HttpMessage
 from tests.heads_builder import build_heads
-from tests.unit.protocols.tls.conversations import LAB, conversations, heads_of
+from tests.unit.protocols.streams_by_dpkt import LAB, connections, heads_of
 
 needs_lab = pytest.mark.skipif(not LAB.is_dir(), reason="the lab captures are not beside this checkout")
 needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
@@ -156,6 +156,12 @@ def test_a_body_of_unknown_length_is_left_for_the_next_segment_that_begins_a_mes
     assert targets(read(first + NEXT, segments={0: [(0, 1), (len(first), 2)]})) == ["/first", "/next"]
 
 
+def test_a_line_of_many_words_is_a_request_only_where_one_is_due() -> None:
+    first, body = b"POST /first HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"tail of a body HTTP/1.1\r\n"
+    segments = {0: [(0, 1), (len(first), 2), (len(first + body), 3)]}
+    assert targets(read(first + body + NEXT, segments=segments)) == ["/first", "/next"]
+
+
 @pytest.mark.parametrize(
     ("method", "head"),
     [
@@ -168,6 +174,14 @@ def test_a_body_of_unknown_length_is_left_for_the_next_segment_that_begins_a_mes
 def test_responses_without_a_body_in_spite_of_their_length(method: bytes, head: bytes) -> None:
     messages = read(method + b" / HTTP/1.1\r\n\r\n" + NEXT, head + b"HTTP/1.1 418 Teapot\r\n\r\n")
     assert statuses(messages)[-1] == 418
+
+
+def test_each_response_belongs_to_the_next_request() -> None:
+    client = b"".join(method + b" / HTTP/1.1\r\n\r\n" for method in (b"GET", b"HEAD", b"GET", b"HEAD"))
+    empty, long = b"Content-Length: 0\r\n\r\n", b"Content-Length: 500\r\n\r\n"
+    server = b"HTTP/1.1 200 A\r\n" + empty + b"HTTP/1.1 200 B\r\n" + long + b"HTTP/1.1 404 C\r\n" + empty
+    server += b"HTTP/1.1 404 D\r\n" + long + b"HTTP/1.1 418 E\r\n\r\n"
+    assert statuses(read(client, server)) == [200, 200, 404, 404, 418]
 
 
 def test_a_response_until_close_is_the_last_one() -> None:
@@ -311,7 +325,7 @@ def tshark_fields(path: Path, display_filter: str, *names: str, options: Sequenc
 )
 def test_lab_captures_as_tshark_reads_them(name: str) -> None:
     """Every request and response of the capture, none besides; tshark reports the frame that completes a message."""
-    heads, _ = heads_of(conversations(LAB / name))
+    heads = heads_of(connections(LAB / name))
     messages = read_http1(heads, np.arange(len(heads) // 2))
     rows = tshark_fields(
         LAB / name,
@@ -330,7 +344,7 @@ def test_lab_captures_as_tshark_reads_them(name: str) -> None:
 @needs_lab
 def test_a_token_in_clear_is_told_and_never_repeated() -> None:
     path = LAB / "09-anonymous-kubelet.pcap"
-    heads, _ = heads_of(conversations(path))
+    heads = heads_of(connections(path))
     told = [m for m in read_http1(heads, np.arange(len(heads) // 2)) if m.credential]
     assert {m.credential for m in told} == {"bearer (service account default/default)"}
     assert dict(told[0].credential_facts)["sub"] == "system:serviceaccount:default:default"
@@ -344,7 +358,7 @@ def test_the_user_agents_of_the_truth_are_found_in_cut_packets_too() -> None:
     name = "20b-fmt-snaplen200"
     truth = json.loads((LAB / f"{name}.truth.json").read_text())
     clear = [c for c in truth["channels"] if c["protocol"].startswith("HTTP/1.1 cleartext") and not c["mid_connection"]]
-    heads, _ = heads_of(conversations(LAB / f"{name}.pcap"))
+    heads = heads_of(connections(LAB / f"{name}.pcap"))
     messages = read_http1(heads, np.arange(len(heads) // 2))
     assert len({m.flow for m in messages if m.from_client}) == sum(c["connections"] for c in clear) > 0
     assert {m.user_agent for m in messages if m.from_client} == {a for c in clear for a in c["user_agents"]}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from analyzer.protocols.http2 import MAX_HEADER_LIST, MAX_TABLE, PREFACE, read_http2
 from analyzer.schema import HttpMessage
 from tests.heads_builder import build_heads
+from tests.unit.protocols.streams_by_dpkt import LAB, PUBLIC, connections, heads_of
 from tests.unit.protocols.test_http1 import tshark_fields
-from tests.unit.protocols.tls.conversations import LAB, PUBLIC, conversations, heads_of
 
 END_HEADERS, PADDED, PRIORITY = 0x4, 0x8, 0x20
 SETTINGS = bytes.fromhex("000000040000000000")
@@ -81,7 +81,7 @@ def test_padding_priority_continuation_and_unknown_frames() -> None:
 
 def test_pushed_requests_feed_the_table_and_are_no_messages() -> None:
     encoder = hpack.Encoder()
-    promise = encoder.encode([(":method", "GET"), (":path", "/pushed"), ("x", "y")])
+    promise = encoder.encode([(":path", "/pushed"), (":method", "GET"), ("x", "y")])
     server = SETTINGS + frame(5, END_HEADERS, 1, (2).to_bytes(4, "big") + promise)
     server += headers(encoder, [(":status", "200"), ("content-type", "y"), ("x", "y")])
     assert [(m.status, m.content_type) for m in read(PREFACE, server)] == [(200, "y")]
@@ -215,7 +215,7 @@ def test_any_block_never_raises(payload: bytes, mid: int, kind: int, flags: int)
 @pytest.mark.tshark
 def test_etcd_in_clear_as_tshark_reads_it() -> None:
     path = LAB / "08b-etcd-cleartext.pcap"
-    heads, _ = heads_of(conversations(path))
+    heads = heads_of(connections(path))
     messages = read_http2(heads, np.arange(len(heads) // 2))
     rows = tshark_fields(
         path,
@@ -245,7 +245,7 @@ def test_etcd_in_clear_as_tshark_reads_it() -> None:
 @pytest.mark.corpus
 def test_a_public_grpc_capture_as_tshark_reads_it() -> None:
     path = PUBLIC / "grpc-pcap-analyzer/print_gRPC/grpc_traffic.pcap"
-    heads, _ = heads_of(conversations(path))
+    heads = heads_of(connections(path))
     messages = read_http2(heads, np.arange(len(heads) // 2))
     rows = tshark_fields(path, "http2.headers.path", "http2.headers.path")
     assert Counter(m.target for m in messages if m.from_client) == Counter(p for r in rows for p in r[0].split(","))

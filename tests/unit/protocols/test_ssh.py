@@ -7,7 +7,7 @@ import pytest
 
 from analyzer.protocols.ssh import MAX_IDENTIFICATION, read_ssh
 from tests.heads_builder import build_heads
-from tests.unit.protocols.tls.conversations import LAB, conversations, heads_of
+from tests.unit.protocols.streams_by_dpkt import LAB, connections, heads_of
 
 GO = b"SSH-2.0-Go\r\n"
 OPENSSH = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u10\r\n"
@@ -62,9 +62,9 @@ def test_frames_and_holes() -> None:
 def test_the_tunnel_is_told_from_an_administrator(name: str, client: str) -> None:
     truth = json.loads((LAB / f"{name}.truth.json").read_text())
     ports = {p for c in truth["channels"] if c["protocol"].startswith("SSH") for p in c["client_ports"]}
-    found = conversations(LAB / f"{name}.pcap")
-    heads, _ = heads_of(found)
+    found = connections(LAB / f"{name}.pcap")
+    heads = heads_of(found)
     facts = [f for f in read_ssh(heads, np.arange(len(found))) if f.client_banner]
-    assert {found[f.flow].key[1] for f in facts} == ports
+    assert {found[f.flow].client[1] for f in facts} == ports
     assert all(f.client_banner.startswith(client) for f in facts)
     assert all(f.server_banner.startswith("SSH-2.0-OpenSSH") for f in facts)

@@ -7,7 +7,7 @@ import pytest
 
 from analyzer.protocols.tls import anonymous_cipher, go_releases, null_cipher, suite_name
 from analyzer.protocols.tls.fingerprints import is_grease, ja3, ja4
-from analyzer.protocols.tls.stacks import Stack, client_stack, releases, server_stack
+from analyzer.protocols.tls.stacks import Release, Stack, client_stack, releases, server_stack
 from analyzer.protocols.tls.suites import cipher_suites
 
 GO = (0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8, 0xC009, 0xC013, 0xC00A, 0xC014, 0x1301, 0x1302, 0x1303)
@@ -75,10 +75,41 @@ def test_grease_is_the_sixteen_reserved_values() -> None:
     assert [v for v in range(1 << 16) if is_grease(v)] == [0x0A0A + 0x1010 * i for i in range(16)]
 
 
+OLD_ORDER = (5, 10, 11, 13, 65281, 23, 16, 18, 43, 51)
+NEW_ORDER = (11, 65281, 23, 18, 5, 10, 13, 16, 43, 51)
+THREE_DES = (*GO[:10], 0xC012, *GO[10:])
+RSA = (*GO[:10], 0x009C, 0x009D, 0x002F, 0x0035, 0xC012, 0x000A, *GO[10:])
+ALGORITHMS = (0x0804, 0x0403, 0x0807, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0503, 0x0603)
+SHA1 = (*ALGORITHMS, 0x0201, 0x0203)
+ML_DSA = (0x0904, 0x0905, 0x0906, *ALGORITHMS)
+CURVES = (29, 23, 24, 25)
+HYBRIDS = (4588, 4587, 4589, *CURVES)
+HELLOS = {
+    "1.21": (RSA, OLD_ORDER, SHA1, CURVES),
+    "1.22": (THREE_DES, OLD_ORDER, SHA1, CURVES),
+    "1.23": (GO, NEW_ORDER, SHA1, (25497, *CURVES)),
+    "1.24": (GO, NEW_ORDER, SHA1, (4588, *CURVES)),
+    "1.24 with the defaults of 1.23": (GO, NEW_ORDER, SHA1, CURVES),
+    "1.25": (GO, KINDS_1_27, ALGORITHMS, (4588, *CURVES)),
+    "1.25 with the defaults of 1.24": (GO, KINDS_1_27, SHA1, (4588, *CURVES)),
+    "1.25 with the defaults of 1.23": (GO, KINDS_1_27, SHA1, CURVES),
+    "1.26": (GO, KINDS_1_27, ALGORITHMS, HYBRIDS),
+    "1.27": (GO, KINDS_1_27, ML_DSA, HYBRIDS),
+}
+"""Hellos of Go releases by their source (crypto/tls): the table's hashes were measured on the wire."""
+
+
+@pytest.mark.parametrize("row", releases(), ids=lambda row: row.go)
+def test_the_measured_hashes_are_those_of_the_releases_hellos(row: Release) -> None:
+    ciphers, kinds, algorithms, groups = HELLOS[row.go]
+    assert ja3(771, ciphers, kinds, groups, (0,)) == row.ja3
+    assert ja4(0x0304, ciphers, kinds, algorithms, b"h2").split("_")[1:] == [row.ciphers, row.extensions]
+    assert client_stack(ciphers, kinds) == Stack.GO
+    dashed = "-".join(map(str, groups))
+    assert row.go in go_releases(ja4(0x0304, ciphers, (0, *kinds), algorithms, b"http/1.1"), dashed)
+
+
 def test_measured_releases_are_told_apart() -> None:
-    for row in releases():
-        found = go_releases(f"t13i1311h2_{row.ciphers}_{row.extensions}", row.groups + "23-24")
-        assert row.go in found
     assert go_releases("t13d1312h1_f57a46bbacb6_f50d94e863eb", "4588-4587-4589-29-23-24-25") == ("1.27",)
     assert go_releases("t13i1310h2_f57a46bbacb6_e7c285222651", "4588-29-23-24-25") == ("1.24",)
     assert go_releases("t13i1311h2_000000000000_f50d94e863eb", "29") == ()

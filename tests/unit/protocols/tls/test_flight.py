@@ -103,7 +103,7 @@ def test_alpn_by_the_length_of_encrypted_extensions(
     [
         (36, None, (b"h2", b"http/1.1")),  # no name was sent, so none is acknowledged
         (32, None, (b"h2", b"h3")),  # two offers of one length
-        (36, b"x", (b"h2", b"http/1", b"1234", b"12")),  # h2 and the name, or a protocol of six octets ...
+        (36, b"x", (b"h2", b"spdy/3")),  # h2 and the name, or a protocol of six octets
         (57, None, (b"h2",)),
     ],
 )
@@ -123,6 +123,7 @@ def test_alpn_that_two_causes_explain_stays_open(length: int, name: bytes | None
         ((860, 281, 53), (32, 842, 281, 53)),  # presented, but not asked: contradiction
         ((25, 53), (32, 842, 281, 53)),
         ((53,), (32, 125, 842, 281, 53)),  # asked, but no Certificate
+        ((), (32, 31, 842, 281, 53)),  # a CertificateRequest cannot be that short
         ((), ()),
         ((), (4000,)),
     ],

@@ -95,6 +95,35 @@ def test_many_empty_messages_do_not_run_away() -> None:
     assert not fact(reading, "client_hello_seen")
 
 
+def test_after_a_gap_only_whole_messages_are_believed() -> None:
+    start = record(HANDSHAKE, server_hello(0xC02F, ()))
+    lost = record(HANDSHAKE, bytes(50))
+    # What stands there could be a Finished under new keys, whose first octet happens to be a message type.
+    for body, believed in ((CERTIFICATE, True), (CERTIFICATE + b"x", False), (b"\x0b" + bytes(30), False)):
+        streams = {0: record(HANDSHAKE, client_hello()), 1: start + lost + record(HANDSHAKE, body)}
+        reading = read(build_heads(streams, holes={1: [(len(start), len(start) + len(lost))]}))
+        assert (fact(reading, "server_certificate_len") > 0) is believed
+        assert fact(reading, "certificate_requested") == 0
+
+
+def test_octets_behind_a_hole_are_not_moved_up() -> None:
+    """A message that spans records, with a hole in the middle one: what follows has lost its place."""
+    octets = record(HANDSHAKE, SERVER[:100])
+    middle = record(HANDSHAKE, bytes(40))
+    rest = record(HANDSHAKE, SERVER[100:])
+    streams = {0: record(HANDSHAKE, client_hello()), 1: octets + middle + rest}
+    hole = (len(octets) + 5, len(octets) + len(middle))
+    reading = read(build_heads(streams, holes={1: [hole]}))
+    assert fact(reading, "certificate_requested") == 0
+    assert fact(reading, "unclear") is not None
+
+
+def test_a_list_that_contradicts_its_message_is_no_answer() -> None:
+    client = message(11, vector(3, vector(3, b"\x30\x03\x02\x01\x05")) + b"more") + message(16, bytes(66))
+    row = facts_of(record(HANDSHAKE, client_hello()), record(HANDSHAKE, SERVER), record(HANDSHAKE, client))
+    assert row["client_certificate"] == 0
+
+
 def test_a_hole_in_the_hello_is_said() -> None:
     hello = record(HANDSHAKE, client_hello())
     server = record(HANDSHAKE, server_hello()) + CHANGE + sealed(32, 842, 281, 53, 70)

@@ -254,6 +254,19 @@ def test_rows_follow_the_flows_asked_for() -> None:
         read_tls(heads, np.array([1]), np.zeros((2, 2), np.uint8))
 
 
+def test_a_hole_that_a_late_segment_may_fill_is_not_settled() -> None:
+    pair, _ = run("1.2", "ecdsa-p256", asks=True, has=True)
+    streams = connection(pair)
+    assert settled(build_heads(streams), np.array([0])).tolist() == [True]
+    for side, chain in enumerate(("client_chain", "server_chain")):
+        certificate = streams[side].index(b"\x30\x82", 40)
+        holed = build_heads(streams, holes={side: [(certificate + 20, certificate + 40)]})
+        assert settled(holed, np.array([0])).tolist() == [False]
+        reading = read(holed)
+        assert fact(reading, "established") == YES
+        assert fact(reading, chain) == -1
+
+
 @pytest.mark.parametrize(("version", "asks"), list(itertools.product(["1.2", "1.3"], [False, True])))
 def test_after_settled_no_octet_changes_a_fact(version: str, asks: bool) -> None:
     pair, _ = run(version, "ecdsa-p256", asks=asks, has=True)

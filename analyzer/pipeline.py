@@ -21,9 +21,11 @@ from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder
 from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.ledger import Ledger
 from analyzer.legs import stitch
-from analyzer.protocols.cleartext import read_http1, read_http2, read_ssh
 from analyzer.protocols.evidence import Evidence
+from analyzer.protocols.http1 import read_http1
+from analyzer.protocols.http2 import read_http2
 from analyzer.protocols.identify import Identification, identify
+from analyzer.protocols.ssh import read_ssh
 from analyzer.protocols.tls import read_tls
 from analyzer.registries import Protocol, Ternary
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary

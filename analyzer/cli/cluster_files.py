@@ -21,8 +21,8 @@ def load_cluster(paths: tuple[str, ...]) -> ClusterContext:
     ClusterFactsError
         A path is missing or unreadable, a folder holds no files or too many, or a file cannot be parsed.
     """
-    from analyzer.cluster.context import declarations, declared_roles
-    from analyzer.cluster.facts import declared_settings, read_cluster_facts
+    from analyzer.cluster.handover import declarations, declared_roles
+    from analyzer.cluster.loading import read_cluster_facts
     from analyzer.pipeline import ClusterContext
     from analyzer.report.document import ClusterSummary
 
@@ -32,7 +32,7 @@ def load_cluster(paths: tuple[str, ...]) -> ClusterContext:
     for path in map(Path, paths):
         for member in _members(path):
             try:
-                files[member.name] = member.read_bytes()
+                files[_name(member, files)] = member.read_bytes()
             except OSError as error:
                 raise ClusterFactsError(str(member), error.strerror or str(error)) from None
     facts = read_cluster_facts(files)
@@ -41,14 +41,19 @@ def load_cluster(paths: tuple[str, ...]) -> ClusterContext:
         declarations(facts),
         ClusterSummary(
             given=True,
-            sources=tuple(facts.sources),
-            nodes=len(facts.nodes),
-            pods=len(facts.pods),
-            services=len(facts.services),
-            declared=tuple((s.component, s.setting, s.value, s.source) for s in declared_settings(facts)),
-            notes=tuple(facts.notes),
+            sources=facts.sources,
+            nodes=len(facts.inventory.nodes),
+            pods=len(facts.inventory.pods),
+            services=len(facts.inventory.services),
+            declared=tuple((s.component, s.setting, s.value, s.source_file) for s in facts.declared.settings),
+            notes=facts.notes,
         ),
     )
+
+
+def _name(member: Path, taken: dict[str, bytes]) -> str:
+    """The file's name, with its folder where another file of that name was handed over too."""
+    return member.name if member.name not in taken else str(member)
 
 
 def _members(path: Path) -> list[Path]:

@@ -348,18 +348,21 @@ def _verdict(row: Document, channel: Channel, findings: Sequence[Finding]) -> tu
             f"Whether {judged - encryption['encrypted']} of {judged} connections are encrypted is open.",
         )
     if channel.expects == "encrypted":
-        return "sound", f"All {judged} connections are encrypted."
+        return "sound", f"{_all(judged)} encrypted."
     if verification["verified"] + verification["refused"] < judged:
         open_ones = judged - verification["verified"] - verification["refused"]
         return (
             "undecidable",
-            f"All {judged} connections are encrypted; whether the client checks the server is open for {open_ones}.",
+            f"{_all(judged)} encrypted; whether the client checks the server is open for {open_ones}.",
         )
     certificates = row["client_certificate"]["presented"]
     return "sound", (
-        f"All {judged} connections are encrypted and the server is checked; "
-        f"{certificates} present a client certificate."
+        f"{_all(judged)} encrypted and the server is checked; {certificates} of {judged} present a client certificate."
     )
+
+
+def _all(count: int) -> str:
+    return "The one connection is" if count == 1 else f"All {count} connections are"
 
 
 def _channels(audit: Audit, table: _Connections, findings: Sequence[Finding]) -> list[Document]:
@@ -425,7 +428,8 @@ def _finding(finding: Finding, table: _Connections) -> Document:
         f"{len(hosts)} host{'s' if len(hosts) != 1 else ''} ({grades})."
     )
     if finding.detail:
-        message += " " + "; ".join(finding.detail) + "."
+        details = "; ".join(finding.detail)
+        message += f" {details[0].upper()}{details[1:]}."
     keys = sorted({f"{table.server_address[i]}:{audit.evidence.flows.port[i, 1]}" for i in finding.connections})
     digest = hashlib.sha256("\n".join([rule.code, finding.channel, *keys]).encode()).hexdigest()
     return {

@@ -1,4 +1,4 @@
-"""Each rule has traffic that violates it, traffic that complies, and traffic that cannot be decided; others stay silent."""
+"""Each rule has traffic that violates it, that complies, and that cannot be decided; elsewhere it stays silent."""
 
 from __future__ import annotations
 

@@ -84,6 +84,7 @@ class _Read:
     ssh: list[SshFacts]
     from_start: Mask
     known: I64
+    holed: Mask
     gap: Mask
     conflict: Mask
 
@@ -159,7 +160,8 @@ class Pipeline:
         handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
         if handshakes.shape[0]:
             batch = self._interpret(handshakes)
-            ready = batch.tls.facts.flow[settled(batch.tls)]
+            # A hole may still be filled by a late segment, and what it hid be read then.
+            ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
             self._keep(batch, ready)
             self.heads.release(ready)
         held = self.heads.held()
@@ -197,6 +199,7 @@ class Pipeline:
                 [s for s in batch.ssh if s.flow in wanted],
                 batch.from_start[rows],
                 batch.known[rows],
+                batch.holed[rows],
                 batch.gap[rows],
                 batch.conflict[rows],
             )
@@ -220,9 +223,10 @@ class Pipeline:
         ssh = read_ssh(heads, rows[Protocol.SSH], numbers[rows[Protocol.SSH]])
         holed = np.zeros(2 * n, bool)
         holed[heads.holes_stream] = True
-        gap = holed[0::2] | holed[1::2]
+        either = holed[0::2] | holed[1::2]
+        gap = either.copy()
         # A gap behind a handshake that was read whole hides nothing.
-        gap[reading.facts.flow[settled(reading)]] = False
+        gap[reading.facts.flow[complete(reading)]] = False
         return _Read(
             numbers,
             identification,
@@ -231,6 +235,7 @@ class Pipeline:
             ssh,
             heads.from_start.reshape(n, 2),
             heads.known_until().reshape(n, 2),
+            either,
             gap,
             heads.conflict[0::2] | heads.conflict[1::2],
         )
@@ -249,12 +254,13 @@ class Pipeline:
         return _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
 
 
-def settled(reading: TlsReading) -> Mask:
-    """Flows of a reading about which no later octet of the head can tell more: (T,) bool."""
+def complete(reading: TlsReading) -> Mask:
+    """Flows of a reading whose handshake was read whole, to the first application data: (T,) bool."""
     facts = reading.facts
     done: Mask = (
         (facts.established == Ternary.YES)
         & (facts.application_data_frame > 0)
+        & (facts.refused == Ternary.NO)
         & (facts.unclear < 0)
         & facts.client_hello_seen
         & facts.server_hello_seen

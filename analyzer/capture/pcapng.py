@@ -6,40 +6,34 @@ Blocks are a chain like pcap's records. The blocks that carry packets are read a
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from analyzer.capture import options
+from analyzer.capture.blocks import (
+    ENHANCED_PACKET,
+    INTERFACE,
+    LEAST_BLOCK,
+    LEAST_SIZE,
+    MAX_BLOCK,
+    NAMES,
+    SECRETS,
+    SECTION_HEADER,
+    SIMPLE_PACKET,
+    STATISTICS,
+    Blocks,
+    count_sound,
+    gather_blocks,
+    has_options,
+    is_packet,
+    lengths_differ,
+    too_long,
+)
 from analyzer.capture.clocks import to_nanoseconds
 from analyzer.capture.facts import MAX_INTERFACES, CaptureFacts
 from analyzer.capture.records import MAX_RECORD, WINDOW, Chain, FrameColumns, Stretch, first_of_each, walk, words_at
-from analyzer.schema import I64, U8, U32, Damage, Mask
-
-SECTION_HEADER: Final = 0x0A0D0D0A
-"""Reads the same in both byte orders, so that it is found before the byte order is known (4.1)."""
-
-_INTERFACE: Final = 1
-_OBSOLETE_PACKET: Final = 2
-_SIMPLE_PACKET: Final = 3
-_NAMES: Final = 4
-_STATISTICS: Final = 5
-_ENHANCED_PACKET: Final = 6
-_SECRETS: Final = 10
-
-_LEAST_SIZE: Final = {
-    _INTERFACE: 20,
-    _OBSOLETE_PACKET: 32,
-    _SIMPLE_PACKET: 16,
-    _ENHANCED_PACKET: 32,
-    SECTION_HEADER: 28,
-}
-"""Octets of a block without options and content, where later octets would be misread if it were shorter."""
-
-_LEAST_BLOCK: Final = 12
-_MAX_BLOCK: Final = MAX_RECORD + (1 << 20)
-"""A packet of `MAX_RECORD` octets with room for its options."""
+from analyzer.schema import I64, U8, U32, Damage
 
 _FIRST_SPAN: Final = 256
 """Octets of a section that are walked first; eight times as many each time after. Otherwise a file of many tiny
@@ -62,54 +56,6 @@ def _byte_order(header: bytes) -> str | None:
     return {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}.get(header[8:12])
 
 
-@dataclass(frozen=True, slots=True)
-class _Blocks:
-    """A run of whole blocks of one section, as columns.
-
-    Attributes
-    ----------
-    start, size : (N,) int64
-        Octets from one block to the next: the total length rounded up to 4.
-    heads : (N, 3) or (N, 7) uint32
-        The first words of each block. Where there are seven, those a block does not have are of the next one.
-    enhanced_only : bool
-        All are Enhanced Packet Blocks, so that what differs between kinds need not be looked at.
-    """
-
-    start: I64
-    size: I64
-    heads: U32
-    enhanced_only: bool
-
-    @property
-    def kind(self) -> U32:
-        """Block types: (N,) uint32."""
-        return self.heads[:, 0]
-
-    @property
-    def claim(self) -> U32:
-        """Total lengths as the blocks say them: (N,) uint32."""
-        return self.heads[:, 1]
-
-    @property
-    def third(self) -> U32:
-        """The words after the total lengths: (N,) uint32."""
-        return self.heads[:, 2]
-
-    def packet_fields(self, octets: U8) -> U32:
-        """Return high and low time stamp, captured and original length of Enhanced Packet Blocks: (N, 4) uint32."""
-        if self.heads.shape[1] == 7:
-            return self.heads[:, 3:]
-        fields = np.ndarray((max(octets.shape[0] - 15, 0),), "V16", octets, strides=(1,))[self.start + 12]
-        return fields.view(self.heads.dtype).reshape(-1, 4)
-
-    def take(self, rows: I64 | slice) -> _Blocks:
-        """Return the blocks of the given rows."""
-        heads = self.heads[rows]
-        enhanced_only = self.enhanced_only or bool((heads[:, 0] == _ENHANCED_PACKET).all())
-        return _Blocks(self.start[rows], self.size[rows], heads, enhanced_only)
-
-
 class PcapngParser:
     """Reads the blocks of a pcapng file, sections of either byte order one after the other.
 
@@ -123,15 +69,15 @@ class PcapngParser:
         self._facts: Final = facts
         self._clocks: list[options.Clock] = []
         self._first_interface = 0
-        self._chain = Chain("<", 8, (4,), 0, 4, _LEAST_BLOCK)
+        self._chain = Chain("<", 8, (4,), 0, 4, LEAST_BLOCK)
         self._span = _FIRST_SPAN
-        self._usual_kind = _ENHANCED_PACKET
+        self._usual_kind = ENHANCED_PACKET
 
     def parse(self, octets: U8, offset: int, first_frame: int) -> Stretch:
         """See `records.RecordParser`. `octets` is aligned to 4 octets."""
         pieces = [_no_frames()]
-        at, needed, reason = 0, _LEAST_BLOCK, ""
-        while not reason and octets.shape[0] - at >= _LEAST_BLOCK:
+        at, needed, reason = 0, LEAST_BLOCK, ""
+        while not reason and octets.shape[0] - at >= LEAST_BLOCK:
             if int(octets[at : at + 4].view("<u4")[0]) == SECTION_HEADER:
                 size, needed, reason = self._open_section(octets[at:], offset + at)
                 at += size
@@ -141,7 +87,7 @@ class PcapngParser:
                 pieces.append(frames)
                 first_frame += len(frames)
                 at += size
-                needed = _LEAST_BLOCK
+                needed = LEAST_BLOCK
                 if not size and not reason and stop == octets.shape[0]:
                     needed, reason = self._pending(octets[at:])
             if not size and needed > octets.shape[0] - at:
@@ -152,7 +98,7 @@ class PcapngParser:
     def describe_cut(self, octets: U8, first_frame: int) -> str:
         """See `records.RecordParser`."""
         left = octets.shape[0]
-        if left < _LEAST_BLOCK:
+        if left < LEAST_BLOCK:
             return f"the file is cut inside a block header after frame {first_frame - 1}: {left} octets are left"
         kind, claim = words_at(octets[:8], self._chain.byte_order)[[0, 4]].tolist()
         if kind == SECTION_HEADER:
@@ -172,40 +118,41 @@ class PcapngParser:
         byte_order = _byte_order(header) or "<"
         (claim,) = struct.unpack_from(f"{byte_order}I", header, 4)
         size = (claim + 3) & ~3
-        if not _LEAST_SIZE[SECTION_HEADER] <= size <= _MAX_BLOCK:
+        if not LEAST_SIZE[SECTION_HEADER] <= size <= MAX_BLOCK:
             return 0, 16, f"a section header claims {claim} octets: the file is corrupt from here on"
         if size > octets.shape[0]:
             return 0, size, ""
         (trailer,) = struct.unpack(f"{byte_order}I", octets[size - 4 : size].tobytes())
         if trailer != claim:
-            return 0, size, _lengths_differ(SECTION_HEADER, claim, trailer)
+            return 0, size, lengths_differ(SECTION_HEADER, claim, trailer)
         for code, value in options.read_options(octets[24 : size - 4].tobytes(), byte_order):
             if code == options.OPT_COMMENT:
                 self._facts.add_comment(0, options.text(value), offset)
-        self._chain = Chain(byte_order, 8, (4,), 0, 4, _LEAST_BLOCK)
+        self._chain = Chain(byte_order, 8, (4,), 0, 4, LEAST_BLOCK)
         self._first_interface = len(self._facts.interfaces)
         self._clocks = []
         self._span = _FIRST_SPAN
-        return size, _LEAST_BLOCK, ""
+        return size, LEAST_BLOCK, ""
 
     def _pending(self, octets: U8) -> tuple[int, str]:
         """Return the octets the incomplete block at the start of `octets` needs, and what is wrong with it."""
         kind, claim = words_at(octets[:8], self._chain.byte_order)[[0, 4]].tolist()
-        if claim > _MAX_BLOCK:
-            return _LEAST_BLOCK, _too_long(kind, claim)
+        if claim > MAX_BLOCK:
+            return LEAST_BLOCK, too_long(kind, claim)
         return (claim + 3) & ~3, ""
 
     def _read_span(self, octets: U8, at: int, offset: int, first_frame: int) -> tuple[int, FrameColumns, str]:
         """Read whole blocks from `at` on, up to the next section; returns (octets read, frames, problem)."""
         starts, end = walk(self._chain, octets, at, self._find)
         words = octets[: octets.shape[0] & ~3].view(f"{self._chain.byte_order}u4")
-        blocks = _gather_blocks(octets, self._chain.byte_order, starts, end)
+        blocks = gather_blocks(octets, self._chain.byte_order, starts, end)
         sections = np.flatnonzero(blocks.kind == SECTION_HEADER) if not blocks.enhanced_only else starts[:0]
         if sections.shape[0]:
             blocks = blocks.take(slice(0, int(sections[0])))
         else:
             self._span = min(self._span * 8, 1 << 40)
-        sound, reason = self._sound(octets, words, blocks)
+        room = MAX_INTERFACES - len(self._facts.interfaces)
+        sound, reason = count_sound(octets, words, blocks, len(self._clocks), room)
         if not sound:
             return 0, _no_frames(), reason
         if reason:
@@ -213,77 +160,11 @@ class PcapngParser:
         frames = self._read_blocks(octets, words, blocks, offset, first_frame)
         return int(blocks.start[-1] + blocks.size[-1]) - at, frames, reason
 
-    def _sound(self, octets: U8, words: U32, blocks: _Blocks) -> tuple[int, str]:
-        """Count the blocks before the first that contradicts itself, and say how that one does."""
-        rows = blocks.kind.shape[0]
-        if not rows:
-            return 0, ""
-        trailer = words[((blocks.start + blocks.size) >> 2) - 1]
-        if self._plainly_sound(octets, blocks, trailer):
-            return rows, ""
-        bad = (trailer != blocks.claim) | (blocks.claim < _LEAST_BLOCK) | (blocks.claim > _MAX_BLOCK)
-        for kind, least in _LEAST_SIZE.items():
-            bad |= (blocks.kind == kind) & (blocks.size < least)
-        interfaces = np.flatnonzero(blocks.kind == _INTERFACE)
-        room = MAX_INTERFACES - len(self._facts.interfaces)
-        if interfaces.shape[0] > room:
-            bad[interfaces[room]] = True
-        known = len(self._clocks) + np.searchsorted(interfaces, np.arange(rows))
-        with_interface, local = self._interface_numbers(blocks)
-        bad[with_interface] |= local >= known[with_interface]
-        captured = np.flatnonzero(((blocks.kind == _ENHANCED_PACKET) | (blocks.kind == _OBSOLETE_PACKET)) & ~bad)
-        captured_len = words[(blocks.start[captured] >> 2) + 5].astype(np.int64)
-        bad[captured] |= (captured_len + 32 > blocks.size[captured]) | (captured_len > MAX_RECORD)
-        first = int(np.argmax(bad))
-        if not bad[first]:
-            return rows, ""
-        return first, self._problem(int(trailer[first]), blocks.take(slice(first, first + 1)), int(known[first]))
-
-    def _plainly_sound(self, octets: U8, blocks: _Blocks, trailer: U32) -> bool:
-        """Tell whether all are Enhanced Packet Blocks and pass `_sound`: the usual case, at a third the cost."""
-        if not blocks.enhanced_only or int(blocks.size.min()) < _LEAST_SIZE[_ENHANCED_PACKET]:
-            return False
-        captured_len = blocks.packet_fields(octets)[:, 2].astype(np.int64)
-        return (
-            int(blocks.size.max()) <= MAX_RECORD
-            and int(blocks.third.max()) < len(self._clocks)
-            and bool((trailer == blocks.claim).all())
-            and bool((captured_len <= blocks.size - 32).all())
-        )
-
-    def _interface_numbers(self, blocks: _Blocks) -> tuple[I64, I64]:
-        """Return the rows of the packets and each one's interface number in its section."""
-        if blocks.enhanced_only:
-            return np.arange(blocks.kind.shape[0]), blocks.third.astype(np.int64)
-        rows = np.flatnonzero(_is_packet(blocks.kind))
-        kind, local = blocks.kind[rows], blocks.third[rows].astype(np.int64)
-        local[kind == _SIMPLE_PACKET] = 0
-        obsolete = kind == _OBSOLETE_PACKET
-        if obsolete.any():
-            # Appendix A: a 16-bit interface, then a 16-bit drop count.
-            upper = self._chain.byte_order == ">"
-            local[obsolete] = local[obsolete] >> 16 if upper else local[obsolete] & 0xFFFF
-        return rows, local
-
-    def _problem(self, trailer: int, block: _Blocks, known: int) -> str:
-        kind, claim = int(block.kind[0]), int(block.claim[0])
-        if claim > _MAX_BLOCK:
-            return _too_long(kind, claim)
-        if trailer != claim:
-            return _lengths_differ(kind, claim, trailer)
-        if claim < _LEAST_BLOCK or int(block.size[0]) < _LEAST_SIZE.get(kind, 0):
-            return f"a block of type {kind} claims {claim} octets, too few for one: the file is corrupt from here on"
-        if kind == _INTERFACE:
-            return f"more than {MAX_INTERFACES} interfaces; reading stops here"
-        if int(self._interface_numbers(block)[1][0]) >= known:
-            return f"a packet names interface {int(self._interface_numbers(block)[1][0])} of a section with {known}"
-        return "a packet claims more captured octets than its block holds: the file is corrupt from here on"
-
-    def _read_blocks(self, octets: U8, words: U32, blocks: _Blocks, offset: int, first_frame: int) -> FrameColumns:
+    def _read_blocks(self, octets: U8, words: U32, blocks: Blocks, offset: int, first_frame: int) -> FrameColumns:
         """Read sound blocks: first those that describe, then the packets."""
         packets = blocks
         if not blocks.enhanced_only:
-            packet = _is_packet(blocks.kind)
+            packet = is_packet(blocks.kind)
             for row in np.flatnonzero(~packet).tolist():
                 start, size = int(blocks.start[row]), int(blocks.size[row])
                 self._describe(int(blocks.kind[row]), octets[start + 8 : start + size - 4].tobytes(), offset + start)
@@ -291,7 +172,7 @@ class PcapngParser:
         frames = self._packets(octets, packets)
         # Padding is at most 3 octets; Simple Packet Blocks have no options.
         rest = packets.start + packets.size - 4 - frames.start - frames.captured_len
-        with_options = np.flatnonzero(rest >= 4 if packets.enhanced_only else (rest >= 4) & _has_options(packets.kind))
+        with_options = np.flatnonzero(rest >= 4 if packets.enhanced_only else (rest >= 4) & has_options(packets.kind))
         if with_options.shape[0]:
             begin = (frames.start + frames.captured_len + 3)[with_options] & ~3
             stop = (packets.start + packets.size - 4)[with_options]
@@ -301,33 +182,33 @@ class PcapngParser:
     def _describe(self, kind: int, body: bytes, offset: int) -> None:
         """Take in one block that is not a packet; other kinds than these say nothing about frames (3.1)."""
         byte_order = self._chain.byte_order
-        if kind == _INTERFACE:
+        if kind == INTERFACE:
             interface, clock, comments = options.read_interface(body, byte_order)
             self._facts.interfaces.append(interface)
             self._clocks.append(clock)
             for comment in comments:
                 self._facts.add_comment(0, comment, offset)
-        elif kind == _STATISTICS and len(body) >= 12:
+        elif kind == STATISTICS and len(body) >= 12:
             (local,) = struct.unpack_from(f"{byte_order}I", body)
             if local < len(self._clocks):
                 row = self._first_interface + local
                 interfaces = self._facts.interfaces
                 interfaces[row] = options.add_statistics(interfaces[row], body[12:], byte_order)
-        elif kind == _NAMES:
+        elif kind == NAMES:
             for address, name in options.read_names(body, byte_order):
                 self._facts.add_name(address, name, offset)
-        elif kind == _SECRETS and (key_log := options.read_secrets(body, byte_order)):
+        elif kind == SECRETS and (key_log := options.read_secrets(body, byte_order)):
             self._facts.add_secrets(key_log, offset)
 
-    def _packets(self, octets: U8, packets: _Blocks) -> FrameColumns:
+    def _packets(self, octets: U8, packets: Blocks) -> FrameColumns:
         """Read the frames of sound packet blocks."""
         rows = packets.start.shape[0]
         if not rows:
             return _no_frames()
         self._usual_kind = int(packets.kind[-1])
-        _, local = self._interface_numbers(packets)
-        simple = np.flatnonzero(packets.kind == _SIMPLE_PACKET) if not packets.enhanced_only else local[:0]
-        stamped = np.flatnonzero(packets.kind != _SIMPLE_PACKET) if simple.shape[0] else slice(None)
+        _, local = packets.interface_numbers()
+        simple = np.flatnonzero(packets.kind == SIMPLE_PACKET) if not packets.enhanced_only else local[:0]
+        stamped = np.flatnonzero(packets.kind != SIMPLE_PACKET) if simple.shape[0] else slice(None)
         start = packets.start + 28
         captured_len, wire_len, time_ns = (np.zeros(rows, np.int64) for _ in range(3))
         with_fields = packets.take(stamped) if simple.shape[0] else packets
@@ -409,35 +290,3 @@ class PcapngParser:
 def _no_frames() -> FrameColumns:
     numbers, rows = np.empty(0, np.int64), np.empty(0, np.int32)
     return FrameColumns(numbers, numbers, numbers, numbers, rows, rows)
-
-
-def _is_packet(kind: U32) -> Mask:
-    mask: Mask = (kind == _ENHANCED_PACKET) | (kind == _SIMPLE_PACKET) | (kind == _OBSOLETE_PACKET)
-    return mask
-
-
-def _has_options(kind: U32) -> Mask:
-    mask: Mask = (kind == _ENHANCED_PACKET) | (kind == _OBSOLETE_PACKET)
-    return mask
-
-
-def _gather_blocks(octets: U8, byte_order: str, starts: I64, end: int) -> _Blocks:
-    # A whole block has at least 12 octets; most have 28, and one gather of those costs less than two.
-    width = 28 if starts.shape[0] and int(starts[-1]) + 28 <= octets.shape[0] else 12
-    heads = np.ndarray((max(octets.shape[0] - width + 1, 0),), f"V{width}", octets, strides=(1,))[starts]
-    words = heads.view(f"{byte_order}u4").reshape(-1, width // 4)
-    return _Blocks(starts, np.diff(starts, append=end), words, bool((words[:, 0] == _ENHANCED_PACKET).all()))
-
-
-def _too_long(kind: int, claim: int) -> str:
-    return (
-        f"a block of type {kind} claims {claim} octets, more than the limit of {_MAX_BLOCK}: the file is corrupt from "
-        "here on"
-    )
-
-
-def _lengths_differ(kind: int, claim: int, trailer: int) -> str:
-    return (
-        f"a block of type {kind} says it has {claim} octets at its start and {trailer} at its end: the file is corrupt "
-        "from here on"
-    )

@@ -156,11 +156,6 @@ def walk(chain: Chain, octets: U8, begin: int, find: LaneFinder) -> tuple[I64, i
     return positions, end
 
 
-def walk_serially(chain: Chain, octets: U8, begin: int) -> tuple[I64, int]:
-    """As `walk`, one record at a time: the definition that `walk` is tested against."""
-    return walk(chain, octets, begin, lambda _octets, _begin, _stride, _lanes: np.empty(0, np.int64))
-
-
 def _lane_starts(chain: Chain, octets: U8, begin: int, find: LaneFinder) -> I64:
     """Return `begin` and the plausible starts after it, ascending."""
     length = octets.shape[0] - begin

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, Self
 import numpy as np
 
 from analyzer.capture import compressed, pcap, pcapng
+from analyzer.capture.blocks import SECTION_HEADER
 from analyzer.capture.facts import CaptureFacts
 from analyzer.capture.records import RecordParser
 from analyzer.capture.stream import ChunkBuffer, FileSource, OctetSource, PrefixedSource, read_prefix
@@ -211,7 +212,7 @@ def _recognise(path: str, source: OctetSource, facts: CaptureFacts) -> _Recognis
     header = read_prefix(source, 4)
     if len(header) == 4 and (known := pcap.recognise(header)) is not None:
         return _open_pcap(path, suffix, source, header, *known, facts)
-    if header == pcapng.SECTION_HEADER.to_bytes(4, "little"):
+    if header == SECTION_HEADER.to_bytes(4, "little"):
         return _open_pcapng(path, suffix, source, header, facts)
     header += read_prefix(source, _PREFIX_LEN - len(header))
     raise CaptureFormatError(path, 0, _describe_stranger(header, source.problem, compression))

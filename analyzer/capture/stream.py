@@ -1,4 +1,9 @@
-"""Octets of an input, in order and in bounded memory: files, pipes, and the buffer that chunks are cut from."""
+"""Octets of an input, in order and in bounded memory: files, pipes, and the buffer that chunks are cut from.
+
+Files are read into one buffer, not mapped. Mapping was measured to save a tenth of the time of this package, but a
+file that is truncated while it is read (a capture in rotation), or a disk that fails, would then end the process with
+SIGBUS instead of a line in the report.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from analyzer.capture import facts, pcap, pcapng, records
 from analyzer.schema import I64, U8
 from tests.capture_builders import Frame, enhanced, pcap_header, pcap_record, simple
+from tests.conftest import all_lab_captures
 
 PCAP = records.Chain("<", 16, (8,), 16, 1, 1)
 PCAPNG = records.Chain("<", 8, (4,), 0, 4, 12)
@@ -110,6 +113,25 @@ def test_any_guess_gives_the_same(octets: np.random.Generator, starts: list[int]
     assert found_end == end
 
 
+LARGE = [path for path in all_lab_captures() if path.stat().st_size > 200_000]
+
+
+@pytest.mark.parametrize("path", LARGE, ids=lambda path: path.name)
+def test_lab_captures(path: Path) -> None:
+    content = path.read_bytes()
+    if content.startswith(b"\x1f\x8b"):
+        content = gzip.decompress(content)
+    if content.startswith(b"\x0a\x0d\x0d\x0a"):
+        walk_all, length_of, header = pcapng_walk, block_length, 8
+    else:
+        content = content[24:]
+        walk_all, length_of, header = pcap_walk, pcap_length, 16
+    expected, end = plain_walk(content, length_of, header)
+    positions, found_end = walk_all(content)
+    assert positions.tolist() == expected
+    assert found_end == end
+
+
 @pytest.mark.parametrize("length", [0, 4, 60])
 @pytest.mark.parametrize("cut", [0, 1, 7, 8, 12, 15, 16, 17])
 def test_all_lanes_reach_the_end_together(length: int, cut: int) -> None:
@@ -169,4 +191,3 @@ def test_the_smaller_of_two_lengths_counts() -> None:
     positions, end = records.walk(chain, octets, 0, lambda *_: expected[10::10].astype(np.int64))
     assert positions.tolist() == expected.tolist()
     assert end == len(stream)
-    assert records.walk_serially(chain, octets, 0)[0].tolist() == expected.tolist()

@@ -99,7 +99,8 @@ class FlowIndex:
             np.not_equal(keys[1:], keys[:-1]).any(axis=1, out=new[1:])
             heads = np.flatnonzero(new)
             if heads.shape[0] * 4 < n * 3:
-                return self._probe(keys[heads])[np.cumsum(new) - 1]
+                runs: I64 = self._probe(keys[heads])[np.cumsum(new) - 1]
+                return runs
         return self._probe(keys)
 
     def _probe(self, keys: U64) -> I64:

@@ -11,15 +11,17 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.decode.gather import COPY_BLOCK, Items, copy_ranges, expand, gather_items
+from analyzer.decode.gather import COPY_BLOCK, copy_ranges, expand, gather_block
 from analyzer.decode.transport import TCP
-from analyzer.flows import FlowBuilder, FlowRows
+from analyzer.flows import SENT_TLS_HELLO, FlowBuilder, FlowRows
 from analyzer.registries import HeadStop
 from analyzer.schema import I64, U8, Mask, PacketTable, StreamHeads, Table
 
 HEAD_LIMIT: Final = 16 * 1024
 """Octets kept of each direction. The largest TLS handshakes of clusters (long chains) stay below 10 KiB; node.js and
 Tomcat bound an HTTP/1 head at 16 and 8 KiB."""
+HANDSHAKE_LIMIT: Final = 10 * 1024
+"""Octets kept of each direction once a TLS hello was seen in either: what follows the handshake is not readable."""
 DATAGRAM_LIMIT: Final = 4
 """Datagrams kept of each direction of a flow without sequence numbers."""
 REORDER_WINDOW: Final = 1 << 16
@@ -72,8 +74,10 @@ class HeadCollector:
     def __init__(self, flows: FlowBuilder, limit: int = HEAD_LIMIT) -> None:
         self._flows = flows
         self._limit = limit
+        self._handshake_limit = limit * HANDSHAKE_LIMIT // HEAD_LIMIT
         self._segments: list[_Segments] = []
-        self._blocks: Items = np.empty(1 << 10, np.dtype((np.void, COPY_BLOCK)))
+        # Address space, not memory, until it is written to: growing a smaller buffer step by step costs more.
+        self._blocks: U8 = np.empty((1 << 18, COPY_BLOCK), np.uint8)
         self._used = 0
         self._touched: list[I64] = []
         self._finished: Mask = np.zeros(1 << 10, bool)
@@ -84,6 +88,11 @@ class HeadCollector:
     def pending_octets(self) -> int:
         """Octets of segments held."""
         return self._used * COPY_BLOCK
+
+    def _limits(self, streams: I64) -> I64:
+        """Octets kept of each stream: (M,) int64."""
+        hello = (self._flows.state.opening[streams >> 1] & SENT_TLS_HELLO).any(axis=1)
+        return np.where(hello, self._handshake_limit, self._limit)
 
     def _reserve(self) -> None:
         need = len(self._flows) * 2
@@ -109,7 +118,7 @@ class HeadCollector:
         origin = state.origin[stream >> 1, stream & 1]
         seq = packets.seq[packet].astype(np.int64) + ((packets.tcp_flags[packet] & 2) != 0)
         position[tcp] = (((seq - origin + (1 << 31)) & 0xFFFFFFFF) - (1 << 31))[tcp]
-        keep = np.where(tcp, (position > -REORDER_WINDOW) & (position < self._limit), False)
+        keep = np.where(tcp, (position > -REORDER_WINDOW) & (position < self._limits(stream)), False)
         datagrams = np.flatnonzero(~tcp)
         if datagrams.shape[0]:
             self._place_datagrams(stream, length, datagrams, position, keep)
@@ -131,16 +140,16 @@ class HeadCollector:
 
     def _store(self, packets: PacketTable, packet: I64, stream: I64, position: I64, octets: U8) -> None:
         start = packets.payload_start[packet]
-        claimed = np.minimum(packets.payload_len[packet], self._limit - position)
+        claimed = np.minimum(packets.payload_len[packet], self._limits(stream) - position)
         captured = np.minimum(packets.payload_stop[packet] - start, claimed)
         counts = -(-captured // COPY_BLOCK)
         row, number = expand(counts)
         stop = self._used + row.shape[0]
         if stop > self._blocks.shape[0]:
-            grown = np.empty(max(stop, self._blocks.shape[0] * 3 // 2), self._blocks.dtype)
+            grown = np.empty((max(stop, self._blocks.shape[0] * 3 // 2), COPY_BLOCK), np.uint8)
             grown[: self._used] = self._blocks[: self._used]
             self._blocks = grown
-        self._blocks[self._used : stop] = gather_items(octets, start[row] + number * COPY_BLOCK, COPY_BLOCK)
+        self._blocks[self._used : stop] = gather_block(octets, start[row] + number * COPY_BLOCK, COPY_BLOCK)
         first = self._used + np.cumsum(counts) - counts
         self._used = stop
         self._segments.append(_Segments(stream, position, captured, claimed, packets.frame[packet], first))
@@ -174,7 +183,7 @@ class HeadCollector:
         # Blocks are moved together only when that frees at least half of them.
         if alive * 2 < self._used:
             row, number = expand(counts)
-            self._blocks = self._blocks[segments.block[row] + number]
+            self._blocks[:alive] = self._blocks[segments.block[row] + number]
             self._used = alive
             segments = replace(segments, block=np.cumsum(counts) - counts)
         self._segments = [segments]
@@ -196,7 +205,8 @@ class HeadCollector:
         position = segments.position - start[stream]
         # What lies before the start (keep-alive octets, RFC 9293 3.8.4) or past the limit is not of the head.
         skip = np.maximum(-position, 0)
-        room = np.maximum(self._limit - position, 0)
+        limits = self._limits(streams)
+        room = np.maximum(limits[stream] - position, 0)
         claimed = np.minimum(segments.claimed, room) - skip
         captured = np.minimum(segments.captured, room) - skip
         within = claimed > 0
@@ -208,7 +218,7 @@ class HeadCollector:
             segments.frame[within],
             (segments.block * COPY_BLOCK + skip)[within],
         )
-        return _lay_out(pieces, self._blocks.view(np.uint8), streams.shape[0], from_start, self._limit)
+        return _lay_out(pieces, self._blocks.reshape(-1), streams.shape[0], from_start, limits)
 
     def _starts(self, streams: I64, stream: I64, segments: _Segments) -> tuple[I64, Mask]:
         """Position, from the origin, of each stream's first octet, and whether a handshake shows that it is."""
@@ -237,7 +247,7 @@ class _Pieces(Table):
     source: I64
 
 
-def _lay_out(pieces: _Pieces, flat: U8, n: int, from_start: Mask, limit: int) -> StreamHeads:
+def _lay_out(pieces: _Pieces, flat: U8, n: int, from_start: Mask, limits: I64) -> StreamHeads:
     """Sort the pieces into heads, resolve overlap, find the holes, copy the octets."""
     # Arrival order is kept among pieces at the same position, so the first copy comes first.
     pieces = pieces.take(np.argsort(pieces.stream * _SPAN + pieces.position, kind="stable"))
@@ -260,7 +270,7 @@ def _lay_out(pieces: _Pieces, flat: U8, n: int, from_start: Mask, limit: int) ->
         octets,
         offsets,
         from_start,
-        np.where(length >= limit, HeadStop.LIMIT, HeadStop.COMPLETE).astype(np.uint8),
+        np.where(length >= limits, HeadStop.LIMIT, HeadStop.COMPLETE).astype(np.uint8),
         holes_stream,
         holes_start,
         holes_stop,

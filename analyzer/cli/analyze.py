@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,6 +110,8 @@ def command(
     Prints what was captured, every channel with its verdicts, the findings with what to do about each, and what could
     not be judged. Data goes to standard output, progress and notes to standard error.
     """
+    # One run, then the process ends: the collector would find no cycles worth its time.
+    gc.disable()
     from analyzer.capture.source import open_capture
     from analyzer.cli.cluster_files import load_cluster
     from analyzer.pipeline import Limits, run

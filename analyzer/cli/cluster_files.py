@@ -21,13 +21,14 @@ def load_cluster(paths: tuple[str, ...]) -> ClusterContext:
     ClusterFactsError
         A path is missing or unreadable, a folder holds no files or too many, or a file cannot be parsed.
     """
-    from analyzer.cluster.handover import declarations, declared_roles
-    from analyzer.cluster.loading import read_cluster_facts
     from analyzer.pipeline import ClusterContext
     from analyzer.report.document import ClusterSummary
 
     if not paths:
         return ClusterContext()
+    from analyzer.cluster.handover import declarations, declared_roles
+    from analyzer.cluster.loading import read_cluster_facts
+
     files: dict[str, bytes] = {}
     for path in map(Path, paths):
         for member in _members(path):

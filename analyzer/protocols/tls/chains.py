@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.protocols.tls.certificates import chain_ders, parse_certificate
 from analyzer.protocols.tls.distinct import distinct_ranges
 from analyzer.protocols.tls.names import requested_names
 from analyzer.protocols.tls.view import Handshakes
@@ -28,11 +27,16 @@ class ChainPool:
     def _certificate(self, der: bytes) -> int:
         row = self._certificates.get(der)
         if row is None:
+            from analyzer.protocols.tls.certificates import parse_certificate
+
             row = self._certificates[der] = len(self._parsed)
             self._parsed.append(parse_certificate(der))
         return row
 
     def _chain(self, body: bytes) -> int:
+        # Imported where a certificate is met: `cryptography` costs as much to load as a small capture to read.
+        from analyzer.protocols.tls.certificates import chain_ders
+
         chain = tuple(self._certificate(der) for der in chain_ders(body)[:MAX_CHAIN])
         return self._chains.setdefault(chain, len(self._chains)) if chain else -1
 

@@ -141,11 +141,15 @@ def _keys(packets: PacketTable) -> tuple[U64, I64]:
     src, dst = packets.src.view(np.uint64), packets.dst.view(np.uint64)
     src_port, dst_port = packets.src_port.astype(np.uint64), packets.dst_port.astype(np.uint64)
     s0, s1, d0, d1 = src[:, 0], src[:, 1], dst[:, 0], dst[:, 1]
-    swap: Mask = (s0 > d0) | ((s0 == d0) & ((s1 > d1) | ((s1 == d1) & (src_port > dst_port))))
+    swap: Mask = (s1 > d1) | ((s1 == d1) & (src_port > dst_port))
     keys = np.empty((len(packets), KEY_WORDS), np.uint64)
-    keys[:, 0] = np.where(swap, d0, s0)
+    if s0.any() or d0.any():
+        swap = (s0 > d0) | ((s0 == d0) & swap)
+        keys[:, 0] = np.where(swap, d0, s0)
+        keys[:, 2] = np.where(swap, s0, d0)
+    else:
+        keys[:, 0] = keys[:, 2] = 0  # IPv4 alone: the first eight octets of mapped addresses are zero
     keys[:, 1] = np.where(swap, d1, s1)
-    keys[:, 2] = np.where(swap, s0, d0)
     keys[:, 3] = np.where(swap, s1, d1)
     low, high = np.where(swap, dst_port, src_port), np.where(swap, src_port, dst_port)
     keys[:, 4] = (
@@ -300,12 +304,12 @@ class FlowBuilder:
     def _note_origins(self, packets: PacketTable, flow: I64, side: I64) -> None:
         """Remember the first data sequence number of each side, and the handshake's sequence numbers."""
         tcp = np.flatnonzero(packets.protocol == TCP)
-        state = self.state
-        f, s = flow[tcp], side[tcp]
-        unset = state.origin[f, s] < 0
-        tcp, f, s = tcp[unset][::-1], f[unset][::-1], s[unset][::-1]  # backwards: the first packet wins
+        origin = self.state.origin.reshape(-1)
+        stream = flow[tcp] * 2 + side[tcp]
+        unset = np.flatnonzero(origin[stream] < 0)[::-1]  # backwards: the first packet wins
+        tcp, stream = tcp[unset], stream[unset]
         syn = (packets.tcp_flags[tcp] & SYN) != 0
-        state.origin[f, s] = (packets.seq[tcp].astype(np.int64) + syn) & 0xFFFFFFFF
+        origin[stream] = (packets.seq[tcp].astype(np.int64) + syn) & 0xFFFFFFFF
 
     def _reopening(self, packets: PacketTable, flow: I64, side: I64) -> I64:
         """Rows of SYNs (without ACK) that do not belong to the connection their flow holds so far, in order."""
@@ -379,8 +383,13 @@ class FlowBuilder:
         state.encapsulation[flows[new]] = packets.encapsulation[first[new]]
         state.first_sender[flows[new]] = side[first[new]]
         state.last_frame[flows] = np.maximum(state.last_frame[flows], packets.frame[last])
-        np.minimum.at(state.first_ns, flow, packets.time_ns)
-        np.maximum.at(state.last_ns, flow, packets.time_ns)
+        if (packets.time_ns[1:] >= packets.time_ns[:-1]).all():
+            # In order of time, as nearly every chunk is, a flow's first and last packet have its extremes.
+            state.first_ns[flows] = np.minimum(state.first_ns[flows], packets.time_ns[first])
+            state.last_ns[flows] = np.maximum(state.last_ns[flows], packets.time_ns[last])
+        else:
+            np.minimum.at(state.first_ns, flow, packets.time_ns)
+            np.maximum.at(state.last_ns, flow, packets.time_ns)
         state.packets[flows] += np.bincount(stream, minlength=2 * n).reshape(n, 2)
         state.octets[flows] += total(packets.wire_len)
         state.payload_octets[flows] += total(packets.payload_len)

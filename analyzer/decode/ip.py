@@ -8,7 +8,7 @@ import numpy as np
 
 from analyzer.decode.gather import gather_block, gather_items
 from analyzer.registries import Decode
-from analyzer.schema import I64, U8, Mask
+from analyzer.schema import I64, U8, U32, Mask
 
 IPV4_HEADER: Final = np.dtype(
     [
@@ -20,11 +20,11 @@ IPV4_HEADER: Final = np.dtype(
         ("ttl", "u1"),
         ("protocol", "u1"),
         ("checksum", ">u2"),
-        ("src", "u1", 4),
-        ("dst", "u1", 4),
+        ("src", "<u4"),
+        ("dst", "<u4"),
     ]
 )
-"""Fixed header, 20 octets; options follow when IHL > 5 (RFC 791 3.1)."""
+"""Fixed header, 20 octets; options follow when IHL > 5 (RFC 791 3.1). Addresses are kept as words of their octets."""
 
 IPV6_HEADER: Final = np.dtype(
     [
@@ -76,6 +76,13 @@ class IpColumns(NamedTuple):
     fragment: Mask
 
 
+def _mapped(word: U32) -> U8:
+    """IPv4 addresses, as little-endian words of their octets, mapped into IPv6 (RFC 4291 2.5.5.2): (N, 16) uint8."""
+    addresses = np.zeros((word.shape[0], 2), "<u8")
+    addresses[:, 1] = word.astype("<u8") << np.uint64(32) | np.uint64(0xFFFF0000)
+    return addresses.view(np.uint8)
+
+
 def decode_ipv4(octets: U8, start: I64, stop: I64, wire_stop: I64) -> IpColumns:
     """Decode the IPv4 header at each `start`.
 
@@ -109,11 +116,7 @@ def decode_ipv4(octets: U8, start: I64, stop: I64, wire_stop: I64) -> IpColumns:
     status[(version_ihl >> 4 != 4) | (header_len < 20) | (~offloaded & (total < header_len))] = Decode.BAD_NETWORK
     status[start + 20 > stop] = Decode.TRUNCATED_NETWORK
     flags_offset = header["flags_offset"].astype(np.int64)
-    src = np.zeros((start.shape[0], 16), np.uint8)
-    src[:, 10:12] = 255
-    dst = src.copy()
-    src[:, 12:] = header["src"]
-    dst[:, 12:] = header["dst"]
+    src, dst = _mapped(header["src"]), _mapped(header["dst"])
     return IpColumns(
         status,
         header["protocol"].copy(),

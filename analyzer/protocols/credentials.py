@@ -10,7 +10,6 @@ import base64
 import binascii
 import json
 import re
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from analyzer.protocols.stream import TEXT_LIMIT, text
@@ -95,7 +94,6 @@ def read_target(target: bytes) -> Credential:
     return Credential("basic (in the request target)") if userinfo else NO_CREDENTIAL
 
 
-@lru_cache(maxsize=1024)
 def without_secrets(octets: bytes) -> str:
     """Text of a captured field in which tokens, passwords and user information are replaced by `REDACTED`."""
     return text(redact(octets))

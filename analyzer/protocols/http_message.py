@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 from analyzer.protocols.credentials import (
     NO_CREDENTIAL,
@@ -67,25 +68,28 @@ def make_request(flow: int, frame: int, *, version: str, method: bytes, target: 
     fields : sequence of (bytes, bytes)
         Lower-case names. What a request whose head is cut does not show is left empty.
     """
+    shown = _request_shown(method, target, tuple(fields))
+    return HttpMessage(flow=flow, frame=frame, from_client=True, version=version, **shown)
+
+
+@lru_cache(maxsize=512)
+def _request_shown(method: bytes, target: bytes, fields: Fields) -> dict[str, Any]:
+    """What of a request is kept: probes and pollers send the same head again and again, and it is read once."""
     values = values_by_name(fields)
     credential = credential_of(values, target)
-    return HttpMessage(
-        flow=flow,
-        frame=frame,
-        from_client=True,
-        version=version,
-        method=text(method),
-        target=without_secrets(target),
-        host=without_secrets(values.get(b"host", b"")),
-        user_agent=without_secrets(values.get(b"user-agent", b"")),
-        upgrade=text(values.get(b"upgrade", b"")),
-        forwarded_uri=without_secrets(values.get(b"x-forwarded-uri", b"")),
-        forwarded_for=text(values.get(b"x-forwarded-for", b"")),
-        content_type=text(values.get(b"content-type", b"")),
-        subprotocol=_subprotocol(values),
-        credential=credential.text,
-        credential_facts=credential.facts,
-    )
+    return {
+        "method": text(method),
+        "target": without_secrets(target),
+        "host": without_secrets(values.get(b"host", b"")),
+        "user_agent": without_secrets(values.get(b"user-agent", b"")),
+        "upgrade": text(values.get(b"upgrade", b"")),
+        "forwarded_uri": without_secrets(values.get(b"x-forwarded-uri", b"")),
+        "forwarded_for": text(values.get(b"x-forwarded-for", b"")),
+        "content_type": text(values.get(b"content-type", b"")),
+        "subprotocol": _subprotocol(values),
+        "credential": credential.text,
+        "credential_facts": credential.facts,
+    }
 
 
 def make_response(flow: int, frame: int, *, version: str, status: int, fields: Fields) -> HttpMessage:

@@ -91,8 +91,9 @@ class HeadCollector:
 
     def _limits(self, streams: I64) -> I64:
         """Octets kept of each stream: (M,) int64."""
-        hello = (self._flows.state.opening[streams >> 1] & SENT_TLS_HELLO).any(axis=1)
-        return np.where(hello, self._handshake_limit, self._limit)
+        opening = self._flows.state.opening[streams >> 1]
+        hello = (opening[:, 0] | opening[:, 1]) & SENT_TLS_HELLO
+        return np.where(hello != 0, self._handshake_limit, self._limit)
 
     def _reserve(self) -> None:
         need = len(self._flows) * 2
@@ -118,13 +119,14 @@ class HeadCollector:
         origin = state.origin[stream >> 1, stream & 1]
         seq = packets.seq[packet].astype(np.int64) + ((packets.tcp_flags[packet] & 2) != 0)
         position[tcp] = (((seq - origin + (1 << 31)) & 0xFFFFFFFF) - (1 << 31))[tcp]
-        keep = np.where(tcp, (position > -REORDER_WINDOW) & (position < self._limits(stream)), False)
+        limits = self._limits(stream)
+        keep = tcp & (position > -REORDER_WINDOW) & (position < limits)
         datagrams = np.flatnonzero(~tcp)
         if datagrams.shape[0]:
             self._place_datagrams(stream, length, datagrams, position, keep)
         kept = np.flatnonzero(keep)
         if kept.shape[0]:
-            self._store(packets, packet[kept], stream[kept], position[kept], octets)
+            self._store(packets, packet[kept], stream[kept], position[kept], limits[kept], octets)
 
     def _place_datagrams(self, stream: I64, length: I64, rows: I64, position: I64, keep: Mask) -> None:
         """Lay the first datagrams of each stream one behind the other."""
@@ -138,9 +140,9 @@ class HeadCollector:
         keep[rows[first]] = position[rows[first]] < self._limit
         np.add.at(self._datagrams, stream, 1)
 
-    def _store(self, packets: PacketTable, packet: I64, stream: I64, position: I64, octets: U8) -> None:
+    def _store(self, packets: PacketTable, packet: I64, stream: I64, position: I64, limits: I64, octets: U8) -> None:
         start = packets.payload_start[packet]
-        claimed = np.minimum(packets.payload_len[packet], self._limits(stream) - position)
+        claimed = np.minimum(packets.payload_len[packet], limits - position)
         captured = np.minimum(packets.payload_stop[packet] - start, claimed)
         counts = -(-captured // COPY_BLOCK)
         row, number = expand(counts)
@@ -292,9 +294,33 @@ def _covered_before(pieces: _Pieces) -> I64:
     return before
 
 
+def _repeats(pieces: _Pieces, flat: U8, overlapping: Mask) -> Mask:
+    """Retransmissions of exactly the piece before, octet for octet: (P,) bool."""
+    repeats = np.zeros(len(pieces), bool)
+    rows = np.flatnonzero(overlapping)
+    same = rows[
+        (pieces.stream[rows] == pieces.stream[rows - 1])
+        & (pieces.position[rows] == pieces.position[rows - 1])
+        & (pieces.captured[rows] == pieces.captured[rows - 1])
+        & (pieces.claimed[rows] == pieces.claimed[rows - 1])
+    ]
+    row, number = expand(-(-pieces.captured[same] // COPY_BLOCK))
+    at = number * COPY_BLOCK
+    one = gather_block(flat, pieces.source[same][row] + at, COPY_BLOCK)
+    other = gather_block(flat, pieces.source[same - 1][row] + at, COPY_BLOCK)
+    behind = np.arange(COPY_BLOCK) + at[:, None] >= pieces.captured[same][row][:, None]
+    differs = np.bincount(row, ((one != other) & ~behind).any(axis=1), minlength=same.shape[0])
+    repeats[same[differs == 0]] = True
+    return repeats
+
+
 def _resolve_overlap(pieces: _Pieces, flat: U8, n: int) -> tuple[_Pieces, Mask]:
     """Cut pieces so that none overlaps another; where octets differ, the first copy captured stays."""
     conflict = np.zeros(n, bool)
+    overlapping = _covered_before(pieces) > pieces.position
+    if not overlapping.any():
+        return pieces, conflict
+    pieces = pieces.take(~_repeats(pieces, flat, overlapping))
     overlapping = _covered_before(pieces) > pieces.position
     if not overlapping.any():
         return pieces, conflict

@@ -12,6 +12,7 @@ import re
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from analyzer.protocols.http_message import MAX_FIELDS, make_request, make_response, values_by_name
@@ -22,6 +23,8 @@ MAX_LINE: Final = 8192
 """Octets of one line; RFC 9112 3 asks for at least 8000, Apache and nginx stop at 8190 and 8192."""
 MAX_VALUE: Final = 8192
 """Octets kept of one field value after unfolding."""
+_REMEMBERED: Final = 4096
+"""Octets of a field section up to which it is worth remembering."""
 MAX_LENGTH_DIGITS: Final = 18
 """Digits of a Content-Length or chunk size: what fits 64 bits."""
 
@@ -169,7 +172,7 @@ class _Direction:
         if start is None:
             return None
         words, version, stop = start
-        fields, body = _read_fields(self.stream.octets, stop)
+        fields, body = _fields_at(self.stream.octets, stop)
         frame = self.stream.frame_at(at)
         if not self._requests:
             return _Head(at, frame, version, fields, body, status=int(words[1]))
@@ -178,6 +181,21 @@ class _Direction:
         if authority is not None:
             fields.insert(0, (b"host", authority[1]))  # RFC 9112 3.2.2: it takes the place of Host
         return _Head(at, frame, version, fields, body, method=words[0], target=target)
+
+
+def _fields_at(octets: bytes, at: int) -> tuple[list[tuple[bytes, bytes]], int | None]:
+    """`_read_fields`, once for each distinct section: probes and pollers send the same one again and again."""
+    stop = octets.find(b"\r\n\r\n", at, at + _REMEMBERED)
+    if stop < 0:
+        return _read_fields(octets, at)
+    fields, body = _remembered_fields(octets[at : stop + 4])
+    return list(fields), None if body is None else at + body
+
+
+@lru_cache(maxsize=256)
+def _remembered_fields(section: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], int | None]:
+    fields, body = _read_fields(section, 0)
+    return tuple(fields), body
 
 
 def _read_fields(octets: bytes, at: int) -> tuple[list[tuple[bytes, bytes]], int | None]:

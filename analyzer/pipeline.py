@@ -83,7 +83,6 @@ class _Read:
     http: list[HttpMessage]
     ssh: list[SshFacts]
     from_start: Mask
-    known: I64
     holed: Mask
     gap: Mask
     conflict: Mask
@@ -198,7 +197,6 @@ class Pipeline:
                 [m for m in batch.http if m.flow in wanted],
                 [s for s in batch.ssh if s.flow in wanted],
                 batch.from_start[rows],
-                batch.known[rows],
                 batch.holed[rows],
                 batch.gap[rows],
                 batch.conflict[rows],
@@ -234,7 +232,6 @@ class Pipeline:
             http,
             ssh,
             heads.from_start.reshape(n, 2),
-            heads.known_until().reshape(n, 2),
             either,
             gap,
             heads.conflict[0::2] | heads.conflict[1::2],
@@ -361,7 +358,6 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
         CleartextReading(tuple(http), tuple(ssh)),
         stitch(table),
         gathered(p.from_start for p in parts),
-        gathered(p.known for p in parts),
         gathered(p.gap for p in parts),
         gathered(p.conflict for p in parts),
     )

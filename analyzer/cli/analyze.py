@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,19 @@ def _progress(size: int | None, quiet: bool) -> Iterator[Callable[[int, int], No
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=size, frames=0)
         yield lambda octets, frames: bar.update(task, completed=octets, frames=frames)
+
+
+def _interrupt_ends_the_input() -> None:
+    """Let the first interrupt end the capturing program in front of the pipe, not the report.
+
+    A terminal sends Ctrl-C to every program of a pipe: tcpdump writes what it has and closes, and the report follows.
+    """
+
+    def first(_signal: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        click.echo("planewire: reporting when the input ends; interrupt again to stop without a report", err=True)
+
+    signal.signal(signal.SIGINT, first)
 
 
 def _console(quiet_color: bool) -> Console:
@@ -117,6 +131,8 @@ def command(
     from analyzer.pipeline import Limits, run
     from analyzer.report.document import build_document
 
+    if capture == "-":
+        _interrupt_ends_the_input()
     context = load_cluster(cluster)
     limits = Limits() if head_octets is None else Limits(head_octets=head_octets)
     with open_capture(capture) as reader, _progress(reader.size, quiet) as progress:

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Who is who and what was declared: inventory, configuration, roles, and the channel of each connection."""

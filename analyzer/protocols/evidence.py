@@ -27,8 +27,8 @@ class Evidence:
     cleartext : CleartextReading
     leg_of : (F,) int64
         See `analyzer.legs.stitch`.
-    from_start, known_octets : (F, 2) bool, int64
-        Per side: the head begins with the stream's first octet; octets of the head known without a gap.
+    from_start : (F, 2) bool
+        Per side: the head begins with the stream's first octet.
     gap : (F,) bool
         A head has a hole.
     conflict : (F,) bool
@@ -42,7 +42,6 @@ class Evidence:
     cleartext: CleartextReading
     leg_of: I64
     from_start: Mask
-    known_octets: I64
     gap: Mask
     conflict: Mask
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,29 @@ def test_standard_input_gives_what_the_file_gives() -> None:
     one, other = json.loads(from_file.stdout), json.loads(from_pipe.stdout)
     assert one["captures"][0].pop("name") != other["captures"][0].pop("name")
     assert one == other
+
+
+def test_an_interrupt_of_the_pipe_still_gives_the_report() -> None:
+    """Ctrl-C reaches every program of ``tcpdump -w - | planewire analyze -``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "analyzer", "analyze", "-", "--json", "-", "--fail-on", "never"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(INSECURE.read_bytes())
+    process.stdin.flush()
+    time.sleep(1.5)  # it has started and waits for more
+    process.send_signal(signal.SIGINT)
+    assert b"interrupt again" in process.stderr.readline()
+    process.stdin.close()
+    process.stdin = None
+    out, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert json.loads(out)["captures"][0]["frames"] == 258
 
 
 def test_output_off_a_terminal_has_no_escapes() -> None:

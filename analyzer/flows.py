@@ -219,7 +219,7 @@ def _first_of(group: I64, size: int) -> I64:
     return first
 
 
-def _signed(delta: I64) -> I64:
+def sequence_difference(delta: I64) -> I64:
     """Difference of two sequence numbers as RFC 9293 3.4 compares them: modulo 2^32, nearest to 0."""
     nearest: I64 = ((delta + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
     return nearest
@@ -325,7 +325,7 @@ class FlowBuilder:
         previous[order[1:][same]] = seq[order[:-1][same]]
         earlier = np.where(previous >= 0, previous, state.syn_seq[f, s])
         # No SYN of this side before: what the side itself, or its peer's acknowledgement, was at decides.
-        apart = np.abs(_signed(seq + 1 - state.origin[f, s])) > _REORDER_WINDOW
+        apart = np.abs(sequence_difference(seq + 1 - state.origin[f, s])) > _REORDER_WINDOW
         reopens = np.where(earlier >= 0, earlier != seq, apart)
         # A connection joined in its middle, of which only the peer was seen, and which has ended.
         peer_ended = (earlier < 0) & ((state.flags[f, 1 - s] & (FIN | RST)) != 0) & (state.packets[f, s] == 0)

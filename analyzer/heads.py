@@ -13,7 +13,7 @@ import numpy as np
 
 from analyzer.decode.gather import COPY_BLOCK, copy_ranges, expand, gather_block
 from analyzer.decode.transport import TCP
-from analyzer.flows import SENT_TLS_HELLO, FlowBuilder, FlowRows
+from analyzer.flows import SENT_TLS_HELLO, FlowBuilder, FlowRows, sequence_difference
 from analyzer.registries import HeadStop
 from analyzer.schema import I64, U8, Mask, PacketTable, StreamHeads, Table
 
@@ -118,7 +118,7 @@ class HeadCollector:
         state = self._flows.state
         origin = state.origin[stream >> 1, stream & 1]
         seq = packets.seq[packet].astype(np.int64) + ((packets.tcp_flags[packet] & 2) != 0)
-        position[tcp] = (((seq - origin + (1 << 31)) & 0xFFFFFFFF) - (1 << 31))[tcp]
+        position[tcp] = sequence_difference(seq - origin)[tcp]
         limits = self._limits(stream)
         keep = tcp & (position > -REORDER_WINDOW) & (position < limits)
         datagrams = np.flatnonzero(~tcp)
@@ -228,7 +228,7 @@ class HeadCollector:
         flow, side = streams >> 1, streams & 1
         syn = np.where(state.syn_seq[flow, side] >= 0, state.syn_seq[flow, side], state.syn_ack_of[flow, side])
         known = syn >= 0
-        distance = ((syn + 1 - state.origin[flow, side] + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+        distance = sequence_difference(syn + 1 - state.origin[flow, side])
         # Without the handshake the earliest segment seen begins the head.
         earliest = np.full(streams.shape[0], np.iinfo(np.int64).max)
         np.minimum.at(earliest, stream, segments.position)

@@ -28,7 +28,6 @@ from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Grade, Protocol, Ternary
 from analyzer.schema import I64, U8, Mask
 
-GO_STACK: Final = 1
 SSH_PORT: Final = 22
 INSECURE_APISERVER_PORT: Final = 8080  # --insecure-port, removed in 1.24, no longer served since 1.20
 NODEPORT_RANGE: Final = (30000, 32767)  # --service-node-port-range
@@ -162,7 +161,7 @@ class _Rules:
         own = self._same_host() | self.from_control_plane | self._client(LOOPBACK)
         self.settle(here & own, "controlplane-to-apiserver", "the API server's own host calls it", grade)
         self.settle(here & self._client(POD), "pod-to-apiserver", "a pod calls the API server", grade)
-        masqueraded = here & self._client(NODE) & self._go() & self._absent() & self._asked()
+        masqueraded = here & self._client(NODE) & self.evidence.client_is_go & self._absent() & self._asked()
         self.settle(
             masqueraded,
             "pod-to-apiserver",
@@ -178,7 +177,7 @@ class _Rules:
         self.settle(here & self.from_control_plane, "apiserver-to-kubelet", "the control plane calls a kubelet", grade)
         # Konnectivity agents and SSH servers dial for the API server: the client's address is a node's then.
         relayed = here & self._client(NODE) & (self.roles.tunnelled | self._same_host())
-        relayed &= ~self._absent() & (self._go() | self.evidence.mid_connection | ~self.tls)
+        relayed &= ~self._absent() & (self.evidence.client_is_go | self.evidence.mid_connection | ~self.tls)
         self.settle(relayed, "apiserver-to-kubelet", "a node dials a kubelet for the API server, which uses a tunnel")
         self.via |= (self.channel == self.rows["apiserver-to-kubelet"]) & ~self.from_control_plane
         self.settle(here, "user-to-kubelet", "someone other than the API server calls a kubelet", grade)
@@ -213,7 +212,7 @@ class _Rules:
 
     def from_the_control_plane(self) -> None:
         """What the API server dials besides kubelets: webhooks and aggregated APIs by name, the rest by its proxy."""
-        dials = self.from_control_plane & ~self._same_host() & self.tcp & self._go_or_clear()
+        dials = self.from_control_plane & ~self._same_host() & self.tcp & (~self.tls | self.evidence.client_may_be_go)
         named = np.array([s.endswith(".svc") for s in self.evidence.tls.strings], bool)
         webhook = dials & self.tls & self.evidence.tls_text_where("sni", named)
         self.settle(webhook, "apiserver-to-webhook", "the control plane dials a Service by its in-cluster name")
@@ -260,16 +259,6 @@ class _Rules:
         )
 
     # ------------------------------------------------------------------------------------------ helpers
-
-    def _go(self) -> Mask:
-        chosen: Mask = self.evidence.tls_column("client_stack") == GO_STACK
-        return chosen
-
-    def _go_or_clear(self) -> Mask:
-        """Not shown to be another program: the API server is Go."""
-        stack = self.evidence.tls_column("client_stack")
-        chosen: Mask = ~self.tls | (stack == GO_STACK) | (stack == 0)
-        return chosen
 
     def _absent(self) -> Mask:
         return self.evidence.tls_is("client_certificate", Ternary.NO)

@@ -15,6 +15,8 @@ from typing import Final
 import numpy as np
 
 from analyzer.protocols.evidence import Evidence
+from analyzer.protocols.grpc import ETCD_PACKAGES
+from analyzer.protocols.konnectivity import is_agent_connect, is_proxy_request
 from analyzer.registries import Grade, Protocol, Ternary
 from analyzer.schema import I64, U8, U64, Mask
 
@@ -63,12 +65,7 @@ LOOPBACK_NAME: Final = "apiserver-loopback-client"
 MANAGED_SUFFIXES: Final = (".eks.amazonaws.com", ".azmk8s.io", ".gke.goog", ".k8s.ondigitalocean.com")
 """API-server names of managed offerings, as their documentation shows them."""
 
-AGENT_PATH: Final = "/AgentService/Connect"
-PROXY_PATH: Final = "/ProxyService/Proxy"
-ETCD_PATH_PREFIXES: Final = ("/etcdserverpb.", "/v3lockpb.", "/v3electionpb.")
-
-GO_STACK: Final = 1
-"""`TlsFacts.client_stack` of Go crypto/tls."""
+ETCD_PATH_PREFIXES: Final = tuple(f"/{package}." for package in ETCD_PACKAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +261,7 @@ class _Inference:
         self.tls = protocol == Protocol.TLS
         self.http = np.isin(protocol, (Protocol.HTTP1, Protocol.HTTP2))
         self.silent = protocol == Protocol.NO_DATA
-        self.go = evidence.tls_column("client_stack") == GO_STACK
+        self.go = evidence.client_is_go
         self.presented = evidence.tls_is("client_certificate", Ternary.YES)
         self.frames = evidence.flows.first_frame
 
@@ -301,9 +298,9 @@ class _Inference:
             one = self._flows_where([flow])
             if any(target.startswith(ETCD_PATH_PREFIXES) for target in targets):
                 self._mark(one, ServiceKind.ETCD)
-            elif AGENT_PATH in targets:
+            elif any(is_agent_connect(request) for request in requests):
                 self._mark(one, ServiceKind.KONNECTIVITY_AGENTS)
-            elif PROXY_PATH in targets:
+            elif any(is_proxy_request(request) for request in requests):
                 self._mark(one, ServiceKind.KONNECTIVITY_FRONTEND)
 
     def _names(self) -> None:

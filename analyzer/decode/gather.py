@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.schema import I64, U8
+from analyzer.schema import I32, I64, U8
 
 Items = NDArray[np.void]
 
@@ -47,6 +47,12 @@ def gather_items(octets: U8, start: I64, width: int) -> Items:
         tail = octets[int(start[row]) :].tobytes()[:width]
         items[row] = np.void(tail.ljust(width, b"\0"))
     return items
+
+
+def be16(block: U8, column: int) -> I32:
+    """Big-endian 16-bit field at `column` of gathered rows: (N, width) uint8 -> (N,) int32."""
+    field: I32 = block[:, column].astype(np.int32) << 8 | block[:, column + 1]
+    return field
 
 
 def gather_block(octets: U8, start: I64, width: int) -> U8:

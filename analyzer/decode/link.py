@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from analyzer.decode.gather import gather_block
+from analyzer.decode.gather import be16, gather_block
 from analyzer.registries import LinkType
 from analyzer.schema import I32, I64, U8, Mask
 
@@ -47,10 +47,6 @@ class LinkColumns(NamedTuple):
     vlan: I32
 
 
-def _be16(block: U8, column: int) -> I32:
-    return block[:, column].astype(np.int32) << 8 | block[:, column + 1]
-
-
 def _by_version(octets: U8, start: I64) -> I32:
     """EtherType by the version nibble of the IP header (LINKTYPE_RAW says either may come)."""
     version = gather_block(octets, start, 1)[:, 0] >> 4
@@ -60,24 +56,24 @@ def _by_version(octets: U8, start: I64) -> I32:
 def _ethernet(octets: U8, start: I64, stop: I64) -> tuple[I32, I64]:
     """IEEE 802.3: destination 6, source 6, EtherType 2; a value below 1536 is a length with LLC/SNAP behind it."""
     block = gather_block(octets, start, 22)
-    ethertype = _be16(block, 12)
+    ethertype = be16(block, 12)
     network = start + 14
     short = ethertype < 1536
     if short.any():
-        snap = short & (_be16(block, 14) == 0xAAAA) & (block[:, 16] == 3) & (block[:, 17:20] == 0).all(axis=1)
-        ethertype = np.where(snap, _be16(block, 20), np.where(short, ETHERTYPE_NONE, ethertype)).astype(np.int32)
+        snap = short & (be16(block, 14) == 0xAAAA) & (block[:, 16] == 3) & (block[:, 17:20] == 0).all(axis=1)
+        ethertype = np.where(snap, be16(block, 20), np.where(short, ETHERTYPE_NONE, ethertype)).astype(np.int32)
         network = np.where(snap, start + 22, network)
     return ethertype, network
 
 
 def _sll(octets: U8, start: I64, stop: I64) -> tuple[I32, I64]:
     """LINKTYPE_LINUX_SLL: packet type 2, ARPHRD 2, address length 2, address 8, protocol 2."""
-    return _be16(gather_block(octets, start, 16), 14), start + 16
+    return be16(gather_block(octets, start, 16), 14), start + 16
 
 
 def _sll2(octets: U8, start: I64, stop: I64) -> tuple[I32, I64]:
     """LINKTYPE_LINUX_SLL2: protocol 2, reserved 2, interface 4, ARPHRD 2, packet type 1, length 1, address 8."""
-    return _be16(gather_block(octets, start, 2), 0), start + 20
+    return be16(gather_block(octets, start, 2), 0), start + 20
 
 
 def _raw(octets: U8, start: I64, stop: I64) -> tuple[I32, I64]:
@@ -93,7 +89,7 @@ def _ppp_protocol(octets: U8, start: I64) -> tuple[I32, I64]:
     """RFC 1661 2: a protocol field of two octets, or of one when its low bit is set (compressed)."""
     block = gather_block(octets, start, 2)
     compressed = (block[:, 0] & 1).astype(bool)
-    number = np.where(compressed, block[:, 0], _be16(block, 0))
+    number = np.where(compressed, block[:, 0], be16(block, 0))
     ethertype = np.select([number == _PPP_IPV4, number == _PPP_IPV6], [ETHERTYPE_IPV4, ETHERTYPE_IPV6], ETHERTYPE_NONE)
     return ethertype.astype(np.int32), start + np.where(compressed, 1, 2)
 
@@ -114,7 +110,7 @@ def _ppp_ether(octets: U8, start: I64, stop: I64) -> tuple[I32, I64]:
 
 def _c_hdlc(octets: U8, start: I64, stop: I64) -> tuple[I32, I64]:
     """Cisco HDLC: address 1, control 1, EtherType 2 (RFC 1547 4.3.1)."""
-    return _be16(gather_block(octets, start, 4), 2), start + 4
+    return be16(gather_block(octets, start, 4), 2), start + 4
 
 
 _READERS: Final[dict[int, tuple[int, Callable[[U8, I64, I64], tuple[I32, I64]]]]] = {
@@ -155,11 +151,11 @@ def _peel_tags(octets: U8, columns: LinkColumns, stop: I64) -> LinkColumns:
         block = gather_block(octets, at, 4)
         following, network = np.full(rows.shape[0], ETHERTYPE_NONE, np.int32), at
         is_tag, is_label = tagged[rows], labelled[rows]
-        vlan[rows] = np.where(is_tag, _be16(block, 0) & 0x0FFF, vlan[rows])
+        vlan[rows] = np.where(is_tag, be16(block, 0) & 0x0FFF, vlan[rows])
         # RFC 3032 2.1: bottom of stack is bit 0 of the third octet; no type follows, the IP version tells.
         bottom = is_label & (block[:, 2] & 1).astype(bool)
         following = np.select(
-            [is_tag, bottom, is_label], [_be16(block, 2), _by_version(octets, at + 4), ethertype[rows]], following
+            [is_tag, bottom, is_label], [be16(block, 2), _by_version(octets, at + 4), ethertype[rows]], following
         ).astype(np.int32)
         network = np.where(is_tag | is_label, at + 4, network)
         if session[rows].any():

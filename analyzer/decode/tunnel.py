@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from analyzer.decode.gather import gather_block
+from analyzer.decode.gather import be16, gather_block
 from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TRANSPARENT_BRIDGING
 from analyzer.registries import LinkType
 from analyzer.schema import I32, I64, U8, U16, Mask
@@ -43,10 +43,6 @@ class InnerPackets(NamedTuple):
     link_type: I32
 
 
-def _be16(block: U8, column: int) -> I32:
-    return block[:, column].astype(np.int32) << 8 | block[:, column + 1]
-
-
 def _vni(block: U8) -> I64:
     return block[:, 4].astype(np.int64) << 16 | block[:, 5].astype(np.int64) << 8 | block[:, 6]
 
@@ -63,7 +59,7 @@ def _vxlan(octets: U8, start: I64, stop: I64) -> Mask:
     block = gather_block(octets, start, 8)
     like: Mask = (block[:, 0] == 8) & (block[:, 1:4] == 0).all(axis=1) & (block[:, 7] == 0) & (start + 22 <= stop)
     rows = np.flatnonzero(like)
-    ethertype = _be16(gather_block(octets, start[rows] + 8, 14), 12)
+    ethertype = be16(gather_block(octets, start[rows] + 8, 14), 12)
     network = start[rows] + 22
     inner = np.isin(ethertype, _INNER_ETHERTYPES) & (network < stop[rows])
     like[rows] = inner & _fits_ethertype(octets, network, ethertype)
@@ -73,13 +69,13 @@ def _vxlan(octets: U8, start: I64, stop: I64) -> Mask:
 def _geneve(octets: U8, start: I64, stop: I64) -> tuple[Mask, I64, I32]:
     """RFC 8926 3.4: version 2 bits, option length 6 (units of 4), O C reserved 6, protocol 16, VNI 24, reserved 8."""
     block = gather_block(octets, start, 8)
-    protocol = _be16(block, 2)
+    protocol = be16(block, 2)
     inner = start + 8 + (block[:, 0] & 0x3F).astype(np.int64) * 4
     known = (protocol == ETHERTYPE_TRANSPARENT_BRIDGING) | (protocol == ETHERTYPE_IPV4) | (protocol == ETHERTYPE_IPV6)
     like = (block[:, 0] >> 6 == 0) & (block[:, 1] & 0x3F == 0) & (block[:, 7] == 0) & known & (inner + 20 <= stop)
     rows = np.flatnonzero(like)
     bridged = protocol[rows] == ETHERTYPE_TRANSPARENT_BRIDGING
-    frame_type = _be16(gather_block(octets, inner[rows], 14), 12)
+    frame_type = be16(gather_block(octets, inner[rows], 14), 12)
     ethertype = np.where(bridged, frame_type, protocol[rows]).astype(np.int32)
     network = inner[rows] + np.where(bridged, 14, 0)
     agrees = np.isin(ethertype, _INNER_ETHERTYPES) & (network < stop[rows])
@@ -93,7 +89,7 @@ def _gre(octets: U8, start: I64, stop: I64) -> tuple[Mask, I64, I32]:
     block = gather_block(octets, start, 4)
     flags = block[:, 0]
     extra = ((flags >> 7) & 1).astype(np.int64) + ((flags >> 5) & 1) + ((flags >> 4) & 1)
-    protocol = _be16(block, 2)
+    protocol = be16(block, 2)
     inner = start + 4 + extra * 4
     # The routing bit (RFC 1701) is obsolete and its length variable: such packets stay outer packets.
     plain = (flags & 0x40 == 0) & (block[:, 1] & 7 == 0)

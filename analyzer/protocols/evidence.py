@@ -9,6 +9,7 @@ import numpy as np
 
 from analyzer.decode.transport import TCP
 from analyzer.protocols.identify import Identification
+from analyzer.protocols.tls.stacks import Stack
 from analyzer.registries import Grade, Ternary
 from analyzer.schema import I64, U8, CleartextReading, FlowTable, HttpMessage, Mask, SshFacts, TlsReading
 
@@ -88,6 +89,18 @@ class Evidence:
         if not len(wanted):
             return np.zeros(len(self), bool)
         return (index >= 0) & wanted[np.maximum(index, 0)]
+
+    @cached_property
+    def client_is_go(self) -> Mask:
+        """Flows whose ClientHello is that of Go's crypto/tls, as every Kubernetes component's is: (F,) bool."""
+        chosen: Mask = self.tls_column("client_stack") == Stack.GO
+        return chosen
+
+    @cached_property
+    def client_may_be_go(self) -> Mask:
+        """Flows whose ClientHello shows no other library than Go's: (F,) bool."""
+        chosen: Mask = self.client_is_go | (self.tls_column("client_stack") == Stack.UNKNOWN)
+        return chosen
 
     @cached_property
     def root(self) -> I64:

@@ -19,7 +19,6 @@ from analyzer.registries import Grade, Protocol, ServerVerification, Ternary
 from analyzer.schema import I64, Mask
 from analyzer.verdicts.columns import Answer
 
-GO_STACK: Final = 1
 _PROXIES: Final = ("apiserver-to-pod-proxy", "apiserver-to-service-proxy", "apiserver-to-node-proxy")
 
 
@@ -40,9 +39,8 @@ def judge_server_verification(
     kubelets = of_channel(columns, "apiserver-to-kubelet") | of_channel(columns, "user-to-kubelet")
     _disproved(evidence, answer, accepted, kubelets)
     # The configuration speaks for the component: for a Go client, or where no ClientHello shows another program.
-    stack = evidence.tls_column("client_stack")
-    component = tls & (accepted | evidence.mid_connection) & ((stack == GO_STACK) | (stack == 0))
-    by_fingerprint = component & (stack == GO_STACK)
+    component = tls & (accepted | evidence.mid_connection) & evidence.client_may_be_go
+    by_fingerprint = component & evidence.client_is_go
     foreign = tls & accepted & ~component
     for channel, flag, name in (
         ("apiserver-to-kubelet", declared.kubelet_ca, "--kubelet-certificate-authority"),

@@ -25,6 +25,10 @@ MAX_DEPTH: Final = 100
 MAX_ALIASES: Final = 16
 """Aliases in one YAML file. Kubernetes' tools write none; so few cannot multiply by more than some hundreds."""
 
+_TOO_DEEP: Final = f"more than {MAX_DEPTH} nested collections"
+_LIBYAML_TOO_DEEP: Final = "exceeded maximum nesting depth"
+"""What the scanner of newer releases of libyaml says of its own limit of 1,000, before an event tells the depth."""
+
 Object = Mapping[str, Any]
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -93,6 +97,8 @@ def _read_yaml(name: str, text: str) -> list[object]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark is not None else ""
+        if error.problem == _LIBYAML_TOO_DEEP:
+            raise ClusterFactsError(name, f"{line}{_TOO_DEEP}, as no Kubernetes file has") from None
         raise ClusterFactsError(name, f"{line}is not YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -113,7 +119,7 @@ def _check_bounds(name: str, text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             aliases += 1
         if depth > MAX_DEPTH or aliases > MAX_ALIASES:
-            what = f"more than {MAX_DEPTH} nested collections" if depth > MAX_DEPTH else f"over {MAX_ALIASES} aliases"
+            what = _TOO_DEEP if depth > MAX_DEPTH else f"over {MAX_ALIASES} aliases"
             line = f"line {event.start_mark.line + 1}: " if event.start_mark is not None else ""
             raise ClusterFactsError(name, f"{line}{what}, as no Kubernetes file has")
 

@@ -74,6 +74,14 @@ def _console(quiet_color: bool) -> Console:
     "nodes,pods,services,endpointslices -A -o json, API-server manifest, kubelet configuration, CA certificates.",
 )
 @click.option(
+    "--keys",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="TLS key log (SSLKEYLOGFILE) to decrypt with; may be given several times. Secrets inside a pcapng file are "
+    "used without it. Keys are never written to any output.",
+)
+@click.option(
     "--csv",
     "csv_folder",
     metavar="DIR",
@@ -111,6 +119,7 @@ def command(
     ctx: click.Context,
     capture: str,
     cluster: tuple[str, ...],
+    keys: tuple[str, ...],
     csv_folder: str | None,
     json_file: str | None,
     html_file: str | None,
@@ -128,15 +137,17 @@ def command(
     gc.disable()
     from analyzer.capture.source import open_capture
     from analyzer.cli.cluster_files import load_cluster
+    from analyzer.cli.key_files import load_keys
     from analyzer.pipeline import Limits, run
     from analyzer.report.document import build_document
 
     if capture == "-":
         _interrupt_ends_the_input()
     context = load_cluster(cluster)
+    key_log = load_keys(keys)
     limits = Limits() if head_octets is None else Limits(head_octets=head_octets)
     with open_capture(capture) as reader, _progress(reader.size, quiet) as progress:
-        result = run(reader, context, limits, progress)
+        result = run(reader, context, limits, progress, key_log)
     document = build_document(result)
     written = _write(document, csv_folder, json_file, html_file)
     for item in document["captures"]:

@@ -30,6 +30,7 @@ from analyzer.protocols.tls import read_tls
 from analyzer.registries import Protocol, Ternary
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
+from analyzer.rules.suppressions import Suppressions
 from analyzer.schema import (
     I64,
     U8,
@@ -71,6 +72,7 @@ class ClusterContext:
     roles: DeclaredRoles | None = None
     declared: Declarations = field(default_factory=Declarations)
     summary: ClusterSummary = field(default_factory=ClusterSummary)
+    suppressions: Suppressions = field(default_factory=Suppressions)
 
 
 @dataclass
@@ -409,8 +411,8 @@ def conclude(
     channels = assign_channels(evidence, roles)
     verdicts = judge(evidence, channels, roles, cluster.declared)
     audit = Audit(evidence, roles, channels, verdicts, cluster.declared, measure_quality(evidence, captures))
-    findings, counts = apply_rules(audit, RULES)
-    return AuditResult(audit, findings, counts, ledger, captures, cluster.summary)
+    findings, counts = apply_rules(audit, RULES, cluster.suppressions)
+    return AuditResult(audit, findings, counts, ledger, captures, cluster.summary, cluster.suppressions)
 
 
 def run(

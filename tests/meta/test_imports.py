@@ -20,6 +20,7 @@ RANKS: dict[str, int] = {
     "verdicts": 60, "rules": 65,
     "report": 70,
     "pipeline": 80,
+    "user_files": 82,
     "cli": 90,
 }  # fmt: skip
 PACKAGE_OF = {"flow_index": "flows", "heads": "flows", "ledger": "flows", "legs": "flows", "__main__": "cli"}

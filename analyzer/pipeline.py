@@ -44,7 +44,9 @@ from analyzer.schema import (
     SshFacts,
     TlsFacts,
     TlsReading,
+    Traffic,
 )
+from analyzer.traffic import FrameClock
 from analyzer.verdicts import Declarations, judge
 
 EPOCH_FRAMES: Final = 1 << 16
@@ -104,6 +106,7 @@ class Pipeline:
         self.flows = FlowBuilder()
         self.heads = HeadCollector(self.flows, self.limits.head_octets)
         self.ledger = Ledger()
+        self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
         self.first_ns: int | None = None
@@ -117,6 +120,8 @@ class Pipeline:
             stop = min(len(chunk), start + self.limits.epoch_frames - (number - 1) % self.limits.epoch_frames)
             self._add_part(chunk if stop - start == len(chunk) else _slice(chunk, start, stop))
             ends_epoch = (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0
+            if ends_epoch:
+                self.flows.traffic.settle()
             if ends_epoch and self.heads.pending_octets >= self.limits.settle_octets:
                 self._settle()
             start = stop
@@ -124,6 +129,7 @@ class Pipeline:
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
         rows = self.flows.add(packets, chunk.octets)
+        self.clock.add(chunk.first_frame, chunk.time_ns)
         self.heads.add(packets, rows, chunk.octets)
         self.ledger.add(len(chunk), packets, rows.packet.shape[0])
         if packets.depth.any():
@@ -250,7 +256,12 @@ class Pipeline:
         step = 1 << 16
         parts += [self._interpret(rest[i : i + step]) for i in range(0, max(rest.shape[0], 1), step)]
         table, streams = self.flows.finish(np.arange(len(self.flows)))
-        return _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
+        assembled = _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
+        return replace(
+            assembled,
+            traffic=_in_table_order(self.flows.traffic.result(), streams[:, 0] >> 1),
+            frame_times=self.clock.result(),
+        )
 
 
 def complete(reading: TlsReading) -> Mask:
@@ -280,6 +291,15 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
         chunk.link_type[part],
         chunk.first_frame + start,
     )
+
+
+def _in_table_order(traffic: Traffic, numbers: I64) -> Traffic:
+    """The same counts with flows named by their row in the table; `numbers` are the rows' builder numbers."""
+    row = np.empty(numbers.shape[0], np.int64)
+    row[numbers] = np.arange(numbers.shape[0])
+    flow = row[traffic.flow]
+    order = np.argsort(flow, kind="stable")
+    return Traffic(traffic.shift, flow[order], traffic.bin[order], traffic.packets[order], traffic.octets[order])
 
 
 def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:

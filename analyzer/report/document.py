@@ -29,6 +29,7 @@ from analyzer.registries import (
     TlsVersion,
 )
 from analyzer.report.outcome import exit_status
+from analyzer.report.timeline import timeline
 from analyzer.rules import Audit, Finding, Rule, RuleCount
 from analyzer.rules.suppressions import Suppression, Suppressions
 from analyzer.schema import I64, U8, Damage, Interface
@@ -162,6 +163,7 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
         "rules": [_rule(count) for count in result.counts],
         "certificates": _certificates(audit, table),
         "fingerprints": _fingerprints(audit, table),
+        "timeline": _timeline(audit, table, channel_rows),
     }
     document["summary"] = _summary(document, audit)
     document["outcome"] = {"fail_on": fail_on, "exit_status": exit_status(document, fail_on)}
@@ -711,6 +713,14 @@ def _fingerprints(audit: Audit, table: _Connections) -> list[Document]:
         }
         for key, rows in sorted(groups.items())
     ]
+
+
+def _timeline(audit: Audit, table: _Connections, channel_rows: Sequence[Mapping[str, Any]]) -> Document:
+    section = timeline(audit, table.channel, [row["id"] for row in channel_rows])
+    section["start_time"] = time_text(section.pop("start_ns"))
+    for event in section["events"]:
+        event["time"] = time_text(event.pop("time_ns"))
+    return section
 
 
 def _summary(document: Mapping[str, Any], audit: Audit) -> Document:

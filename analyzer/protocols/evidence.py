@@ -34,6 +34,8 @@ class Evidence:
         A head has a hole.
     conflict : (F,) bool
         Overlapping segments carried different octets.
+    crowded : (F,) bool
+        More distinct HTTP/1 messages lie behind the head than are kept.
     """
 
     flows: FlowTable
@@ -45,6 +47,7 @@ class Evidence:
     from_start: Mask
     gap: Mask
     conflict: Mask
+    crowded: Mask
 
     def __len__(self) -> int:
         return len(self.flows)

@@ -18,6 +18,7 @@ from analyzer.decode.tunnel import GRE, IPV4_IN_IP, IPV6_IN_IP
 from analyzer.flow_index import KEY_WORDS, FlowIndex
 from analyzer.registries import Decode, InitiatorSource
 from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable
+from analyzer.traffic import TrafficCounter
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
@@ -241,6 +242,7 @@ class FlowBuilder:
         self._current: I64 = np.full(1 << 10, -1, np.int64)  # newest flow of each key
         self._columns = _Columns()
         self._scratch: I64 = np.empty(1 << 10, np.int64)
+        self.traffic = TrafficCounter()
 
     def __len__(self) -> int:
         return self._columns.count
@@ -372,6 +374,7 @@ class FlowBuilder:
         flows, local = self._local(flow)
         n = flows.shape[0]
         stream = local * 2 + side
+        self.traffic.add(packets.time_ns, packets.wire_len, flows, local)
 
         def total(weights: I64) -> I64:
             summed = np.bincount(stream, weights, minlength=2 * n)

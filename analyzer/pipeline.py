@@ -45,7 +45,9 @@ from analyzer.schema import (
     SshFacts,
     TlsFacts,
     TlsReading,
+    Traffic,
 )
+from analyzer.traffic import FrameClock
 from analyzer.verdicts import Declarations, judge
 
 EPOCH_FRAMES: Final = 1 << 16
@@ -109,6 +111,7 @@ class Pipeline:
         self.late = LateCollector(self.heads)
         self.ledger = Ledger()
         self._late_messages: list[HttpMessage] = []
+        self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
         self.first_ns: int | None = None
@@ -122,6 +125,8 @@ class Pipeline:
             stop = min(len(chunk), start + self.limits.epoch_frames - (number - 1) % self.limits.epoch_frames)
             self._add_part(chunk if stop - start == len(chunk) else _slice(chunk, start, stop))
             ends_epoch = (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0
+            if ends_epoch:
+                self.flows.traffic.settle()
             if ends_epoch and self.heads.pending_octets >= self.limits.settle_octets:
                 self._settle()
             if ends_epoch and self.late.pending_octets >= self.limits.late_octets:
@@ -131,6 +136,7 @@ class Pipeline:
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
         rows = self.flows.add(packets, chunk.octets)
+        self.clock.add(chunk.first_frame, chunk.time_ns)
         self.heads.add(packets, rows, chunk.octets)
         self.late.add(packets, rows, chunk.octets)
         self.ledger.add(len(chunk), packets, rows.packet.shape[0])
@@ -261,7 +267,12 @@ class Pipeline:
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         numbers = streams[:, 0] >> 1
         crowded = np.isin(numbers, self.late.full_streams() >> 1)
-        return _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
+        assembled = _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
+        return replace(
+            assembled,
+            traffic=_in_table_order(self.flows.traffic.result(), numbers),
+            frame_times=self.clock.result(),
+        )
 
 
 def complete(reading: TlsReading) -> Mask:
@@ -291,6 +302,15 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
         chunk.link_type[part],
         chunk.first_frame + start,
     )
+
+
+def _in_table_order(traffic: Traffic, numbers: I64) -> Traffic:
+    """The same counts with flows named by their row in the table; `numbers` are the rows' builder numbers."""
+    row = np.empty(numbers.shape[0], np.int64)
+    row[numbers] = np.arange(numbers.shape[0])
+    flow = row[traffic.flow]
+    order = np.argsort(flow, kind="stable")
+    return Traffic(traffic.shift, flow[order], traffic.bin[order], traffic.packets[order], traffic.octets[order])
 
 
 def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:

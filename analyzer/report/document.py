@@ -28,6 +28,7 @@ from analyzer.registries import (
     Ternary,
     TlsVersion,
 )
+from analyzer.report.timeline import timeline
 from analyzer.rules import Audit, Finding, Rule, RuleCount
 from analyzer.schema import I64, U8, Damage, Interface
 
@@ -151,6 +152,7 @@ def build_document(result: AuditResult) -> Document:
         "rules": [_rule(count) for count in result.counts],
         "certificates": _certificates(audit, table),
         "fingerprints": _fingerprints(audit, table),
+        "timeline": _timeline(audit, table, channel_rows),
     }
     document["summary"] = _summary(document, audit)
     return document
@@ -663,6 +665,14 @@ def _fingerprints(audit: Audit, table: _Connections) -> list[Document]:
         }
         for key, rows in sorted(groups.items())
     ]
+
+
+def _timeline(audit: Audit, table: _Connections, channel_rows: Sequence[Mapping[str, Any]]) -> Document:
+    section = timeline(audit, table.channel, [row["id"] for row in channel_rows])
+    section["start_time"] = time_text(section.pop("start_ns"))
+    for event in section["events"]:
+        event["time"] = time_text(event.pop("time_ns"))
+    return section
 
 
 def _summary(document: Mapping[str, Any], audit: Audit) -> Document:

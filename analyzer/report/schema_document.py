@@ -307,6 +307,40 @@ class FingerprintEntry(TypedDict):
     clients: list[str]
 
 
+class ChannelTraffic(TypedDict):
+    """Traffic of one channel, bin by bin; second legs left out."""
+
+    id: str
+    packets: list[Count]
+    octets: list[Count]
+
+
+class EventEntry(TypedDict):
+    """One thing that happened, and the frame that shows it."""
+
+    kind: Literal["credential", "session", "refusal", "cleartext-request", "handshake"]
+    time: Time | None
+    frame: Frame
+    connection: ConnectionRow
+    channel: str
+    text: str
+
+
+class Timeline(TypedDict):
+    """Traffic and events over time, in equal bins."""
+
+    start_time: Annotated[Time | None, Keywords("Begin of the first bin.")]
+    bin_ns: Annotated[int, Keywords("Nanoseconds of one bin: a power of two.", minimum=1)]
+    bins: Annotated[int, Keywords("Bins, 120 at most.", minimum=0)]
+    frame_stride: Annotated[
+        int, Keywords("1: times of events are exact; n: each is that of at most n - 1 frames earlier.", minimum=1)
+    ]
+    channels: list[ChannelTraffic]
+    event_counts: Annotated[dict[str, int], Keywords("All events by kind; `events` lists the first of each.")]
+    event_bins: Annotated[dict[str, list[int]], Keywords("All events by kind and bin.")]
+    events: list[EventEntry]
+
+
 ChannelVerdictCounts = TypedDict(
     "ChannelVerdictCounts", {"at-risk": Count, "sound": Count, "undecidable": Count, "informational": Count}
 )
@@ -351,6 +385,7 @@ class Document(TypedDict):
     rules: list[RuleEntry]
     certificates: list[CertificateEntry]
     fingerprints: list[FingerprintEntry]
+    timeline: Timeline
     summary: Summary
 
 

@@ -22,9 +22,7 @@ RANKS: dict[str, int] = {
     "pipeline": 80,
     "cli": 90,
 }  # fmt: skip
-PACKAGE_OF = {name: "flows" for name in ("flow_index", "heads", "late", "ledger", "legs", "traffic")} | {
-    "__main__": "cli"
-}
+PACKAGE_OF = dict.fromkeys(("flow_index", "heads", "late", "ledger", "legs", "traffic"), "flows") | {"__main__": "cli"}
 """Modules that stand beside the package they belong with."""
 SANS_IO = range(20, 70)
 FORBIDDEN = {"os", "socket", "subprocess", "time", "logging", "pathlib", "sys", "random", "tempfile"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final, TypeVar
 
 import numpy as np
@@ -19,10 +20,11 @@ from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
 from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder
 from analyzer.heads import HEAD_LIMIT, HeadCollector
+from analyzer.late import LateCollector
 from analyzer.ledger import Ledger
 from analyzer.legs import stitch
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.http1 import read_http1
+from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
 from analyzer.protocols.identify import Identification, identify
 from analyzer.protocols.ssh import read_ssh
@@ -55,6 +57,8 @@ SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""
+LATE_OCTETS: Final = 16 << 20
+"""Octets of messages from behind the heads from which they are read and their octets dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Limits:
     heads_budget: int = HEADS_BUDGET
     epoch_frames: int = EPOCH_FRAMES
     settle_octets: int = SETTLE_OCTETS
+    late_octets: int = LATE_OCTETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,9 @@ class Pipeline:
         self.decoder = Decoder()
         self.flows = FlowBuilder()
         self.heads = HeadCollector(self.flows, self.limits.head_octets)
+        self.late = LateCollector(self.heads)
         self.ledger = Ledger()
+        self._late_messages: list[HttpMessage] = []
         self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
@@ -124,6 +131,8 @@ class Pipeline:
                 self.flows.traffic.settle()
             if ends_epoch and self.heads.pending_octets >= self.limits.settle_octets:
                 self._settle()
+            if ends_epoch and self.late.pending_octets >= self.limits.late_octets:
+                self._late_messages += read_late(self.late.take())
             start = stop
 
     def _add_part(self, chunk: CaptureChunk) -> None:
@@ -131,6 +140,7 @@ class Pipeline:
         rows = self.flows.add(packets, chunk.octets)
         self.clock.add(chunk.first_frame, chunk.time_ns)
         self.heads.add(packets, rows, chunk.octets)
+        self.late.add(packets, rows, chunk.octets)
         self.ledger.add(len(chunk), packets, rows.packet.shape[0])
         if packets.depth.any():
             self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
@@ -255,11 +265,14 @@ class Pipeline:
         # In slices, so that laying out the last heads needs no more memory than a round of settling does.
         step = 1 << 16
         parts += [self._interpret(rest[i : i + step]) for i in range(0, max(rest.shape[0], 1), step)]
+        self._late_messages += read_late(self.late.take(all_of_them=True))
         table, streams = self.flows.finish(np.arange(len(self.flows)))
-        assembled = _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
+        numbers = streams[:, 0] >> 1
+        crowded = np.isin(numbers, self.late.full_streams() >> 1)
+        assembled = _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
         return replace(
             assembled,
-            traffic=_in_table_order(self.flows.traffic.result(), streams[:, 0] >> 1),
+            traffic=_in_table_order(self.flows.traffic.result(), numbers),
             frame_times=self.clock.result(),
         )
 
@@ -351,7 +364,14 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
     return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
 
 
-def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tuple[str, ...]) -> Evidence:
+def _assemble(
+    table: FlowTable,
+    numbers: I64,
+    parts: Sequence[_Read],
+    paths: tuple[str, ...],
+    late: Sequence[HttpMessage],
+    crowded: Mask,
+) -> Evidence:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
     n = len(table)
     row = np.empty(n, np.int64)
@@ -367,10 +387,19 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
     facts = replace(merged.facts, flow=row[merged.facts.flow])
     facts = facts.take(np.argsort(facts.flow))
     names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
-    http = [m for p in parts for m in p.http]
+    http = [m for p in parts for m in p.http] + list(late)
     for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
         message.flow = flow
     http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
+    if late:
+        # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
+        of_flow = groupby(http, key=lambda m: m.flow)
+        is_http1 = identification.protocol == Protocol.HTTP1
+        http = [
+            m
+            for flow, messages in of_flow
+            for m in (before_switch(list(messages)) if is_http1[flow] else (m for m in messages if m.version == "2"))
+        ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
     return Evidence(
         table,
@@ -382,6 +411,7 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
         gathered(p.from_start for p in parts),
         gathered(p.gap for p in parts),
         gathered(p.conflict for p in parts),
+        crowded & (identification.protocol == Protocol.HTTP1),
     )
 
 
@@ -418,6 +448,7 @@ def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> C
         one_sided=int((tcp & (flows.packets == 0).any(axis=1)).sum()),
         cut_by_snaplen=int((tcp & (flows.cut_packets > 0)).sum()),
         with_gaps=int((tcp & evidence.gap & (flows.cut_packets == 0)).sum()),
+        crowded=int((tcp & evidence.crowded).sum()),
         dropped=sum(drops) if drops else None,
         damaged=any(c.damage for c in captures),
     )

@@ -353,6 +353,15 @@ class StreamHeads:
         return frames
 
 
+@dataclass(frozen=True, slots=True)
+class LateMessage:
+    """A segment behind the head that begins with an HTTP/1 start line, and what followed of its field section."""
+
+    stream: int  #: ``2 * flow + side`` as the flow builder numbered them
+    frame: int
+    octets: bytes = field(repr=False)
+
+
 # ---------------------------------------------------------------------------------------- protocol facts
 
 

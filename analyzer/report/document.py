@@ -578,6 +578,7 @@ def _quality(result: AuditResult) -> Document:
     note(quality.one_sided, "show one direction only: half of each handshake is missing.")
     note(quality.cut_by_snaplen, "have packets cut by the snap length: what was cut cannot be judged.")
     note(quality.with_gaps, "have gaps in the octets that matter: packets were lost by the capture.")
+    note(quality.crowded, "carry more distinct HTTP requests than are read: a request late in them may be missing.")
     if quality.dropped:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
     for capture in result.captures:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final, TypeVar
 
 import numpy as np
@@ -19,10 +20,11 @@ from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
 from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder
 from analyzer.heads import HEAD_LIMIT, HeadCollector
+from analyzer.late import LateCollector
 from analyzer.ledger import Ledger
 from analyzer.legs import stitch
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.http1 import read_http1
+from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
 from analyzer.protocols.identify import Identification, identify, openings
 from analyzer.protocols.ssh import read_ssh
@@ -31,6 +33,7 @@ from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Protocol, Ternary
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
+from analyzer.rules.suppressions import Suppressions
 from analyzer.schema import (
     I64,
     TLS_STRINGS,
@@ -46,7 +49,9 @@ from analyzer.schema import (
     StreamHeads,
     TlsFacts,
     TlsReading,
+    Traffic,
 )
+from analyzer.traffic import FrameClock
 from analyzer.verdicts import Declarations, judge
 
 EPOCH_FRAMES: Final = 1 << 16
@@ -55,6 +60,8 @@ SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""
+LATE_OCTETS: Final = 16 << 20
+"""Octets of messages from behind the heads from which they are read and their octets dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ class Limits:
     heads_budget: int = HEADS_BUDGET
     epoch_frames: int = EPOCH_FRAMES
     settle_octets: int = SETTLE_OCTETS
+    late_octets: int = LATE_OCTETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class ClusterContext:
     roles: DeclaredRoles | None = None
     declared: Declarations = field(default_factory=Declarations)
     summary: ClusterSummary = field(default_factory=ClusterSummary)
+    suppressions: Suppressions = field(default_factory=Suppressions)
 
 
 @dataclass
@@ -106,10 +115,13 @@ class Pipeline:
         self.decoder = Decoder()
         self.flows = FlowBuilder()
         self.heads = HeadCollector(self.flows, self.limits.head_octets)
+        self.late = LateCollector(self.heads)
         self.ledger = Ledger()
         self.keys = keys
         if keys is not None:
             self.heads.keep_protected()
+        self._late_messages: list[HttpMessage] = []
+        self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
         self.first_ns: int | None = None
@@ -130,14 +142,20 @@ class Pipeline:
             stop = min(len(chunk), start + self.limits.epoch_frames - (number - 1) % self.limits.epoch_frames)
             self._add_part(chunk if stop - start == len(chunk) else _slice(chunk, start, stop))
             ends_epoch = (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0
+            if ends_epoch:
+                self.flows.traffic.settle()
             if ends_epoch and self.heads.pending_octets >= self.limits.settle_octets:
                 self._settle()
+            if ends_epoch and self.late.pending_octets >= self.limits.late_octets:
+                self._late_messages += read_late(self.late.take())
             start = stop
 
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
         rows = self.flows.add(packets, chunk.octets)
+        self.clock.add(chunk.first_frame, chunk.time_ns)
         self.heads.add(packets, rows, chunk.octets)
+        self.late.add(packets, rows, chunk.octets)
         self.ledger.add(len(chunk), packets, rows.packet.shape[0])
         if packets.depth.any():
             self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
@@ -282,8 +300,16 @@ class Pipeline:
         # In slices, so that laying out the last heads needs no more memory than a round of settling does.
         step = 1 << 16
         parts += [self._interpret(rest[i : i + step]) for i in range(0, max(rest.shape[0], 1), step)]
+        self._late_messages += read_late(self.late.take(all_of_them=True))
         table, streams = self.flows.finish(np.arange(len(self.flows)))
-        return _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
+        numbers = streams[:, 0] >> 1
+        crowded = np.isin(numbers, self.late.full_streams() >> 1)
+        assembled = _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
+        return replace(
+            assembled,
+            traffic=_in_table_order(self.flows.traffic.result(), numbers),
+            frame_times=self.clock.result(),
+        )
 
 
 def complete(reading: TlsReading) -> Mask:
@@ -313,6 +339,15 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
         chunk.link_type[part],
         chunk.first_frame + start,
     )
+
+
+def _in_table_order(traffic: Traffic, numbers: I64) -> Traffic:
+    """The same counts with flows named by their row in the table; `numbers` are the rows' builder numbers."""
+    row = np.empty(numbers.shape[0], np.int64)
+    row[numbers] = np.arange(numbers.shape[0])
+    flow = row[traffic.flow]
+    order = np.argsort(flow, kind="stable")
+    return Traffic(traffic.shift, flow[order], traffic.bin[order], traffic.packets[order], traffic.octets[order])
 
 
 def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:
@@ -351,7 +386,14 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
     return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
 
 
-def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tuple[str, ...]) -> Evidence:
+def _assemble(
+    table: FlowTable,
+    numbers: I64,
+    parts: Sequence[_Read],
+    paths: tuple[str, ...],
+    late: Sequence[HttpMessage],
+    crowded: Mask,
+) -> Evidence:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
     n = len(table)
     row = np.empty(n, np.int64)
@@ -367,10 +409,19 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
     facts = replace(merged.facts, flow=row[merged.facts.flow])
     facts = facts.take(np.argsort(facts.flow))
     names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
-    http = [m for p in parts for m in p.http]
+    http = [m for p in parts for m in p.http] + list(late)
     for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
         message.flow = flow
     http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
+    if late:
+        # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
+        of_flow = groupby(http, key=lambda m: m.flow)
+        is_http1 = identification.protocol == Protocol.HTTP1
+        http = [
+            m
+            for flow, messages in of_flow
+            for m in (before_switch(list(messages)) if is_http1[flow] else (m for m in messages if m.version == "2"))
+        ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
     return Evidence(
         table,
@@ -382,6 +433,7 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
         gathered(p.from_start for p in parts),
         gathered(p.gap for p in parts),
         gathered(p.conflict for p in parts),
+        crowded & (identification.protocol == Protocol.HTTP1),
     )
 
 
@@ -418,6 +470,7 @@ def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> C
         one_sided=int((tcp & (flows.packets == 0).any(axis=1)).sum()),
         cut_by_snaplen=int((tcp & (flows.cut_packets > 0)).sum()),
         with_gaps=int((tcp & evidence.gap & (flows.cut_packets == 0)).sum()),
+        crowded=int((tcp & evidence.crowded).sum()),
         dropped=sum(drops) if drops else None,
         damaged=any(c.damage for c in captures),
     )
@@ -431,8 +484,8 @@ def conclude(
     channels = assign_channels(evidence, roles)
     verdicts = judge(evidence, channels, roles, cluster.declared)
     audit = Audit(evidence, roles, channels, verdicts, cluster.declared, measure_quality(evidence, captures))
-    findings, counts = apply_rules(audit, RULES)
-    return AuditResult(audit, findings, counts, ledger, captures, cluster.summary)
+    findings, counts = apply_rules(audit, RULES, cluster.suppressions)
+    return AuditResult(audit, findings, counts, ledger, captures, cluster.summary, cluster.suppressions)
 
 
 def run(

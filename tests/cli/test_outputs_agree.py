@@ -204,7 +204,8 @@ def compare(folder: Path, printed: str, status: int) -> dict[str, Any]:
 @pytest.mark.parametrize("capture", lab_captures(), ids=lambda p: p.name)
 def test_outputs_agree_and_can_be_rendered_again(capture: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    first.mkdir(), second.mkdir()
+    first.mkdir()
+    second.mkdir()
     done = invoke("analyze", capture, *everything(first))
     compare(first, done.stdout, done.exit_code)
 
@@ -220,7 +221,8 @@ def test_outputs_agree_and_can_be_rendered_again(capture: Path, tmp_path: Path) 
 def test_outputs_agree_on_what_is_suppressed(stem: str, tmp_path: Path) -> None:
     (tmp_path / "accepted.yaml").write_text(ACCEPTED)
     facts = LAB / "clusters" / stem
-    arguments: tuple[str | Path, ...] = ("analyze", LAB / f"{stem}.pcap", "--cluster", facts, "--fail-on=medium", *everything(tmp_path))
+    arguments: list[str | Path] = ["analyze", LAB / f"{stem}.pcap", "--cluster", facts, "--fail-on=medium"]
+    arguments += everything(tmp_path)
     without = invoke(*arguments)
     before = compare(tmp_path, without.stdout, without.exit_code)
 

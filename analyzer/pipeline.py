@@ -121,8 +121,8 @@ class Pipeline:
 
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
-        rows = self.flows.add(packets, chunk.octets)
-        self.heads.add(packets, rows, chunk.octets)
+        rows = self.flows.add(packets, self.decoder.octets)
+        self.heads.add(packets, rows, self.decoder.octets)
         self.ledger.add(len(chunk), packets, rows.packet.shape[0])
         if packets.depth.any():
             self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final, TypeVar
 
 import numpy as np
@@ -19,10 +20,11 @@ from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
 from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder
 from analyzer.heads import HEAD_LIMIT, HeadCollector
+from analyzer.late import LateCollector
 from analyzer.ledger import Ledger
 from analyzer.legs import stitch
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.http1 import read_http1
+from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
 from analyzer.protocols.identify import Identification, identify
 from analyzer.protocols.ssh import read_ssh
@@ -30,6 +32,7 @@ from analyzer.protocols.tls import read_tls
 from analyzer.registries import Protocol, Ternary
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
+from analyzer.rules.suppressions import Suppressions
 from analyzer.schema import (
     I64,
     U8,
@@ -43,15 +46,29 @@ from analyzer.schema import (
     SshFacts,
     TlsFacts,
     TlsReading,
+    Traffic,
 )
+from analyzer.traffic import FrameClock
 from analyzer.verdicts import Declarations, judge
 
+_TUNNELS: Final = {
+    "vxlan": Protocol.VXLAN,
+    "geneve": Protocol.GENEVE,
+    "ipip": Protocol.IPIP,
+    "ipv6ip": Protocol.IPIP,
+    "gre": Protocol.GRE,
+    "erspan": Protocol.GRE,
+    "ah": Protocol.AH,
+}
+"""What carries a packet, by the last step of the packet's encapsulation path; all others are `Protocol.TUNNEL`."""
 EPOCH_FRAMES: Final = 1 << 16
 """Frames between two looks at how much is held: fixed numbers, so that no result depends on the size of chunks."""
 SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""
+LATE_OCTETS: Final = 16 << 20
+"""Octets of messages from behind the heads from which they are read and their octets dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +79,7 @@ class Limits:
     heads_budget: int = HEADS_BUDGET
     epoch_frames: int = EPOCH_FRAMES
     settle_octets: int = SETTLE_OCTETS
+    late_octets: int = LATE_OCTETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,7 @@ class ClusterContext:
     roles: DeclaredRoles | None = None
     declared: Declarations = field(default_factory=Declarations)
     summary: ClusterSummary = field(default_factory=ClusterSummary)
+    suppressions: Suppressions = field(default_factory=Suppressions)
 
 
 @dataclass
@@ -101,7 +120,10 @@ class Pipeline:
         self.decoder = Decoder()
         self.flows = FlowBuilder()
         self.heads = HeadCollector(self.flows, self.limits.head_octets)
+        self.late = LateCollector(self.heads)
         self.ledger = Ledger()
+        self._late_messages: list[HttpMessage] = []
+        self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
         self.first_ns: int | None = None
@@ -115,14 +137,21 @@ class Pipeline:
             stop = min(len(chunk), start + self.limits.epoch_frames - (number - 1) % self.limits.epoch_frames)
             self._add_part(chunk if stop - start == len(chunk) else _slice(chunk, start, stop))
             ends_epoch = (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0
+            if ends_epoch:
+                self.flows.traffic.settle()
             if ends_epoch and self.heads.pending_octets >= self.limits.settle_octets:
                 self._settle()
+            if ends_epoch and self.late.pending_octets >= self.limits.late_octets:
+                self._late_messages += read_late(self.late.take())
             start = stop
 
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
-        rows = self.flows.add(packets, self.decoder.octets)
-        self.heads.add(packets, rows, self.decoder.octets)
+        octets = self.decoder.octets
+        rows = self.flows.add(packets, octets)
+        self.clock.add(chunk.first_frame, chunk.time_ns)
+        self.heads.add(packets, rows, octets)
+        self.late.add(packets, rows, octets)
         self.ledger.add(len(chunk), packets, rows.packet.shape[0])
         if packets.depth.any():
             self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
@@ -141,9 +170,7 @@ class Pipeline:
         for outer, inner in np.unique(np.stack([flow[carries], flow[carries + 1]], axis=1), axis=0).tolist():
             if outer not in self._tunnels:
                 step = self.decoder.paths[int(inner_path[inner])].rsplit("/", 1)[-1].split(":", 1)[0]
-                kind = {"vxlan": Protocol.VXLAN, "geneve": Protocol.GENEVE, "gre": Protocol.GRE}.get(
-                    step, Protocol.IPIP
-                )
+                kind = _TUNNELS.get(step, Protocol.TUNNEL)
                 self._tunnels[outer] = kind
 
     # -------------------------------------------------------------------------------- reading the heads
@@ -247,8 +274,16 @@ class Pipeline:
         # In slices, so that laying out the last heads needs no more memory than a round of settling does.
         step = 1 << 16
         parts += [self._interpret(rest[i : i + step]) for i in range(0, max(rest.shape[0], 1), step)]
+        self._late_messages += read_late(self.late.take(all_of_them=True))
         table, streams = self.flows.finish(np.arange(len(self.flows)))
-        return _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
+        numbers = streams[:, 0] >> 1
+        crowded = np.isin(numbers, self.late.full_streams() >> 1)
+        assembled = _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
+        return replace(
+            assembled,
+            traffic=_in_table_order(self.flows.traffic.result(), numbers),
+            frame_times=self.clock.result(),
+        )
 
 
 def complete(reading: TlsReading) -> Mask:
@@ -278,6 +313,15 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
         chunk.link_type[part],
         chunk.first_frame + start,
     )
+
+
+def _in_table_order(traffic: Traffic, numbers: I64) -> Traffic:
+    """The same counts with flows named by their row in the table; `numbers` are the rows' builder numbers."""
+    row = np.empty(numbers.shape[0], np.int64)
+    row[numbers] = np.arange(numbers.shape[0])
+    flow = row[traffic.flow]
+    order = np.argsort(flow, kind="stable")
+    return Traffic(traffic.shift, flow[order], traffic.bin[order], traffic.packets[order], traffic.octets[order])
 
 
 def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:
@@ -329,7 +373,14 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
     return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
 
 
-def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tuple[str, ...]) -> Evidence:
+def _assemble(
+    table: FlowTable,
+    numbers: I64,
+    parts: Sequence[_Read],
+    paths: tuple[str, ...],
+    late: Sequence[HttpMessage],
+    crowded: Mask,
+) -> Evidence:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
     n = len(table)
     row = np.empty(n, np.int64)
@@ -345,10 +396,19 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
     facts = replace(merged.facts, flow=row[merged.facts.flow])
     facts = facts.take(np.argsort(facts.flow))
     names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
-    http = [m for p in parts for m in p.http]
+    http = [m for p in parts for m in p.http] + list(late)
     for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
         message.flow = flow
     http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
+    if late:
+        # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
+        of_flow = groupby(http, key=lambda m: m.flow)
+        is_http1 = identification.protocol == Protocol.HTTP1
+        http = [
+            m
+            for flow, messages in of_flow
+            for m in (before_switch(list(messages)) if is_http1[flow] else (m for m in messages if m.version == "2"))
+        ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
     return Evidence(
         table,
@@ -360,6 +420,7 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
         gathered(p.from_start for p in parts),
         gathered(p.gap for p in parts),
         gathered(p.conflict for p in parts),
+        crowded & (identification.protocol == Protocol.HTTP1),
     )
 
 
@@ -396,6 +457,7 @@ def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> C
         one_sided=int((tcp & (flows.packets == 0).any(axis=1)).sum()),
         cut_by_snaplen=int((tcp & (flows.cut_packets > 0)).sum()),
         with_gaps=int((tcp & evidence.gap & (flows.cut_packets == 0)).sum()),
+        crowded=int((tcp & evidence.crowded).sum()),
         dropped=sum(drops) if drops else None,
         damaged=any(c.damage for c in captures),
     )
@@ -409,8 +471,8 @@ def conclude(
     channels = assign_channels(evidence, roles)
     verdicts = judge(evidence, channels, roles, cluster.declared)
     audit = Audit(evidence, roles, channels, verdicts, cluster.declared, measure_quality(evidence, captures))
-    findings, counts = apply_rules(audit, RULES)
-    return AuditResult(audit, findings, counts, ledger, captures, cluster.summary)
+    findings, counts = apply_rules(audit, RULES, cluster.suppressions)
+    return AuditResult(audit, findings, counts, ledger, captures, cluster.summary, cluster.suppressions)
 
 
 def run(

@@ -105,6 +105,7 @@ class Protocol(OpenEnum):
     QUIC = 14
     AH = 15
     ICMP = 16
+    TUNNEL = 17  #: another tunnel whose content is clear: GTP-U, Teredo, L2TP, EtherIP, MPLS, LISP, TZSP
 
 
 class TlsVersion(OpenEnum):

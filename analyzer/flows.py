@@ -62,6 +62,7 @@ class _State:
     payload_octets: I64
     flags: U8
     syn_seq: I64
+    syn_ns: I64  # when that SYN was captured; 0 = none
     syn_ack_of: I64  # sequence number that the peer's SYN+ACK acknowledges; -1 = none seen
     origin: I64  # data sequence number of the first packet of each side; -1 = none yet
     cut_packets: I64
@@ -99,6 +100,7 @@ class _Columns:
             "payload_octets": (two, i64),
             "flags": (two, np.uint8),
             "syn_seq": (two, i64),
+            "syn_ns": (two, i64),
             "syn_ack_of": (two, i64),
             "origin": (two, i64),
             "cut_packets": ((n,), i64),
@@ -136,7 +138,12 @@ class FlowRows:
     side: I64
 
 
-def _keys(packets: PacketTable) -> tuple[U64, I64]:
+_VANTAGE_BIT: Final = 20
+"""Where in the last key word the vantage point stands, above the encapsulation path (decode.packets.MAX_PATHS)."""
+MAX_VANTAGES: Final = 1 << (32 - _VANTAGE_BIT)
+
+
+def _keys(packets: PacketTable, vantage: int) -> tuple[U64, I64]:
     """Canonical key words (N, 5) uint64 and the sender's side (N,) int64."""
     src, dst = packets.src.view(np.uint64), packets.dst.view(np.uint64)
     src_port, dst_port = packets.src_port.astype(np.uint64), packets.dst_port.astype(np.uint64)
@@ -158,6 +165,8 @@ def _keys(packets: PacketTable) -> tuple[U64, I64]:
         | packets.encapsulation.astype(np.uint64) << np.uint64(8)
         | packets.protocol
     )
+    if vantage:
+        keys[:, 4] |= np.uint64(vantage << _VANTAGE_BIT)
     return keys, swap.astype(np.int64)
 
 
@@ -254,8 +263,8 @@ class FlowBuilder:
         numbers: U8 = (words & np.uint64(0xFF)).astype(np.uint8)
         return numbers
 
-    def add(self, packets: PacketTable, octets: U8) -> FlowRows:
-        """Count `packets`, whose payload offsets point into `octets`.
+    def add(self, packets: PacketTable, octets: U8, vantage: int = 0) -> FlowRows:
+        """Count `packets`, whose payload offsets point into `octets`, as seen from the given vantage point.
 
         Returns
         -------
@@ -269,7 +278,7 @@ class FlowBuilder:
             packets = packets.take(rows)
         if rows.shape[0] == 0:
             return FlowRows(rows, rows, rows)
-        keys, side = _keys(packets)
+        keys, side = _keys(packets, vantage)
         key = self._index.lookup(keys)
         flow = self._assign(packets, key, side)
         self._count(packets, octets, flow, side)
@@ -412,6 +421,7 @@ class FlowBuilder:
         state, f, s = self.state, flow[syn], side[syn]
         unset = state.syn_seq[f, s] < 0
         state.syn_seq[f[unset], s[unset]] = packets.seq[syn[unset]]
+        state.syn_ns[f[unset], s[unset]] = packets.time_ns[syn[unset]]
         answer = (packets.tcp_flags[syn] & ACK) != 0
         f, s = f[answer], 1 - s[answer]
         acked = (packets.ack[syn[answer]].astype(np.int64) - 1) & 0xFFFFFFFF
@@ -478,6 +488,7 @@ class FlowBuilder:
             protocol=(keys[:, 4] & np.uint64(0xFF)).astype(np.uint8),
             encapsulation=state.encapsulation[order],
             initiator=source,
+            vantage=(keys[:, 4] >> np.uint64(_VANTAGE_BIT) & np.uint64(MAX_VANTAGES - 1)).astype(np.int32),
             first_frame=state.first_frame[order],
             last_frame=state.last_frame[order],
             first_ns=state.first_ns[order],

@@ -6,6 +6,7 @@ packets = in flows + outside flows, by reason       (decoded packets of every ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +29,7 @@ REASONS: Final[dict[Decode, str]] = {
     Decode.BAD_TRANSPORT: "malformed TCP or UDP header",
     Decode.UNSUPPORTED_LINK: "link type without a decoder",
     Decode.TOO_DEEP: "more nested headers than the limit",
+    Decode.NOT_A_PACKET: "a record that is no packet (pcapng custom block, journal entry, system call)",
 }
 
 
@@ -58,6 +60,17 @@ class Ledger:
         if outermost.shape[0] != frames:
             self.inner += np.bincount(packets.status[~outermost], minlength=len(_STATUSES))
         self.in_flows += in_flows
+
+    @classmethod
+    def total(cls, ledgers: Sequence[Ledger]) -> Ledger:
+        """The sum of several; the very one where there is one."""
+        if len(ledgers) == 1:
+            return ledgers[0]
+        whole = cls()
+        for ledger in ledgers:
+            for name, value in vars(ledger).items():
+                setattr(whole, name, getattr(whole, name) + value)
+        return whole
 
     @property
     def decoded(self) -> int:

@@ -88,6 +88,15 @@ class _Read:
     conflict: Mask
 
 
+@dataclass
+class CaptureBook:
+    """What became of the frames of one capture."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    first_ns: int | None = None
+    last_ns: int | None = None
+
+
 class Pipeline:
     """One analysis under way: `add` chunks, then `finish`.
 
@@ -101,14 +110,39 @@ class Pipeline:
         self.decoder = Decoder()
         self.flows = FlowBuilder()
         self.heads = HeadCollector(self.flows, self.limits.head_octets)
-        self.ledger = Ledger()
+        self.books: list[CaptureBook] = []
+        self.frames = 0
+        self._vantage = 0
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
-        self.first_ns: int | None = None
-        self.last_ns: int | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The books of all captures as one."""
+        return Ledger.total([book.ledger for book in self.books])
+
+    @property
+    def first_ns(self) -> int | None:
+        """Time of the earliest frame; None where no frame has one."""
+        return min((book.first_ns for book in self.books if book.first_ns is not None), default=None)
+
+    @property
+    def last_ns(self) -> int | None:
+        """Time of the latest frame; None where no frame has one."""
+        return max((book.last_ns for book in self.books if book.last_ns is not None), default=None)
+
+    def book(self, capture: int) -> CaptureBook:
+        """The book of one capture, empty where none of its frames came."""
+        while len(self.books) <= capture:
+            self.books.append(CaptureBook())
+        return self.books[capture]
 
     def add(self, chunk: CaptureChunk) -> None:
         """Take the frames of one chunk."""
+        if chunk.vantage != self._vantage:
+            # What a decoder remembers of one vantage point's packets says nothing of another's.
+            self._vantage = chunk.vantage
+            self.decoder = self.decoder.afresh()
         start = 0
         while start < len(chunk):
             number = chunk.first_frame + start
@@ -121,16 +155,18 @@ class Pipeline:
 
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
-        rows = self.flows.add(packets, chunk.octets)
+        rows = self.flows.add(packets, chunk.octets, chunk.vantage)
         self.heads.add(packets, rows, chunk.octets)
-        self.ledger.add(len(chunk), packets, rows.packet.shape[0])
+        book = self.book(chunk.capture)
+        book.ledger.add(len(chunk), packets, rows.packet.shape[0])
+        self.frames += len(chunk)
         if packets.depth.any():
             self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
         timed = chunk.time_ns[chunk.time_ns > 0]
         if timed.shape[0]:
             first, last = int(timed.min()), int(timed.max())
-            self.first_ns = first if self.first_ns is None else min(first, self.first_ns)
-            self.last_ns = last if self.last_ns is None else max(last, self.last_ns)
+            book.first_ns = first if book.first_ns is None else min(first, book.first_ns)
+            book.last_ns = last if book.last_ns is None else max(last, book.last_ns)
 
     def _note_tunnels(self, depth: U8, frame: I64, flow: I64) -> None:
         """Remember which flows carried packets: the flow one level up in the same frame."""
@@ -165,7 +201,7 @@ class Pipeline:
             self.heads.release(ready)
         held = self.heads.held()
         ended = (state.flags[held] & (FIN | RST)).any(axis=1)
-        quiet = state.last_frame[held] <= self.ledger.frames - self.limits.epoch_frames
+        quiet = state.last_frame[held] <= self.frames - self.limits.epoch_frames
         self._close(held[ended & quiet])
         if self.heads.pending_octets > self.limits.heads_budget:
             held = self.heads.held()
@@ -277,6 +313,8 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
         chunk.interface[part],
         chunk.link_type[part],
         chunk.first_frame + start,
+        chunk.capture,
+        chunk.vantage,
     )
 
 

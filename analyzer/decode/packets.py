@@ -15,7 +15,7 @@ from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, read_link
 from analyzer.decode.transport import UDP, decode_transport
 from analyzer.decode.tunnel import NAMES, find_inner
 from analyzer.registries import Decode
-from analyzer.schema import I32, I64, U8, CaptureChunk, Mask, PacketTable
+from analyzer.schema import I32, I64, NO_LINK, U8, CaptureChunk, Mask, PacketTable
 
 MAX_TUNNEL_DEPTH: Final = 4
 """Packets inside packets followed per frame. Real clusters nest two (an overlay over IPsec over a cloud's tunnel)."""
@@ -46,6 +46,12 @@ class Decoder:
     def __init__(self) -> None:
         self.paths: list[str] = [""]
         self._index: dict[str, int] = {"": 0}
+
+    def afresh(self) -> Decoder:
+        """A decoder that knows the same paths and remembers no packet."""
+        other = Decoder()
+        other.paths, other._index = self.paths, self._index
+        return other
 
     def _path(self, parent: int, kind: int, identifier: int) -> int:
         step = NAMES[kind] if identifier < 0 else f"{NAMES[kind]}:{identifier}"
@@ -145,7 +151,9 @@ def _decode_level(chunk: CaptureChunk, level: _Level, depth: int) -> PacketTable
     status[ip.later_fragment & (status == Decode.OK)] = Decode.LATER_FRAGMENT
     # A frame that is neither IPv4 nor IPv6 by its link header is NOT_IP, unless the header itself was cut.
     status[link.cut] = Decode.TRUNCATED_LINK
-    status[link.unsupported] = Decode.UNSUPPORTED_LINK
+    if link.unsupported.any():
+        status[link.unsupported] = Decode.UNSUPPORTED_LINK
+        status[level.link_type == NO_LINK] = Decode.NOT_A_PACKET
     readable: Mask = status == Decode.OK
     transport = decode_transport(
         octets, np.where(readable, ip.protocol, np.uint8(255)), ip.start, ip.stop, np.maximum(ip.end, ip.start)

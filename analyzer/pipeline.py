@@ -9,31 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby, pairwise
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.capture.several import CaptureSet
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
 from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder
 from analyzer.heads import HEAD_LIMIT, HeadCollector
+from analyzer.late import LateCollector
 from analyzer.ledger import Ledger
 from analyzer.legs import stitch
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.http1 import read_http1
+from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
 from analyzer.protocols.identify import Identification, identify
 from analyzer.protocols.ssh import read_ssh
 from analyzer.protocols.tls import read_tls
 from analyzer.registries import Protocol, Ternary
-from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
+from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary, InputSummary
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
 from analyzer.schema import (
     I64,
     U8,
     CaptureChunk,
+    CaptureOrigin,
     CaptureReader,
     Certificate,
     CleartextReading,
@@ -43,7 +47,11 @@ from analyzer.schema import (
     SshFacts,
     TlsFacts,
     TlsReading,
+    Traffic,
+    VantagePoint,
 )
+from analyzer.traffic import FrameClock
+from analyzer.vantage import Handshakes, correlate
 from analyzer.verdicts import Declarations, judge
 
 EPOCH_FRAMES: Final = 1 << 16
@@ -52,6 +60,12 @@ SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""
+LATE_OCTETS: Final = 16 << 20
+"""Octets of messages from behind the heads from which they are read and their octets dropped."""
+
+
+MAX_COMMENTS: Final = 3
+"""Distinct packet comments kept of one connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,7 @@ class Limits:
     heads_budget: int = HEADS_BUDGET
     epoch_frames: int = EPOCH_FRAMES
     settle_octets: int = SETTLE_OCTETS
+    late_octets: int = LATE_OCTETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +128,11 @@ class Pipeline:
         self.books: list[CaptureBook] = []
         self.frames = 0
         self._vantage = 0
+        self._said: dict[int, str] = {}
+        self._comments: dict[int, dict[str, None]] = {}
+        self.late = LateCollector(self.heads)
+        self._late_messages: list[HttpMessage] = []
+        self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
 
@@ -137,8 +157,9 @@ class Pipeline:
             self.books.append(CaptureBook())
         return self.books[capture]
 
-    def add(self, chunk: CaptureChunk) -> None:
-        """Take the frames of one chunk."""
+    def add(self, chunk: CaptureChunk, comments: Sequence[tuple[int, str]] = ()) -> None:
+        """Take the frames of one chunk, and what the capture says of some of them: (frame, text)."""
+        self._said = {frame: text for frame, text in comments if frame}
         if chunk.vantage != self._vantage:
             # What a decoder remembers of one vantage point's packets says nothing of another's.
             self._vantage = chunk.vantage
@@ -149,14 +170,22 @@ class Pipeline:
             stop = min(len(chunk), start + self.limits.epoch_frames - (number - 1) % self.limits.epoch_frames)
             self._add_part(chunk if stop - start == len(chunk) else _slice(chunk, start, stop))
             ends_epoch = (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0
+            if ends_epoch:
+                self.flows.traffic.settle()
             if ends_epoch and self.heads.pending_octets >= self.limits.settle_octets:
                 self._settle()
+            if ends_epoch and self.late.pending_octets >= self.limits.late_octets:
+                self._late_messages += read_late(self.late.take())
             start = stop
 
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
         rows = self.flows.add(packets, chunk.octets, chunk.vantage)
+        self.clock.add(chunk.first_frame, chunk.time_ns)
         self.heads.add(packets, rows, chunk.octets)
+        self.late.add(packets, rows, chunk.octets)
+        if self._said:
+            self._note_comments(packets.frame[rows.packet], rows.flow)
         book = self.book(chunk.capture)
         book.ledger.add(len(chunk), packets, rows.packet.shape[0])
         self.frames += len(chunk)
@@ -167,6 +196,14 @@ class Pipeline:
             first, last = int(timed.min()), int(timed.max())
             book.first_ns = first if book.first_ns is None else min(first, book.first_ns)
             book.last_ns = last if book.last_ns is None else max(last, book.last_ns)
+
+    def _note_comments(self, frame: I64, flow: I64) -> None:
+        """Remember the first distinct comments on packets of each flow."""
+        at = np.flatnonzero(np.isin(frame, list(self._said)))
+        for number, row in zip(frame[at].tolist(), flow[at].tolist(), strict=True):
+            kept = self._comments.setdefault(row, {})
+            if len(kept) < MAX_COMMENTS:
+                kept[self._said[number]] = None
 
     def _note_tunnels(self, depth: U8, frame: I64, flow: I64) -> None:
         """Remember which flows carried packets: the flow one level up in the same frame."""
@@ -283,8 +320,31 @@ class Pipeline:
         # In slices, so that laying out the last heads needs no more memory than a round of settling does.
         step = 1 << 16
         parts += [self._interpret(rest[i : i + step]) for i in range(0, max(rest.shape[0], 1), step)]
+        self._late_messages += read_late(self.late.take(all_of_them=True))
         table, streams = self.flows.finish(np.arange(len(self.flows)))
-        return _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
+        numbers = streams[:, 0] >> 1
+        crowded = np.isin(numbers, self.late.full_streams() >> 1)
+        assembled = _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
+        flat = streams.reshape(-1)
+        flawed = assembled.gap | (table.cut_packets > 0) | (table.packets == 0).any(axis=1)
+        place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
+        seen = correlate(
+            table,
+            assembled.leg_of,
+            Handshakes(
+                self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2),
+                self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2),
+            ),
+            flawed,
+        )
+        return replace(
+            assembled,
+            leg_of=seen.leg_of,
+            skews=seen.skews,
+            comments={place[flow]: tuple(texts) for flow, texts in self._comments.items()},
+            traffic=_in_table_order(self.flows.traffic.result(), numbers),
+            frame_times=self.clock.result(),
+        )
 
 
 def complete(reading: TlsReading) -> Mask:
@@ -316,6 +376,15 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
         chunk.capture,
         chunk.vantage,
     )
+
+
+def _in_table_order(traffic: Traffic, numbers: I64) -> Traffic:
+    """The same counts with flows named by their row in the table; `numbers` are the rows' builder numbers."""
+    row = np.empty(numbers.shape[0], np.int64)
+    row[numbers] = np.arange(numbers.shape[0])
+    flow = row[traffic.flow]
+    order = np.argsort(flow, kind="stable")
+    return Traffic(traffic.shift, flow[order], traffic.bin[order], traffic.packets[order], traffic.octets[order])
 
 
 def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:
@@ -367,7 +436,26 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
     return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
 
 
-def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tuple[str, ...]) -> Evidence:
+def _legs(table: FlowTable) -> I64:
+    """The legs of connections within each vantage point; `correlate` joins those of different ones."""
+    ends = np.flatnonzero(np.diff(table.vantage)) + 1
+    if ends.shape[0] == 0:
+        return stitch(table)
+    leg_of = []
+    for begin, end in pairwise([0, *ends.tolist(), len(table)]):
+        own = stitch(table.take(slice(begin, end)))
+        leg_of.append(np.where(own >= 0, own + begin, own))
+    return np.concatenate(leg_of)
+
+
+def _assemble(
+    table: FlowTable,
+    numbers: I64,
+    parts: Sequence[_Read],
+    paths: tuple[str, ...],
+    late: Sequence[HttpMessage],
+    crowded: Mask,
+) -> Evidence:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
     n = len(table)
     row = np.empty(n, np.int64)
@@ -383,10 +471,19 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
     facts = replace(merged.facts, flow=row[merged.facts.flow])
     facts = facts.take(np.argsort(facts.flow))
     names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
-    http = [m for p in parts for m in p.http]
+    http = [m for p in parts for m in p.http] + list(late)
     for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
         message.flow = flow
     http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
+    if late:
+        # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
+        of_flow = groupby(http, key=lambda m: m.flow)
+        is_http1 = identification.protocol == Protocol.HTTP1
+        http = [
+            m
+            for flow, messages in of_flow
+            for m in (before_switch(list(messages)) if is_http1[flow] else (m for m in messages if m.version == "2"))
+        ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
     return Evidence(
         table,
@@ -394,10 +491,11 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
         identification,
         _canonical(replace(merged, facts=facts, requested_names=names)),
         CleartextReading(tuple(http), tuple(ssh)),
-        stitch(table),
+        _legs(table),
         gathered(p.from_start for p in parts),
         gathered(p.gap for p in parts),
         gathered(p.conflict for p in parts),
+        crowded & (identification.protocol == Protocol.HTTP1),
     )
 
 
@@ -423,17 +521,16 @@ def _canonical(reading: TlsReading) -> TlsReading:
 
 def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> CaptureQuality:
     """What the capture lacks, over TCP connections that carried payload."""
-    flows = evidence.flows
-    tcp = (flows.protocol == 6) & (evidence.leg_of < 0) & (flows.payload_octets.sum(axis=1) > 0)
     drops = [i.dropped for c in captures for i in c.interfaces if i.dropped is not None]
-    seen = evidence.tls_column("client_hello_seen") | evidence.tls_column("server_hello_seen")
+    counts = {name: int(mask.sum()) for name, mask in evidence.quality.items()}
     return CaptureQuality(
-        connections=int(tcp.sum()),
-        handshake_seen=int((tcp & (seen == 1)).sum()),
-        mid_connection=int((tcp & evidence.mid_connection).sum()),
-        one_sided=int((tcp & (flows.packets == 0).any(axis=1)).sum()),
-        cut_by_snaplen=int((tcp & (flows.cut_packets > 0)).sum()),
-        with_gaps=int((tcp & evidence.gap & (flows.cut_packets == 0)).sum()),
+        connections=counts["connections"],
+        handshake_seen=counts["handshake_seen"],
+        mid_connection=counts["mid_connection"],
+        one_sided=counts["one_sided"],
+        cut_by_snaplen=counts["cut_by_snaplen"],
+        with_gaps=counts["with_gaps"],
+        crowded=counts["crowded"],
         dropped=sum(drops) if drops else None,
         damaged=any(c.damage for c in captures),
     )
@@ -457,7 +554,7 @@ def run(
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditResult:
-    """Analyse one capture.
+    """Analyse one input: a capture, or several as `capture.several.open_captures` gives them.
 
     Parameters
     ----------
@@ -468,18 +565,42 @@ def run(
         Called after each chunk with octets of input and frames read so far.
     """
     pipeline = Pipeline(limits)
+    comments = 0
     for chunk in reader:
-        pipeline.add(chunk)
+        pipeline.add(chunk, reader.comments[comments:])
+        comments = len(reader.comments)
         if progress is not None:
-            progress(reader.octets_read, pipeline.ledger.frames)
-    summary = CaptureSummary(
-        reader.name,
-        reader.format,
-        reader.octets_read,
-        pipeline.ledger.frames,
-        pipeline.first_ns,
-        pipeline.last_ns,
-        tuple(reader.interfaces),
-        tuple(reader.damage),
+            progress(reader.octets_read, pipeline.frames)
+    if isinstance(reader, CaptureSet):
+        origins, vantages = reader.origins, reader.vantages
+    else:
+        facts = (tuple(reader.interfaces), tuple(reader.damage), tuple(reader.comments))
+        origins = [CaptureOrigin(reader.name, reader.format, reader.octets_read, 0, 0, *facts)]
+        vantages = [VantagePoint("", (0,), False, "")]
+    summaries = []
+    for number, origin in enumerate(origins):
+        book = pipeline.book(number)
+        summaries.append(
+            CaptureSummary(
+                origin.name,
+                origin.format,
+                origin.octets,
+                book.ledger.frames,
+                book.first_ns,
+                book.last_ns,
+                origin.interfaces,
+                origin.damage,
+                origin.first_number,
+                vantages[origin.vantage].name,
+                tuple(origin.comments),
+                book.ledger,
+            )
+        )
+    result = conclude(pipeline.evidence(), pipeline.ledger, summaries, cluster or ClusterContext())
+    inputs = InputSummary(
+        tuple(vantages),
+        tuple(reader.skipped) if isinstance(reader, CaptureSet) else (),
+        reader.skipped_count if isinstance(reader, CaptureSet) else 0,
+        tuple(dict.fromkeys(reader.names)),
     )
-    return conclude(pipeline.evidence(), pipeline.ledger, [summary], cluster or ClusterContext())
+    return replace(result, inputs=inputs)

@@ -312,6 +312,43 @@ class FlowTable(Table):
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """Traffic over time: one row a flow and bin in which it had a packet, by flow and bin.
+
+    Attributes
+    ----------
+    shift : int
+        Bin ``b`` holds the packets of ``b << shift <= time_ns < (b + 1) << shift``.
+    flow, bin, packets, octets : (R,) int64
+        Both directions together; octets on the wire.
+    """
+
+    shift: int
+    flow: I64
+    bin: I64
+    packets: I64
+    octets: I64
+
+    def __len__(self) -> int:
+        return int(self.flow.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTimes:
+    """Capture times of the frames 1, 1 + stride, 1 + 2 * stride ...: nanoseconds since the epoch, 0 = none."""
+
+    stride: int
+    time_ns: I64
+
+    def at(self, frame: I64) -> I64:
+        """Time of the last of these frames up to each given one; 0 where there is none: (N,) int64."""
+        if self.time_ns.shape[0] == 0:
+            return np.zeros(frame.shape[0], np.int64)
+        sample = np.clip((frame - 1) // self.stride, 0, self.time_ns.shape[0] - 1)
+        return np.where(frame > 0, self.time_ns[sample], 0)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamHeads:
     """The first octets of each direction of each flow, by sequence number.
 
@@ -380,6 +417,15 @@ class StreamHeads:
         frames = np.zeros(stream.shape[0], np.int64)
         frames[found] = self.segment_frame[low[found] - 1]
         return frames
+
+
+@dataclass(frozen=True, slots=True)
+class LateMessage:
+    """A segment behind the head that begins with an HTTP/1 start line, and what followed of its field section."""
+
+    stream: int  #: ``2 * flow + side`` as the flow builder numbered them
+    frame: int
+    octets: bytes = field(repr=False)
 
 
 # ---------------------------------------------------------------------------------------- protocol facts

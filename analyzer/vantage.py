@@ -1,4 +1,4 @@
-"""One connection seen from several places: which flows of different vantage points are the same, and whose clock is off.
+"""One connection seen from several places: which flows are the same connection, and whose clock is off.
 
 A packet keeps its sequence numbers on its way, so a connection's pair of initial sequence numbers names it at every
 vantage point, through address translation and tunnels. Where no SYN was captured, the same addresses and ports with
@@ -99,7 +99,7 @@ def correlate(flows: FlowTable, leg_of: I64, handshakes: Handshakes, flawed: Mas
     pairs = [by_syn]
     skews = _skews(flows, handshakes, by_syn)
     clock = _clock(int(flows.vantage[-1]) + 1, skews)
-    pairs.append(_same_tuple(flows, handshakes, clock, np.isin(np.arange(n), by_syn)))
+    pairs.append(_same_tuple(flows, handshakes, clock))
     joined = np.concatenate(pairs)
     group = _components(n, joined, leg_of)
     shared = _count_shared(flows, group)
@@ -140,12 +140,10 @@ def _same_ends(flows: FlowTable, one: I64, other: I64) -> Mask:
     return same
 
 
-def _same_tuple(flows: FlowTable, handshakes: Handshakes, clock: I64, done: Mask) -> I64:
+def _same_tuple(flows: FlowTable, handshakes: Handshakes, clock: I64) -> I64:
     """Pairs of flows of different vantage points with the same ends that were open together: (P, 2) int64."""
     # Sides may be turned differently where one place saw only half: endpoints are compared in canonical order.
-    rows = np.flatnonzero(~done | (flows.protocol != TCP))
-    if rows.shape[0] < 2:
-        return np.empty((0, 2), np.int64)
+    rows = np.arange(len(flows))
     ends = np.concatenate(
         [
             np.ascontiguousarray(flows.address[rows]).view(np.uint64).reshape(-1, 2, 2),
@@ -207,7 +205,7 @@ def _in_step(flows: FlowTable, handshakes: Handshakes, rows: I64, swap: Mask, on
         if x < 0 or y < 0:
             continue
         # Each began to see the stream somewhere inside what the other saw of it, or shortly before it.
-        ahead = int(sequence_difference(np.int64(y - x)))
+        ahead = int(sequence_difference(np.array([y - x]))[0])
         reach = int(flows.payload_octets[a, side] if ahead >= 0 else flows.payload_octets[b, peer])
         if abs(ahead) > reach + (1 << 16):
             return False

@@ -227,6 +227,10 @@ def _row(index: int, nodes: int) -> dict[str, Any]:
         "last_time": _time(START_S + index * 0.25 + 2.5),
         "duration_s": 2.5,
         "evidence_frames": f"{1 + index * 9} {4 + index * 9}",
+        "vantage": "",
+        "capture": "",
+        "last_capture": "",
+        "comment": HOSTILE[turn % len(HOSTILE)] if kind.channel == "dns" else "",
     }
     return row
 
@@ -270,16 +274,70 @@ def _endpoints(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     seen: dict[str, dict[str, Any]] = {}
     for row in rows:
         for side in ("client", "server"):
-            entry = seen.setdefault(row[f"{side}_ip"], {"address": row[f"{side}_ip"], "names": [], "roles": []})
+            entry = seen.setdefault(
+                row[f"{side}_ip"], {"address": row[f"{side}_ip"], "names": [], "capture_names": [], "roles": []}
+            )
             name, role = row[f"{side}_name"], row[f"{side}_role"]
             if name and name not in entry["names"]:
                 entry["names"].append(name)
             if role not in [known["role"] for known in entry["roles"]]:
                 reason = f"{'offers' if side == 'server' else 'dials'} port {row['server_port']}"
                 entry["roles"].append(
-                    {"role": role, "grade": "inferred", "reason": reason, "frame": row["first_frame"]}
+                    {"role": role, "grade": "inferred", "reason": reason, "frame": row["first_frame"], "capture": 0}
                 )
     return [seen[address] for address in sorted(seen)]
+
+
+BINS: Final = 96
+
+
+def _timeline(rows: list[dict[str, Any]], kinds: list[Kind]) -> dict[str, Any]:
+    """Every connection's packets in the bin of its begin; an event for each handshake and each request."""
+    counted = [(index, row) for index, row in enumerate(rows) if row["leg_of"] < 0]
+    bins = BINS if rows else 0
+
+    def bin_of(index: int) -> int:
+        return index * bins // max(len(rows), 1)
+
+    traffic = []
+    for kind in kinds if rows else []:
+        sums = {"packets": [0] * bins, "octets": [0] * bins}
+        for index, row in counted:
+            if row["channel"] == kind.channel:
+                for name, column in sums.items():
+                    column[bin_of(index)] += row[name]
+        traffic.append({"id": kind.channel, **sums})
+    events = []
+    for index, row in counted:
+        of = "handshake" if row["handshake"] else "cleartext-request" if row["protocol"] == "http/1" else ""
+        if of:
+            text = "TLS handshake: completed" if of == "handshake" else f"GET /{HOSTILE[index % len(HOSTILE)]}"
+            events.append(
+                {
+                    "kind": of,
+                    "time": row["first_time"],
+                    "frame": row["first_frame"],
+                    "capture": 0,
+                    "connection": index,
+                    "channel": row["channel"],
+                    "text": text,
+                }
+            )
+    names = ("credential", "session", "refusal", "cleartext-request", "handshake")
+    of_kind = {name: [event for event in events if event["kind"] == name] for name in names}
+    return {
+        "start_time": rows[0]["first_time"] if rows else None,
+        "bin_ns": 1 << 34,
+        "bins": bins,
+        "frame_stride": 1,
+        "channels": traffic,
+        "event_counts": {name: len(found) for name, found in of_kind.items()},
+        "event_bins": {
+            name: [sum(bin_of(event["connection"]) == b for event in found) for b in range(bins)]
+            for name, found in of_kind.items()
+        },
+        "events": [event for event in events if event in of_kind[event["kind"]][:40]],
+    }  # fmt: skip
 
 
 def example_document(connections: int = 12, nodes: int = 3) -> Document:
@@ -293,6 +351,7 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
         finding["hosts"] = sorted({rows[i]["server_name"] or rows[i]["server_ip"] for i in index})
         finding["connections"] = index
         finding["frames"] = [rows[i]["first_frame"] + 3 for i in index]
+        finding["evidence"] = [{"capture": 0, "frames": finding["frames"]}]
         last = rows[index[-1]]["last_frame"]
         finding["filter"] = f"tcp.port == {rows[index[0]]['server_port']} && frame.number <= {last}"
         finding["fingerprint"] = f"{finding['code']}-{finding['channel']}"
@@ -313,12 +372,24 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
                 "last_time": _time(START_S + connections * 0.25 + 2.5),
                 "duration_s": connections * 0.25 + 2.5,
                 "interfaces": [
-                    {"name": HOSTILE[2], "link_type": "LINUX_SLL2", "snaplen": 96, "received": frames, "dropped": 0},
-                    {"name": HOSTILE[4], "link_type": "ETHERNET", "snaplen": 0, "received": None, "dropped": None},
+                    {"name": HOSTILE[2], "link_type": "LINUX_SLL2", "snaplen": 96, "received": frames, "dropped": 0,
+                     "description": HOSTILE[3], "hardware": "", "system": HOSTILE[0], "filter": HOSTILE[1]},
+                    {"name": HOSTILE[4], "link_type": "ETHERNET", "snaplen": 0, "received": None, "dropped": None,
+                     "description": "", "hardware": "", "system": "", "filter": ""},
                 ],
+                "vantage": "",
+                "comment_count": 2,
+                "comments": [{"number": 0, "text": HOSTILE[1]}, {"number": 4, "text": HOSTILE[2]}],
+                "ledger": None,
                 "damage": [],
             }
         ],
+        "vantage_points": [
+            {"name": "", "captures": [0], "given": False, "assumed": "", "flows": len(rows),
+             "connections": len(counted), "seen_elsewhere": 0}
+        ],
+        "clock_skews": [],
+        "skipped": {"count": 1, "files": [{"name": HOSTILE[3], "reason": "it is empty", "named": False}]},
         "cluster": {
             "given": True,
             "sources": ["kube-apiserver.yaml", "nodes.json"],
@@ -342,6 +413,11 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
             "cut_by_snaplen": 0,
             "with_gaps": 1,
             "dropped": 0,
+            "shares": [
+                {"name": "connections", "connections": len(counted), "packets": sum(row["packets"] for row in counted),
+                 "octets": sum(row["octets"] for row in counted), "meaning": "TCP connections that carried payload",
+                 "undecidable": {"encryption": 0, "client_certificate": 0, "server_verification": 0}}
+            ],
         },
         "ledger": {
             "frames": frames,
@@ -410,6 +486,7 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
                 "clients": sorted({row["client_ip"] for row in counted if row["ja4"]})[:50],
             }
         ],
+        "timeline": _timeline(rows, kinds),
         "summary": {
             "answer": f"{at_risk} of {len(channels)} channels are at risk: the API server does not verify kubelets, "
             "and traffic to pods and to the kubelet read-only port is cleartext.",

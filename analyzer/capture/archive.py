@@ -1,4 +1,4 @@
-"""Captures inside tar archives, read as they are: nothing is unpacked to disk, and no name in an archive is a path here.
+"""Captures inside tar archives, read as they are: nothing is unpacked, and no name in an archive is a path here.
 
 The standard library reads the format. What a hostile archive can make it hold in memory is bounded by looking at every
 header before it is followed.
@@ -113,7 +113,7 @@ def read_members(source: OctetSource, report: Callable[[str], None]) -> Iterator
             errors="surrogateescape",
         ) as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # it would keep every header it met
+                archive.members.clear()  # type: ignore[attr-defined] # it would keep every header it met
                 if not member.isreg():
                     continue
                 if member.issparse():

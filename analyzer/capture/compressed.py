@@ -30,8 +30,8 @@ binding returns all that its input holds at once: this bounds it to 32 MiB."""
 
 
 MAX_EXPANSION: Final = 256
-"""Octets that one compressed octet may stand for, past the first `FREE_EXPANSION`. Captures of real traffic shrink two to
-twenty times; a decompression bomb reaches a thousand and, with zstd, xz and bzip2, any number."""
+"""Octets that one compressed octet may stand for, past the first `FREE_EXPANSION`. Captures of real traffic shrink
+two to twenty times; a decompression bomb reaches a thousand and, with zstd, xz and bzip2, any number."""
 
 FREE_EXPANSION: Final = 1 << 30
 """Octets that any input may expand to: whatever the ratio, this much is read in seconds and in bounded memory."""

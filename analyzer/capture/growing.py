@@ -1,7 +1,7 @@
 """Inputs that are still being made: a file somebody writes to, and a PCAP-over-IP server.
 
-Both end when nothing has come for a while, when the other side says so, or when the user interrupts; what was read until
-then is reported.
+Both end when nothing has come for a while, when the other side says so, or when the user interrupts; what was read
+until then is reported.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which captures are one recording, cut by rotation, and which were made at different places.
 
-``tcpdump -C -W -G`` and dumpcap cut a recording into files whose names differ only by numbers, and each begins where the
-one before it ends. So captures in one folder whose names are equal but for their numbers, with the same interfaces, and
-which do not overlap in time, are one recording. All others are vantage points of their own.
+``tcpdump -C -W -G`` and dumpcap cut a recording into files whose names differ only by numbers, and each begins where
+the one before it ends. So captures in one folder whose names are equal but for their numbers, with the same interfaces,
+and which do not overlap in time, are one recording. All others are vantage points of their own.
 """
 
 from __future__ import annotations

@@ -183,9 +183,7 @@ class CaptureSet:
         if not self.origins:
             raise _nothing(self.name, self._skips)
 
-    def _read_one(
-        self, capture: _Capture, reader: FileReader, before: int
-    ) -> Generator[CaptureChunk, None, int]:
+    def _read_one(self, capture: _Capture, reader: FileReader, before: int) -> Generator[CaptureChunk, None, int]:
         """Yield the chunks of one capture; returns the number of frames of all captures so far."""
         number, vantage = len(self.origins), -1
         shared = _Shared(self, reader) if self._only is None else None

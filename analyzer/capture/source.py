@@ -251,10 +251,9 @@ def open_octets(path: str, opening: Opening) -> OctetSource:
     if (address := parse_address(path)) is not None:
         return connect(path, address, opening.idle_s, opening.stopped)
     try:
-        stream = open(path, "rb", buffering=0)
-        if opening.follow and stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            return GrowingSource(stream, opening.idle_s, opening.stopped)
-        return FileSource(stream, owned=True)
+        if opening.follow and stat.S_ISREG(os.stat(path).st_mode):
+            return GrowingSource(open(path, "rb", buffering=0), opening.idle_s, opening.stopped)
+        return FileSource(open(path, "rb", buffering=0), owned=True)
     except FileNotFoundError:
         reason = "no such file"
     except IsADirectoryError:
@@ -266,9 +265,7 @@ def open_octets(path: str, opening: Opening) -> OctetSource:
     raise InputError(path, reason)
 
 
-def _recognise(
-    path: str, source: OctetSource, facts: CaptureFacts, max_expansion: int
-) -> _Recognised | TarStream:
+def _recognise(path: str, source: OctetSource, facts: CaptureFacts, max_expansion: int) -> _Recognised | TarStream:
     """Look through compression, then at the file header."""
     prefix = read_prefix(source, compressed.MAGIC_LEN)
     compression = compressed.recognise(prefix)

@@ -31,6 +31,7 @@ class CaptureQuality:
     one_sided: int = 0
     cut_by_snaplen: int = 0
     with_gaps: int = 0
+    crowded: int = 0  #: with more distinct HTTP/1 messages behind the head than are kept
     dropped: int | None = None  #: frames the capture itself says it dropped
     damaged: bool = False
 

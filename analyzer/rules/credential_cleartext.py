@@ -48,7 +48,8 @@ CREDENTIAL_CLEARTEXT = Rule(
     flags=("kubectl delete secret NAME", "kubectl delete pod NAME (projected tokens expire with their pod)"),
     source="https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/",
     cis="CIS Kubernetes Benchmark 1.10: 5.1.6",
-    limits="Found in the first octets of each direction; a credential late in a long connection may be missed.",
+    limits="Behind the first 16 KiB of a direction only requests that begin a segment are read, 64 distinct ones; of "
+    "HTTP/2 nothing is. The capture notes say where there were more.",
     filter="http.authorization || http2.headers.authorization",
     check=_check,
 )

@@ -22,7 +22,8 @@ RANKS: dict[str, int] = {
     "pipeline": 80,
     "cli": 90,
 }  # fmt: skip
-PACKAGE_OF = {"flow_index": "flows", "heads": "flows", "ledger": "flows", "legs": "flows", "vantage": "flows", "__main__": "cli"}
+_BESIDE_FLOWS = ("flow_index", "heads", "late", "ledger", "legs", "traffic", "vantage")
+PACKAGE_OF = dict.fromkeys(_BESIDE_FLOWS, "flows") | {"__main__": "cli"}
 """Modules that stand beside the package they belong with."""
 SANS_IO = range(20, 70)
 FORBIDDEN = {"os", "socket", "subprocess", "time", "logging", "pathlib", "sys", "random", "tempfile"}

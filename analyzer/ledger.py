@@ -33,6 +33,9 @@ REASONS: Final[dict[Decode, str]] = {
 }
 
 
+LEFT_OUT: Final = "of flows past the limit"
+
+
 @dataclass
 class Ledger:
     """Running counts; `add` takes what each table became.
@@ -45,15 +48,23 @@ class Ledger:
         Packets by `Decode` status: outermost ones, and those found inside tunnels.
     in_flows : int
         Decoded packets that belong to a flow.
+    left_out, left_out_octets : int
+        Decoded packets of flows past the limit, and their octets.
     """
 
     frames: int = 0
     outer: I64 = field(default_factory=lambda: np.zeros(len(_STATUSES), np.int64))
     inner: I64 = field(default_factory=lambda: np.zeros(len(_STATUSES), np.int64))
     in_flows: int = 0
+    left_out: int = 0
+    left_out_octets: int = 0
 
-    def add(self, frames: int, packets: PacketTable, in_flows: int) -> None:
+    def add(
+        self, frames: int, packets: PacketTable, in_flows: int, left_out: int = 0, left_out_octets: int = 0
+    ) -> None:
         """Count one table: `frames` read, the `packets` made of them, how many of these joined a flow."""
+        self.left_out += left_out
+        self.left_out_octets += left_out_octets
         self.frames += frames
         outermost = packets.depth == 0
         self.outer += np.bincount(packets.status[outermost], minlength=len(_STATUSES))
@@ -90,7 +101,8 @@ class Ledger:
         """Packets that belong to no flow, by reason; of every nesting level."""
         both = self.outer + self.inner
         outside = {REASONS[Decode.LATER_FRAGMENT]: int(both[Decode.LATER_FRAGMENT])}
-        portless = int(both[Decode.OTHER_TRANSPORT]) + int(both[Decode.OK]) - self.in_flows
+        portless = int(both[Decode.OTHER_TRANSPORT]) + int(both[Decode.OK]) - self.in_flows - self.left_out
+        outside[LEFT_OUT] = self.left_out
         outside[REASONS[Decode.OTHER_TRANSPORT]] = portless
         for status in _STATUSES:
             if status not in _DECODED and self.inner[status]:

@@ -31,7 +31,7 @@ from analyzer.protocols.identify import Identification, identify
 from analyzer.protocols.ssh import read_ssh
 from analyzer.protocols.tls import read_tls
 from analyzer.registries import Protocol, Ternary
-from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary, InputSummary
+from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary, InputSummary, LeftOut
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
 from analyzer.schema import (
     I64,
@@ -64,6 +64,8 @@ LATE_OCTETS: Final = 16 << 20
 """Octets of messages from behind the heads from which they are read and their octets dropped."""
 
 
+MAX_FLOWS: Final = 1_000_000
+"""Flows kept of one run: a capture is read in memory that follows them, and so that is bounded (see `FlowBuilder`)."""
 MAX_COMMENTS: Final = 3
 """Distinct packet comments kept of one connection."""
 
@@ -76,6 +78,7 @@ class Limits:
     heads_budget: int = HEADS_BUDGET
     epoch_frames: int = EPOCH_FRAMES
     settle_octets: int = SETTLE_OCTETS
+    max_flows: int = MAX_FLOWS
     late_octets: int = LATE_OCTETS
 
 
@@ -123,7 +126,7 @@ class Pipeline:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.decoder = Decoder()
-        self.flows = FlowBuilder()
+        self.flows = FlowBuilder(limit=self.limits.max_flows)
         self.heads = HeadCollector(self.flows, self.limits.head_octets)
         self.books: list[CaptureBook] = []
         self.frames = 0
@@ -187,7 +190,7 @@ class Pipeline:
         if self._said:
             self._note_comments(packets.frame[rows.packet], rows.flow)
         book = self.book(chunk.capture)
-        book.ledger.add(len(chunk), packets, rows.packet.shape[0])
+        book.ledger.add(len(chunk), packets, rows.packet.shape[0], rows.left_out, rows.left_out_octets)
         self.frames += len(chunk)
         if packets.depth.any():
             self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
@@ -597,10 +600,12 @@ def run(
             )
         )
     result = conclude(pipeline.evidence(), pipeline.ledger, summaries, cluster or ClusterContext())
+    left_out = LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows)
     inputs = InputSummary(
         tuple(vantages),
         tuple(reader.skipped) if isinstance(reader, CaptureSet) else (),
         reader.skipped_count if isinstance(reader, CaptureSet) else 0,
         tuple(dict.fromkeys(reader.names)),
+        left_out,
     )
     return replace(result, inputs=inputs)

@@ -429,6 +429,7 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
             "duplicates": 0,
             "flows": len(rows),
             "legs": len(rows) - len(counted),
+            "left_out": {"flows": 0, "packets": 0, "octets": 0, "limit": 1_000_000},
             "balanced": True,
             "lines": [["frames read", frames], ["decoded", frames - 3], ["not decoded: not IP", 3]],
         },

@@ -1,59 +1,29 @@
-"""``planewire analyze``: one capture in, verdicts out."""
+"""``planewire analyze``: captures in, verdicts out."""
 
 from __future__ import annotations
 
 import gc
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from analyzer.cli.inputs import (
+    InputOptions,
+    incomplete,
+    input_options,
+    limits_of,
+    open_inputs,
+    progress_bar,
+    tell_problems,
+)
 
+if TYPE_CHECKING:
     from rich.console import Console
 
 SEVERITIES: Final = ("info", "low", "medium", "high", "critical", "never")
 INCOMPLETE: Final = 4
 FINDINGS: Final = 1
-
-
-@contextmanager
-def _progress(size: int | None, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on standard error, on a terminal only."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("reading"),
-        BarColumn(),
-        TransferSpeedColumn(),
-        TextColumn("{task.fields[frames]:,} packets"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=size, frames=0)
-        yield lambda octets, frames: bar.update(task, completed=octets, frames=frames)
-
-
-def _interrupt_ends_the_input() -> None:
-    """Let the first interrupt end the capturing program in front of the pipe, not the report.
-
-    A terminal sends Ctrl-C to every program of a pipe: tcpdump writes what it has and closes, and the report follows.
-    """
-
-    def first(_signal: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        click.echo("planewire: reporting when the input ends; interrupt again to stop without a report", err=True)
-
-    signal.signal(signal.SIGINT, first)
 
 
 def _console(quiet_color: bool) -> Console:
@@ -64,7 +34,7 @@ def _console(quiet_color: bool) -> Console:
 
 
 @click.command(name="analyze")
-@click.argument("capture", type=click.Path(allow_dash=True))
+@input_options
 @click.option(
     "--cluster",
     "cluster",
@@ -97,51 +67,40 @@ def _console(quiet_color: bool) -> Console:
     show_default=True,
     help="Exit with status 1 on findings of this severity or above.",
 )
-@click.option(
-    "--head-octets",
-    type=click.IntRange(1024, 1 << 20),
-    default=None,
-    metavar="N",
-    help="Octets kept of each direction of a connection (default 16384).",
-)
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress; files and exit status only.")
 @click.option("--no-color", is_flag=True, help="No colour, also on a terminal (as NO_COLOR does).")
 @click.pass_context
 def command(
     ctx: click.Context,
-    capture: str,
+    inputs: InputOptions,
     cluster: tuple[str, ...],
     csv_folder: str | None,
     json_file: str | None,
     html_file: str | None,
     fail_on: str,
-    head_octets: int | None,
     quiet: bool,
     no_color: bool,
 ) -> None:
-    """Analyse a packet capture (pcap or pcapng, compressed or not; - is standard input).
+    """Analyse packet captures: files (pcap or pcapng, compressed or not), folders, quoted patterns, tar archives.
+
+    Several captures are one input: rotated files are read in order of time, vantage points are kept apart, and a
+    connection seen at two of them counts once. - is standard input, tcp://HOST:PORT a PCAP-over-IP server.
 
     Prints what was captured, every channel with its verdicts, the findings with what to do about each, and what could
     not be judged. Data goes to standard output, progress and notes to standard error.
     """
     # One run, then the process ends: the collector would find no cycles worth its time.
     gc.disable()
-    from analyzer.capture.source import open_capture
     from analyzer.cli.cluster_files import load_cluster
-    from analyzer.pipeline import Limits, run
+    from analyzer.pipeline import run
     from analyzer.report.document import build_document
 
-    if capture == "-":
-        _interrupt_ends_the_input()
     context = load_cluster(cluster)
-    limits = Limits() if head_octets is None else Limits(head_octets=head_octets)
-    with open_capture(capture) as reader, _progress(reader.size, quiet) as progress:
-        result = run(reader, context, limits, progress)
+    with open_inputs(inputs) as reader, progress_bar(reader.size, quiet) as progress:
+        result = run(reader, context, limits_of(inputs), progress)
     document = build_document(result)
     written = _write(document, csv_folder, json_file, html_file)
-    for item in document["captures"]:
-        for damage in item["damage"]:
-            click.echo(f"planewire: {item['name']}: offset {damage['offset']}: {damage['reason']}", err=True)
+    tell_problems(document, quiet=quiet)
     if not quiet and json_file != "-":
         from analyzer.report.terminal import render
 
@@ -181,5 +140,4 @@ def exit_status(document: dict[str, Any], fail_on: str) -> int:
     order = {name: rank for rank, name in enumerate(SEVERITIES)}
     if any(order[finding["severity"]] >= order[fail_on] for finding in document["findings"]):
         return FINDINGS
-    damaged = any(item["damage"] for item in document["captures"])
-    return INCOMPLETE if damaged or document["quality"]["dropped"] else 0
+    return INCOMPLETE if incomplete(document) else 0

@@ -112,6 +112,14 @@ class CaptureSummary:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Flows that came past the limit: about how many, and the limit."""
+
+    flows: int = 0
+    limit: int = 0
+
+
+@dataclass(frozen=True)
 class InputSummary:
     """What all captures of a run were together."""
 
@@ -119,6 +127,7 @@ class InputSummary:
     skipped: Sequence[Skipped] = ()
     skipped_count: int = 0
     names: Sequence[tuple[str, str]] = ()  #: addresses with names that the captures give them, untrusted text
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass(frozen=True)
@@ -657,6 +666,11 @@ def _quality(result: AuditResult) -> Document:
     note(quality.cut_by_snaplen, "have packets cut by the snap length: what was cut cannot be judged.")
     note(quality.with_gaps, "have gaps in the octets that matter: packets were lost by the capture.")
     note(quality.crowded, "carry more distinct HTTP requests than are read: a request late in them may be missing.")
+    if result.ledger.left_out:
+        notes.append(
+            f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} and "
+            f"were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows raises the limit."
+        )
     if quality.dropped:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
     if result.inputs.skipped_count:
@@ -720,6 +734,9 @@ def _ledger(result: AuditResult) -> Document:
     lines += [[f"not decoded: {reason}", n] for reason, n in not_decoded.items()]
     lines += [["Packets found inside tunnels", ledger.inner_packets], ["Packets in flows", ledger.in_flows]]
     lines += [[f"outside flows: {reason}", n] for reason, n in outside.items()]
+    left_out = result.inputs.left_out
+    if ledger.left_out:
+        lines += [[f"Flows past the limit of {left_out.limit:,}, about", left_out.flows]]
     lines += [["Flows", len(evidence)], ["of these second legs of a connection (NAT, tunnel)", legs]]
     return {
         "frames": ledger.frames,
@@ -731,6 +748,12 @@ def _ledger(result: AuditResult) -> Document:
         "duplicates": 0,
         "flows": len(evidence),
         "legs": legs,
+        "left_out": {
+            "flows": left_out.flows,
+            "packets": ledger.left_out,
+            "octets": ledger.left_out_octets,
+            "limit": left_out.limit,
+        },
         "balanced": ledger.balanced,
         "lines": lines,
     }

@@ -206,6 +206,15 @@ class Quality(TypedDict):
     shares: Annotated[list[ShareEntry], Keywords("`connections`, which are all, and those subsets that are not empty.")]
 
 
+class LeftOutEntry(TypedDict):
+    """What came past the limit of flows and was counted, not kept."""
+
+    flows: Annotated[int, Keywords("About how many.", minimum=0)]
+    packets: Count
+    octets: Count
+    limit: Count
+
+
 class Ledger(TypedDict):
     """Where every captured frame went."""
 
@@ -218,6 +227,7 @@ class Ledger(TypedDict):
     duplicates: Count
     flows: Count
     legs: Count
+    left_out: LeftOutEntry
     balanced: bool
     lines: Annotated[list[list[str | int]], Keywords("Pairs of a label and a number.")]
 

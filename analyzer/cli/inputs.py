@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-
-from analyzer.report.text import visible
 
 if TYPE_CHECKING:
     from analyzer.capture.several import CaptureSet
@@ -190,31 +188,3 @@ def progress_bar(size: int | None, quiet: bool) -> Iterator[Callable[[int, int],
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=size, frames=0)
         yield lambda octets, frames: bar.update(task, completed=octets, frames=frames)
-
-
-def tell_problems(document: dict[str, Any], *, quiet: bool) -> None:
-    """Say on standard error what of the input could not be read, one line each."""
-    for item in document["captures"]:
-        for damage in item["damage"]:
-            _note(f"{item['name']}: offset {damage['offset']}: {damage['reason']}")
-    skipped: Sequence[dict[str, Any]] = document["skipped"]["files"]
-    for one in skipped:
-        if one["named"]:
-            _note(f"{one['name']}: {one['reason']}")
-    found = [one["name"] for one in skipped if not one["named"]]
-    others = document["skipped"]["count"] - (len(skipped) - len(found))
-    if others and not quiet:
-        more = f" and {others - 3} more" if others > 3 else ""
-        _note(f"skipped, no captures: {', '.join(found[:3])}{more}")
-
-
-def incomplete(document: dict[str, Any]) -> bool:
-    """Whether something of what the user named was not read, or the capture says that it lacks frames."""
-    damaged = any(item["damage"] for item in document["captures"])
-    unread = any(one["named"] for one in document["skipped"]["files"])
-    left_out = bool(document["ledger"]["left_out"]["packets"])
-    return damaged or unread or left_out or bool(document["quality"]["dropped"])
-
-
-def _note(text: str) -> None:
-    click.echo(f"planewire: {visible(text)}", err=True)

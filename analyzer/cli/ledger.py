@@ -7,10 +7,9 @@ import json
 
 import click
 
-from analyzer.cli.inputs import InputOptions, incomplete, input_options, limits_of, open_inputs, progress_bar
-from analyzer.cli.inputs import tell_problems as tell
-
-INCOMPLETE = 4
+from analyzer.cli.inputs import InputOptions, input_options, limits_of, open_inputs, progress_bar
+from analyzer.cli.outputs import tell_problems
+from analyzer.report.outcome import CLEAN, INCOMPLETE, incomplete
 
 
 @click.command(name="ledger")
@@ -18,7 +17,7 @@ INCOMPLETE = 4
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON: the sections of the report that concern it.")
 @click.option("--no-color", is_flag=True, help="No colour, also on a terminal (as NO_COLOR does).")
 @click.pass_context
-def command(ctx: click.Context, inputs: InputOptions, as_json: bool, no_color: bool) -> None:
+def command(ctx: click.Context, /, inputs: InputOptions, as_json: bool, no_color: bool) -> None:
     """Account for every frame of one or more captures.
 
     Prints what each capture is and says of itself, what became of its frames and why, what the capture dropped, and
@@ -30,7 +29,7 @@ def command(ctx: click.Context, inputs: InputOptions, as_json: bool, no_color: b
 
     with open_inputs(inputs) as reader, progress_bar(reader.size, as_json) as progress:
         document = build_document(run(reader, None, limits_of(inputs), progress))
-    tell(document, quiet=False)
+    tell_problems(document, quiet=False)
     if as_json:
         sections = ("captures", "vantage_points", "clock_skews", "skipped", "quality", "ledger")
         click.echo(json.dumps({name: document[name] for name in sections}, separators=(",", ":"), sort_keys=True))
@@ -40,4 +39,4 @@ def command(ctx: click.Context, inputs: InputOptions, as_json: bool, no_color: b
         from analyzer.report.terminal import render_ledger
 
         render_ledger(document, Console(no_color=no_color or None, soft_wrap=False, highlight=False))
-    ctx.exit(INCOMPLETE if incomplete(document) else 0)
+    ctx.exit(INCOMPLETE if incomplete(document) else CLEAN)

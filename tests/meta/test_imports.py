@@ -20,6 +20,7 @@ RANKS: dict[str, int] = {
     "verdicts": 60, "rules": 65,
     "report": 70,
     "pipeline": 80,
+    "user_files": 82,
     "cli": 90,
 }  # fmt: skip
 _BESIDE_FLOWS = ("flow_index", "heads", "late", "ledger", "legs", "traffic", "vantage")

@@ -69,6 +69,25 @@ class ClusterFactsError(PlanewireError):
         self.reason: Final = reason
 
 
+class KeyLogError(PlanewireError):
+    """A file handed over with ``--keys`` cannot be used; the message never holds any of its content.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    reason : str
+        What is wrong with it and what is expected.
+    """
+
+    exit_code = 2
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path: Final = path
+        self.reason: Final = reason
+
+
 class SuppressionError(PlanewireError):
     """A suppression file cannot be used as it stands.
 

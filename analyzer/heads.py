@@ -22,6 +22,8 @@ HEAD_LIMIT: Final = 16 * 1024
 Tomcat bound an HTTP/1 head at 16 and 8 KiB."""
 HANDSHAKE_LIMIT: Final = 10 * 1024
 """Octets kept of each direction once a TLS hello was seen in either: what follows the handshake is not readable."""
+KEYED_LIMIT: Final = 256 * 1024
+"""The same where keys were given: what follows the handshake is then readable."""
 DATAGRAM_LIMIT: Final = 4
 """Datagrams kept of each direction of a flow without sequence numbers."""
 REORDER_WINDOW: Final = 1 << 16
@@ -84,6 +86,10 @@ class HeadCollector:
         self._datagrams: I64 = np.zeros(1 << 10, np.int64)
         self._sent: I64 = np.zeros(1 << 10, np.int64)
         self._reach: I64 = np.zeros(1 << 10, np.int64)  # where the head of a finished stream ended
+
+    def keep_protected(self) -> None:
+        """Keep `KEYED_LIMIT` octets of TLS connections from now on: there are keys to read them with."""
+        self._handshake_limit = max(self._limit, KEYED_LIMIT)
 
     @property
     def pending_octets(self) -> int:

@@ -26,15 +26,17 @@ from analyzer.legs import stitch
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
-from analyzer.protocols.identify import Identification, identify
+from analyzer.protocols.identify import Identification, identify, openings
 from analyzer.protocols.ssh import read_ssh
-from analyzer.protocols.tls import read_tls
+from analyzer.protocols.tls import read_tls, read_tls_with_keys
+from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Protocol, Ternary
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
 from analyzer.rules.suppressions import Suppressions
 from analyzer.schema import (
     I64,
+    TLS_STRINGS,
     U8,
     CaptureChunk,
     CaptureReader,
@@ -44,6 +46,7 @@ from analyzer.schema import (
     HttpMessage,
     Mask,
     SshFacts,
+    StreamHeads,
     TlsFacts,
     TlsReading,
     Traffic,
@@ -51,6 +54,16 @@ from analyzer.schema import (
 from analyzer.traffic import FrameClock
 from analyzer.verdicts import Declarations, judge
 
+_TUNNELS: Final = {
+    "vxlan": Protocol.VXLAN,
+    "geneve": Protocol.GENEVE,
+    "ipip": Protocol.IPIP,
+    "ipv6ip": Protocol.IPIP,
+    "gre": Protocol.GRE,
+    "erspan": Protocol.GRE,
+    "ah": Protocol.AH,
+}
+"""What carries a packet, by the last step of the packet's encapsulation path; all others are `Protocol.TUNNEL`."""
 EPOCH_FRAMES: Final = 1 << 16
 """Frames between two looks at how much is held: fixed numbers, so that no result depends on the size of chunks."""
 SETTLE_OCTETS: Final = 48 << 20
@@ -103,21 +116,33 @@ class Pipeline:
     Parameters
     ----------
     limits : Limits, optional
+    keys : KeyLog, optional
+        Secrets to decrypt TLS connections with; `use_secrets` adds those that the capture itself holds.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, keys: KeyLog | None = None) -> None:
         self.limits = limits or Limits()
         self.decoder = Decoder()
         self.flows = FlowBuilder()
         self.heads = HeadCollector(self.flows, self.limits.head_octets)
         self.late = LateCollector(self.heads)
         self.ledger = Ledger()
+        self.keys = keys
+        if keys is not None:
+            self.heads.keep_protected()
         self._late_messages: list[HttpMessage] = []
         self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
         self.first_ns: int | None = None
         self.last_ns: int | None = None
+
+    def use_secrets(self, key_log: bytes) -> None:
+        """Take a key log that the capture holds: for connections that have not been read yet."""
+        if self.keys is None:
+            self.keys = KeyLog()
+            self.heads.keep_protected()
+        self.keys.add(key_log)
 
     def add(self, chunk: CaptureChunk) -> None:
         """Take the frames of one chunk."""
@@ -137,10 +162,11 @@ class Pipeline:
 
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
-        rows = self.flows.add(packets, chunk.octets)
+        octets = self.decoder.octets
+        rows = self.flows.add(packets, octets)
         self.clock.add(chunk.first_frame, chunk.time_ns)
-        self.heads.add(packets, rows, chunk.octets)
-        self.late.add(packets, rows, chunk.octets)
+        self.heads.add(packets, rows, octets)
+        self.late.add(packets, rows, octets)
         self.ledger.add(len(chunk), packets, rows.packet.shape[0])
         if packets.depth.any():
             self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
@@ -159,9 +185,7 @@ class Pipeline:
         for outer, inner in np.unique(np.stack([flow[carries], flow[carries + 1]], axis=1), axis=0).tolist():
             if outer not in self._tunnels:
                 step = self.decoder.paths[int(inner_path[inner])].rsplit("/", 1)[-1].split(":", 1)[0]
-                kind = {"vxlan": Protocol.VXLAN, "geneve": Protocol.GENEVE, "gre": Protocol.GRE}.get(
-                    step, Protocol.IPIP
-                )
+                kind = _TUNNELS.get(step, Protocol.TUNNEL)
                 self._tunnels[outer] = kind
 
     # -------------------------------------------------------------------------------- reading the heads
@@ -179,6 +203,8 @@ class Pipeline:
             batch = self._interpret(handshakes)
             # A hole may still be filled by a late segment, and what it hid be read then.
             ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
+            # Where keys open a connection its requests are still to come.
+            ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
             self._keep(batch, ready)
             self.heads.release(ready)
         held = self.heads.held()
@@ -232,9 +258,9 @@ class Pipeline:
         identification = identify(table, heads, tunnels)
         protocol = identification.protocol
         tls_rows = np.flatnonzero(protocol == Protocol.TLS)
-        reading = read_tls(heads, tls_rows, table.flags[tls_rows])
+        reading, http = self._read_tls(heads, tls_rows, table.flags[tls_rows], numbers)
         rows = {p: np.flatnonzero(protocol == p) for p in (Protocol.HTTP1, Protocol.HTTP2, Protocol.SSH)}
-        http = read_http1(heads, rows[Protocol.HTTP1], numbers[rows[Protocol.HTTP1]])
+        http += read_http1(heads, rows[Protocol.HTTP1], numbers[rows[Protocol.HTTP1]])
         http += read_http2(heads, rows[Protocol.HTTP2], numbers[rows[Protocol.HTTP2]])
         ssh = read_ssh(heads, rows[Protocol.SSH], numbers[rows[Protocol.SSH]])
         holed = np.zeros(2 * n, bool)
@@ -254,6 +280,24 @@ class Pipeline:
             gap,
             heads.conflict[0::2] | heads.conflict[1::2],
         )
+
+    def _read_tls(
+        self, heads: StreamHeads, rows: I64, closed: U8, numbers: I64
+    ) -> tuple[TlsReading, list[HttpMessage]]:
+        """Read the TLS flows `rows`; with keys, also the HTTP inside them, each message marked as decrypted."""
+        if self.keys is None:
+            return read_tls(heads, rows, closed), []
+        reading, opened = read_tls_with_keys(heads, rows, closed, self.keys)
+        inside = openings(opened.heads)
+        http1, http2 = (inside[p].reshape(-1, 2).any(axis=1) for p in (Protocol.HTTP1, Protocol.HTTP2))
+        names = numbers[rows[opened.rows]]
+        chosen = np.flatnonzero(http1 & ~http2)
+        messages = read_http1(opened.heads, chosen, names[chosen])
+        chosen = np.flatnonzero(http2)
+        messages += read_http2(opened.heads, chosen, names[chosen])
+        for message in messages:
+            message.decrypted = True
+        return reading, messages
 
     def evidence(self) -> Evidence:
         """Everything read so far, for all flows in order of their first packet."""
@@ -325,19 +369,6 @@ def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
-_STRING_COLUMNS: Final = (
-    "sni",
-    "alpn_offered",
-    "alpn",
-    "groups_offered",
-    "ja3",
-    "ja3s",
-    "ja4",
-    "client_key",
-    "server_key",
-    "unclear",
-)
-
 
 def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
     """One reading of several over different flows; strings, chains and certificates are joined by value."""
@@ -357,7 +388,7 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
         chain = np.array(
             [chains.setdefault(tuple(own[c] for c in row), len(chains)) for row in reading.chains] + [-1], np.int32
         )
-        changed = {name: text[getattr(reading.facts, name)] for name in _STRING_COLUMNS}
+        changed = {name: text[getattr(reading.facts, name)] for name in TLS_STRINGS}
         changed |= {name: chain[getattr(reading.facts, name)] for name in ("client_chain", "server_chain")}
         tables.append(replace(reading.facts, **changed))
     names = tuple(entry for reading in readings for entry in reading.requested_names)
@@ -424,7 +455,7 @@ def _canonical(reading: TlsReading) -> TlsReading:
     chains = [tuple(certificate_rank[c] for c in chain) for chain in reading.chains]
     chain_order = sorted(range(len(chains)), key=chains.__getitem__)
     chain_rank = np.append(np.argsort(chain_order), -1).astype(np.int32)
-    changed = {name: text_rank[getattr(reading.facts, name)] for name in _STRING_COLUMNS}
+    changed = {name: text_rank[getattr(reading.facts, name)] for name in TLS_STRINGS}
     changed |= {name: chain_rank[getattr(reading.facts, name)] for name in ("client_chain", "server_chain")}
     return replace(
         reading,
@@ -471,6 +502,7 @@ def run(
     cluster: ClusterContext | None = None,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
+    keys: KeyLog | None = None,
 ) -> AuditResult:
     """Analyse one capture.
 
@@ -481,9 +513,15 @@ def run(
     limits : Limits, optional
     progress : callable, optional
         Called after each chunk with octets of input and frames read so far.
+    keys : KeyLog, optional
+        TLS secrets, besides those that the capture itself holds (pcapng decryption secrets).
     """
-    pipeline = Pipeline(limits)
+    pipeline = Pipeline(limits, keys)
+    secrets = 0
     for chunk in reader:
+        for key_log in reader.secrets[secrets:]:
+            pipeline.use_secrets(key_log)
+        secrets = len(reader.secrets)
         pipeline.add(chunk)
         if progress is not None:
             progress(reader.octets_read, pipeline.ledger.frames)

@@ -6,13 +6,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analyzer.errors import ClusterFactsError, InputError
+from analyzer.errors import ClusterFactsError, InputError, KeyLogError
 
 if TYPE_CHECKING:
     from analyzer.pipeline import ClusterContext
+    from analyzer.protocols.tls.keylog import KeyLog
     from analyzer.rules.suppressions import Suppressions
 
 MAX_FILES = 4096
+_KEY_LOG_LINES = "expected lines as SSLKEYLOGFILE writes them: LABEL CLIENT_RANDOM SECRET, in hexadecimal"
 
 
 def load_cluster(paths: tuple[str, ...]) -> ClusterContext:
@@ -95,3 +97,43 @@ def load_suppressions(path: str | None, as_of: date | None = None) -> Suppressio
     # A promise with a date is kept or broken by the calendar, not by the clock of a capture.
     day = as_of or datetime.now(UTC).date()
     return read_suppressions(text, path, [rule.code for rule in RULES], day)
+
+
+def load_keys(paths: tuple[str, ...]) -> tuple[KeyLog | None, list[str]]:
+    """Read TLS key logs; None where no file was named. What they hold is in no message: file and line number are.
+
+    Returns
+    -------
+    keys : KeyLog or None
+    notes : list of str
+        Lines that were passed over.
+
+    Raises
+    ------
+    KeyLogError
+        A file is missing, unreadable, too large, or holds no usable line.
+    """
+    if not paths:
+        return None, []
+    from analyzer.protocols.tls.keylog import MAX_KEY_LOG, KeyLog
+
+    keys, notes = KeyLog(), []
+    for path in map(Path, paths):
+        try:
+            if path.exists() and not path.is_file():
+                raise KeyLogError(str(path), "is not a file; name a key log")
+            content = path.read_bytes()
+        except OSError as error:
+            raise KeyLogError(str(path), error.strerror or "cannot be read") from None
+        if len(content) > MAX_KEY_LOG:
+            raise KeyLogError(str(path), f"is larger than {MAX_KEY_LOG} octets; keep the lines of this capture only")
+        part = KeyLog(content)
+        if len(part) == 0:
+            where = f"line {part.first_bad_line} is none of a key log" if part.bad_lines else "holds no secret"
+            raise KeyLogError(str(path), f"{where}; {_KEY_LOG_LINES}")
+        if part.bad_lines:
+            lines = "line is" if part.bad_lines == 1 else "lines are"
+            passed = f"{part.bad_lines} {lines} none of a key log and passed over"
+            notes.append(f"{path}: {passed}, the first is line {part.first_bad_line}")
+        keys.add(content)
+    return keys, notes

@@ -63,6 +63,14 @@ def _interrupt_ends_the_input() -> None:
     help="File or folder of cluster facts: kubectl get "
     "nodes,pods,services,endpointslices -A -o json, API-server manifest, kubelet configuration, CA certificates.",
 )
+@click.option(
+    "--keys",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="TLS key log (SSLKEYLOGFILE) to decrypt with; may be given several times. Secrets inside a pcapng file are "
+    "used without it. Keys are never written to any output.",
+)
 @output_options
 @fail_on_option("high")
 @click.option(
@@ -92,6 +100,7 @@ def command(
     /,
     capture: str,
     cluster: tuple[str, ...],
+    keys: tuple[str, ...],
     fail_on: str,
     suppress: str | None,
     as_of: datetime | None,
@@ -110,14 +119,17 @@ def command(
     from analyzer.capture.source import open_capture
     from analyzer.pipeline import Limits, run
     from analyzer.report.document import build_document
-    from analyzer.user_files import load_cluster, load_suppressions
+    from analyzer.user_files import load_cluster, load_keys, load_suppressions
 
     if capture == "-":
         _interrupt_ends_the_input()
     context = replace(load_cluster(cluster), suppressions=load_suppressions(suppress, as_of and as_of.date()))
+    key_log, notes = load_keys(keys)
+    for note in notes:
+        click.echo(f"planewire: {note}", err=True)
     limits = Limits() if head_octets is None else Limits(head_octets=head_octets)
     with open_capture(capture) as reader, _progress(reader.size, quiet) as progress:
-        result = run(reader, context, limits, progress)
+        result = run(reader, context, limits, progress, key_log)
     document = build_document(result, fail_on)
     show(document, Outputs(**files), quiet=quiet, no_color=no_color)
     ctx.exit(document["outcome"]["exit_status"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,8 +57,19 @@ _PROTOCOL_NAMES: Final = {
     Protocol.QUIC: "quic",
     Protocol.AH: "ah",
     Protocol.ICMP: "icmp",
+    Protocol.TUNNEL: "tunnel",
 }
-_TRANSPORTS: Final = {TCP: "tcp", UDP: "udp", 4: "ipip", 41: "ipv6ip", 47: "gre", 50: "esp", 51: "ah"}
+_TRANSPORTS: Final = {
+    TCP: "tcp",
+    UDP: "udp",
+    4: "ipip",
+    41: "ipv6ip",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    97: "etherip",
+    137: "mpls",
+}
 _INITIATORS: Final = {
     InitiatorSource.SYN: "SYN",
     InitiatorSource.SYN_ACK: "SYN+ACK",
@@ -309,6 +321,7 @@ class _Connections:
             "client_certificate_subject": self._subjects("client_chain"),
             "user_agent": agents,
             "activity": activity,
+            "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
             "client_packets": flows.packets[:, 0].tolist(),
             "client_octets": flows.octets[:, 0].tolist(),
@@ -565,6 +578,15 @@ def _cluster(cluster: ClusterSummary) -> Document:
     }
 
 
+def _decryption_notes(audit: Audit) -> list[str]:
+    """What the keys given did, by outcome; nothing where none were given."""
+    counts = Counter(text for text in audit.evidence.tls_text("decryption") if text)
+    return [
+        f"{count} TLS connection{'s' if count > 1 else ''}: {text}."
+        for text, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
 def _quality(result: AuditResult) -> Document:
     quality = result.audit.quality
     total = quality.connections
@@ -583,6 +605,7 @@ def _quality(result: AuditResult) -> Document:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
     for capture in result.captures:
         notes += [f"{capture.name}: damaged at offset {d.offset}: {d.reason}." for d in capture.damage]
+    notes += _decryption_notes(result.audit)
     return {
         "notes": notes,
         "connections": total,

@@ -15,7 +15,7 @@ def _check(audit: Audit) -> Outcome:
     violation, frames, detail = np.zeros(n, bool), np.zeros(n, np.int64), {}
     for flow, requests in audit.evidence.requests.items():
         for request in requests:
-            if request.credential.startswith(_SECRETS):
+            if request.credential.startswith(_SECRETS) and not request.decrypted:
                 violation[flow] = True
                 frames[flow] = request.frame
                 facts = dict(request.credential_facts)

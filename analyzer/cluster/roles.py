@@ -331,10 +331,12 @@ class _Inference:
         self._mark(open_to & talks & (port == KUBELET_PORT), ServiceKind.KUBELET)
         self._mark(open_to & (self.http | self.silent) & (port == KUBELET_READONLY_PORT), ServiceKind.KUBELET_READONLY)
         self._mark(open_to & (self.tls | self.http) & (port == ETCD_PORT), ServiceKind.ETCD)
-        # Other programs are at home on these ports too (Couchbase on 8091): agents are Go and speak TLS and HTTP/2.
-        tunnel = open_to & ((self.tls & self.evidence.client_may_be_go) | self.http2 | self.silent)
-        self._mark(tunnel & np.isin(port, KONNECTIVITY_AGENT_PORTS), ServiceKind.KONNECTIVITY_AGENTS)
-        self._mark(tunnel & self.tls & np.isin(port, KONNECTIVITY_FRONTEND_PORTS), ServiceKind.KONNECTIVITY_FRONTEND)
+        # Other programs are at home on 8090 and 8091 (Couchbase): agents and API servers are Go.
+        documented = np.isin(port, (KONNECTIVITY_AGENT_PORTS[0], KONNECTIVITY_FRONTEND_PORTS[0]))
+        tls = open_to & self.tls & (self.evidence.client_may_be_go | documented)
+        agents = tls | (open_to & (self.http2 | (self.silent & documented)))
+        self._mark(agents & np.isin(port, KONNECTIVITY_AGENT_PORTS), ServiceKind.KONNECTIVITY_AGENTS)
+        self._mark(tls & np.isin(port, KONNECTIVITY_FRONTEND_PORTS), ServiceKind.KONNECTIVITY_FRONTEND)
 
     def _behind_balancer(self) -> None:
         """An API server under an address the inventory does not know: nodes present their certificates nowhere else."""

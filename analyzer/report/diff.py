@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypedDict, TypeVar
 
 from analyzer.report.markdown import code, markdown_safe
-from analyzer.report.outcome import CLEAN, FINDINGS, INCOMPLETE, reaches
+from analyzer.report.outcome import CLEAN, FINDINGS, INCOMPLETE, incomplete, reaches
 from analyzer.report.schema_document import QUESTIONS, SEVERITIES, Document, FindingEntry, as_document
 from analyzer.report.text import visible
 
@@ -117,10 +117,7 @@ def diff_status(difference: Difference, documents: Iterable[Mapping[str, Any]], 
         failed = any(f["worse"] and reaches(f["severity"], fail_on) for f in difference["findings"])
     if failed:
         return FINDINGS
-    lacking = any(
-        any(item["damage"] for item in document["captures"]) or document["quality"]["dropped"] for document in documents
-    )
-    return INCOMPLETE if lacking else CLEAN
+    return INCOMPLETE if any(map(incomplete, documents)) else CLEAN
 
 
 _Key = TypeVar("_Key")

@@ -6,12 +6,14 @@ the same steps again, one nesting level at a time.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from analyzer.decode.ip import IpColumns, decode_ipv4, decode_ipv6
 from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, read_link
+from analyzer.decode.plain import decode_plain
 from analyzer.decode.transport import UDP, decode_transport
 from analyzer.decode.tunnel import NAMES, find_inner
 from analyzer.registries import Decode
@@ -81,7 +83,7 @@ class Decoder:
         )
         tables: list[PacketTable] = []
         for depth in range(MAX_TUNNEL_DEPTH + 1):
-            table = _decode_level(chunk, level, depth)
+            table = _decode_level(chunk, level, depth) if depth else _decode_frames(chunk, level)
             if depth == MAX_TUNNEL_DEPTH:
                 tables.append(table)
                 break
@@ -137,6 +139,24 @@ def _network(octets: U8, level: _Level, ethertype: I32, start: I64) -> IpColumns
     return columns
 
 
+_OF_THE_FRAME: Final = ("frame", "time_ns", "interface", "depth", "wire_len")
+"""Columns that are the same for a frame whatever it holds."""
+
+
+def _decode_frames(chunk: CaptureChunk, level: _Level) -> PacketTable:
+    """Decode the outermost packets: plain ones in one step, the others the general way."""
+    plain = decode_plain(chunk)
+    if plain is None:
+        return _decode_level(chunk, level, 0)
+    table, others = plain
+    if others.shape[0]:
+        part = _decode_level(chunk, _Level(*(column[others] for column in level)), 0)
+        for field in fields(PacketTable):
+            if field.name not in _OF_THE_FRAME:
+                getattr(table, field.name)[others] = getattr(part, field.name)
+    return table
+
+
 def _decode_level(chunk: CaptureChunk, level: _Level, depth: int) -> PacketTable:
     octets = chunk.octets
     link = read_link(octets, level.start, level.stop, level.link_type)
@@ -173,7 +193,7 @@ def _decode_level(chunk: CaptureChunk, level: _Level, depth: int) -> PacketTable
         depth=np.full(rows.shape[0], depth, np.uint8),
         encapsulation=level.encapsulation,
         status=status,
-        wire_len=chunk.wire_len if depth == 0 else np.where(addressed, ip.length, 0),
+        wire_len=chunk.wire_len[rows] if depth == 0 else np.where(addressed, ip.length, 0),
         protocol=np.where(addressed, ip.protocol, zero),
         src=src,
         dst=dst,

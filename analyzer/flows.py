@@ -484,9 +484,7 @@ class FlowBuilder:
         unset = state.syn_ack_of[f, s] < 0
         state.syn_ack_of[f[unset], s[unset]] = acked[unset]
 
-    def _note_signatures(
-        self, packets: PacketTable, octets: U8, flow: I64, side: I64, stream: I64, flows: I64
-    ) -> None:
+    def _note_signatures(self, packets: PacketTable, octets: U8, flow: I64, side: I64, stream: I64, flows: I64) -> None:
         """`stream` is ``local * 2 + side``, where ``flows[local]`` is the flow."""
         rows = np.flatnonzero(packets.payload_stop > packets.payload_start)
         if rows.shape[0] == 0:

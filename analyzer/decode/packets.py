@@ -35,6 +35,17 @@ class _Level(NamedTuple):
     link_type: I32
     encapsulation: I32
 
+    def take(self, rows: I64) -> _Level:
+        """Return the packets of the given rows."""
+        return _Level(
+            self.frame_row[rows],
+            self.start[rows],
+            self.stop[rows],
+            self.wire_stop[rows],
+            self.link_type[rows],
+            self.encapsulation[rows],
+        )
+
 
 class Decoder:
     """Decode chunks, with the list of encapsulation paths carried from one to the next.
@@ -150,7 +161,7 @@ def _decode_frames(chunk: CaptureChunk, level: _Level) -> PacketTable:
         return _decode_level(chunk, level, 0)
     table, others = plain
     if others.shape[0]:
-        part = _decode_level(chunk, _Level(*(column[others] for column in level)), 0)
+        part = _decode_level(chunk, level.take(others), 0)
         for field in fields(PacketTable):
             if field.name not in _OF_THE_FRAME:
                 getattr(table, field.name)[others] = getattr(part, field.name)

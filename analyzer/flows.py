@@ -19,6 +19,7 @@ from analyzer.decode.tunnel import GRE, IPV4_IN_IP, IPV6_IN_IP
 from analyzer.flow_index import KEY_WORDS, DirectionCache, FlowIndex
 from analyzer.registries import Decode, InitiatorSource
 from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable
+from analyzer.traffic import TrafficCounter
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
@@ -129,12 +130,14 @@ class FlowRows:
     """Which flow each packet of a table belongs to.
 
     ``packet`` (K,) int64 rows of the packet table that belong to a flow; ``flow`` (K,) int64 flow number in order of
-    creation; ``side`` (K,) int64 canonical side of the sender.
+    creation; ``side`` (K,) int64 canonical side of the sender; ``http`` (H,) int64 which of the K begin with an HTTP/1
+    request or status line, ascending.
     """
 
     packet: I64
     flow: I64
     side: I64
+    http: I64
 
 
 def _keys(packets: PacketTable, rows: I64) -> tuple[U64, I64]:
@@ -294,6 +297,7 @@ class FlowBuilder:
         self._current: I64 = np.full(1 << 10, -1, np.int64)  # newest flow of each key
         self._columns = _Columns()
         self._scratch: I64 = np.empty(1 << 10, np.int64)
+        self.traffic = TrafficCounter()
 
     def __len__(self) -> int:
         return self._columns.count
@@ -325,11 +329,11 @@ class FlowBuilder:
         if rows.shape[0] != len(packets):
             packets = packets.take(rows)
         if rows.shape[0] == 0:
-            return FlowRows(rows, rows, rows)
+            return FlowRows(rows, rows, rows, rows)
         key, side = self._identify(packets)
         flow = self._assign(packets, key, side)
-        self._count(packets, octets, flow, side)
-        return FlowRows(rows, flow, side)
+        http = self._count(packets, octets, flow, side)
+        return FlowRows(rows, flow, side, http)
 
     # ------------------------------------------------------------------------------ identity over time
 
@@ -430,11 +434,13 @@ class FlowBuilder:
         self._scratch[distinct] = np.arange(distinct.shape[0])
         return distinct, self._scratch.take(flow)
 
-    def _count(self, packets: PacketTable, octets: U8, flow: I64, side: I64) -> None:
+    def _count(self, packets: PacketTable, octets: U8, flow: I64, side: I64) -> I64:
+        """Add `packets` to the totals of their flows; rows of those that begin with an HTTP/1 start line."""
         state = self.state
         flows, local = self._local(flow)
         n = flows.shape[0]
         stream = local * 2 + side
+        self.traffic.add(packets.time_ns, packets.wire_len, flows, local)
 
         def total(weights: I64) -> I64:
             summed = np.bincount(stream, weights, minlength=2 * n)
@@ -469,7 +475,7 @@ class FlowBuilder:
             interface = np.minimum(packets.interface, 63).astype(np.uint64)
             np.bitwise_or.at(state.interfaces, flow, np.uint64(1) << interface)
         self._note_handshakes(packets, flow, side)
-        self._note_signatures(packets, octets, flow, side, stream, flows)
+        return self._note_signatures(packets, octets, flow, side, stream, flows)
 
     def _note_handshakes(self, packets: PacketTable, flow: I64, side: I64) -> None:
         syn = np.flatnonzero((packets.tcp_flags & SYN) != 0)[::-1]  # backwards: the first SYN of a side wins
@@ -484,11 +490,11 @@ class FlowBuilder:
         unset = state.syn_ack_of[f, s] < 0
         state.syn_ack_of[f[unset], s[unset]] = acked[unset]
 
-    def _note_signatures(self, packets: PacketTable, octets: U8, flow: I64, side: I64, stream: I64, flows: I64) -> None:
+    def _note_signatures(self, packets: PacketTable, octets: U8, flow: I64, side: I64, stream: I64, flows: I64) -> I64:
         """`stream` is ``local * 2 + side``, where ``flows[local]`` is the flow."""
         rows = np.flatnonzero(packets.payload_stop > packets.payload_start)
         if rows.shape[0] == 0:
-            return
+            return rows
         start = packets.payload_start[rows]
         signature, printable, opening = _classify(octets, start, packets.payload_stop[rows] - start)
         state, n = self.state, flows.shape[0]
@@ -508,6 +514,8 @@ class FlowBuilder:
         telling = np.flatnonzero(opening != 0)
         at = rows[telling]
         _set_bits(state.opening.reshape(-1), flow[at] * 2 + side[at], opening[telling])
+        http: I64 = rows[(signature == HTTP_REQUEST) | (signature == HTTP_STATUS)]
+        return http
 
     # --------------------------------------------------------------------------------------- the result
 

@@ -127,7 +127,7 @@ class HeadCollector:
         origin = self._flows.state.origin.reshape(-1).take(stream)
         origin -= (packets.tcp_flags[packet] & 2) != 0
         position = sequence_difference(packets.seq[packet] - origin)
-        keep = tcp & (position > -REORDER_WINDOW) & (position < self._limit)
+        keep = tcp & (position > -REORDER_WINDOW) & (position < max(self._limit, self._handshake_limit))
         # Most segments of long connections lie past any head: the limit of their own is asked for the others alone.
         near = np.flatnonzero(keep)
         keep[near] = position[near] < self._limits(stream[near])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analyzer.decode.gather import gather_words
 from analyzer.decode.transport import TCP, UDP
-from analyzer.decode.tunnel import GRE, IPV4_IN_IP, IPV6_IN_IP
+from analyzer.decode.tunnel import ETHERIP, GRE, IPV4_IN_IP, IPV6_IN_IP, MPLS_IN_IP
 from analyzer.flow_index import KEY_WORDS, DirectionCache, FlowIndex
 from analyzer.registries import Decode, InitiatorSource
 from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable
@@ -25,7 +25,7 @@ FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
 ESP: Final = 50
 AH: Final = 51
-PORTLESS: Final = np.array([IPV4_IN_IP, IPV6_IN_IP, GRE, ESP, AH], np.uint8)
+PORTLESS: Final = np.array([IPV4_IN_IP, IPV6_IN_IP, GRE, ESP, AH, ETHERIP, MPLS_IN_IP], np.uint8)
 """IP protocols without ports whose packets form flows, because they carry others' packets."""
 
 SIGNATURES: Final = 8

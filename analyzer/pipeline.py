@@ -54,6 +54,16 @@ from analyzer.schema import (
 from analyzer.traffic import FrameClock
 from analyzer.verdicts import Declarations, judge
 
+_TUNNELS: Final = {
+    "vxlan": Protocol.VXLAN,
+    "geneve": Protocol.GENEVE,
+    "ipip": Protocol.IPIP,
+    "ipv6ip": Protocol.IPIP,
+    "gre": Protocol.GRE,
+    "erspan": Protocol.GRE,
+    "ah": Protocol.AH,
+}
+"""What carries a packet, by the last step of the packet's encapsulation path; all others are `Protocol.TUNNEL`."""
 EPOCH_FRAMES: Final = 1 << 16
 """Frames between two looks at how much is held: fixed numbers, so that no result depends on the size of chunks."""
 SETTLE_OCTETS: Final = 48 << 20
@@ -152,10 +162,11 @@ class Pipeline:
 
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
-        rows = self.flows.add(packets, chunk.octets)
+        octets = self.decoder.octets
+        rows = self.flows.add(packets, octets)
         self.clock.add(chunk.first_frame, chunk.time_ns)
-        self.heads.add(packets, rows, chunk.octets)
-        self.late.add(packets, rows, chunk.octets)
+        self.heads.add(packets, rows, octets)
+        self.late.add(packets, rows, octets)
         self.ledger.add(len(chunk), packets, rows.packet.shape[0])
         if packets.depth.any():
             self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
@@ -174,9 +185,7 @@ class Pipeline:
         for outer, inner in np.unique(np.stack([flow[carries], flow[carries + 1]], axis=1), axis=0).tolist():
             if outer not in self._tunnels:
                 step = self.decoder.paths[int(inner_path[inner])].rsplit("/", 1)[-1].split(":", 1)[0]
-                kind = {"vxlan": Protocol.VXLAN, "geneve": Protocol.GENEVE, "gre": Protocol.GRE}.get(
-                    step, Protocol.IPIP
-                )
+                kind = _TUNNELS.get(step, Protocol.TUNNEL)
                 self._tunnels[outer] = kind
 
     # -------------------------------------------------------------------------------- reading the heads

@@ -37,6 +37,7 @@ _CARRIERS: Final = (
     Protocol.GENEVE,
     Protocol.IPIP,
     Protocol.GRE,
+    Protocol.TUNNEL,
     Protocol.WIREGUARD,
     Protocol.ESP,
     Protocol.AH,

@@ -57,8 +57,19 @@ _PROTOCOL_NAMES: Final = {
     Protocol.QUIC: "quic",
     Protocol.AH: "ah",
     Protocol.ICMP: "icmp",
+    Protocol.TUNNEL: "tunnel",
 }
-_TRANSPORTS: Final = {TCP: "tcp", UDP: "udp", 4: "ipip", 41: "ipv6ip", 47: "gre", 50: "esp", 51: "ah"}
+_TRANSPORTS: Final = {
+    TCP: "tcp",
+    UDP: "udp",
+    4: "ipip",
+    41: "ipv6ip",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    97: "etherip",
+    137: "mpls",
+}
 _INITIATORS: Final = {
     InitiatorSource.SYN: "SYN",
     InitiatorSource.SYN_ACK: "SYN+ACK",

@@ -6,7 +6,6 @@ turned to client and server once, at the end, when everything that tells who ope
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -165,11 +164,11 @@ def _directed(packets: PacketTable) -> tuple[U64, U64, Mask | None]:
     The mask says of which packets it does; None: of all.
     """
     src, dst = packets.src.view(np.uint64), packets.dst.view(np.uint64)
-    source, target = src[:, 1], dst[:, 1]
-    pair = source & _ADDRESS
-    pair |= np.bitwise_right_shift(target, np.uint64(32)) if _LITTLE else np.bitwise_left_shift(target, np.uint64(32))
-    other = (source ^ _MAPPED) | (target ^ _MAPPED)
-    other &= ~_ADDRESS
+    pair = packets.src.view(np.uint32)[:, 3].astype(np.uint64)
+    pair <<= np.uint64(32)
+    pair |= packets.dst.view(np.uint32)[:, 3]
+    other = (src[:, 1] ^ _MAPPED) | (dst[:, 1] ^ _MAPPED)
+    other &= _PREFIX
     other |= src[:, 0]
     other |= dst[:, 0]
     rest = packets.src_port.astype(np.uint64)
@@ -181,10 +180,10 @@ def _directed(packets: PacketTable) -> tuple[U64, U64, Mask | None]:
     return pair, rest, other == 0 if other.any() else None
 
 
-_LITTLE: Final = sys.byteorder == "little"
 _MAPPED: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
 """Octets 8 to 15 of an IPv4 address mapped into IPv6 (RFC 4291 2.5.5.2), without the address."""
-_ADDRESS: Final = np.frombuffer(b"\0\0\0\0\xff\xff\xff\xff", np.uint64)[0]
+_PREFIX: Final = np.frombuffer(b"\xff\xff\xff\xff\0\0\0\0", np.uint64)[0]
+"""Those of them that every such address shares."""
 
 
 def _one_of(values: NDArray[np.uint32], wanted: list[int]) -> Mask:

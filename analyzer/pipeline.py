@@ -519,7 +519,11 @@ def _assemble(
         http = [
             m
             for flow, messages in of_flow
-            for m in (before_switch(list(messages)) if is_http1[flow] else (m for m in messages if m.version == "2"))
+            for m in (
+                before_switch(list(messages))
+                if is_http1[flow]
+                else (m for m in messages if m.version == "2" or m.decrypted)
+            )
         ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
     return Evidence(

@@ -449,7 +449,7 @@ class TlsFacts(Table):
         Row in the flow table.
     client_hello_seen, server_hello_seen : (T,) bool
     version : (T,) uint16
-        Negotiated `TlsVersion`; 0 where no ServerHello was readable.
+        Negotiated `TlsVersion`, by the ServerHello, or by what the records imply where none was readable; 0 = neither.
     cipher_suite : (T,) uint16
         Negotiated; 0 (TLS_NULL_WITH_NULL_NULL) where no ServerHello was readable: check `server_hello_seen`.
     group : (T,) uint16
@@ -500,6 +500,8 @@ class TlsFacts(Table):
         `Ternary`: YES where records were opened with the keys given, NO where keys were given for it and open none.
     decryption : (T,) int32
         String index: what became of the keys, in words; -1 where no keys were given at all.
+    version_grade : (T,) uint8
+        How `version` is known: OBSERVED by the ServerHello, INFERRED from the records.
     """
 
     flow: I64
@@ -547,6 +549,7 @@ class TlsFacts(Table):
     application_data_frame: I64
     decrypted: U8
     decryption: I32
+    version_grade: U8
 
 
 TLS_STRINGS: Final = (

@@ -377,6 +377,7 @@ class _Connections:
             "client_certificate_subject": self._subjects("client_chain"),
             "user_agent": agents,
             "activity": activity,
+            "tls_version_grade": self._labels(evidence.tls_grade("version_grade"), Grade),
             "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
             "client_packets": flows.packets[:, 0].tolist(),

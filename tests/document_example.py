@@ -282,6 +282,17 @@ def _endpoints(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [seen[address] for address in sorted(seen)]
 
 
+SUPPRESSION: Final = {
+    "reason": f"Known and harmless {HOSTILE[4]} {HOSTILE[2]}",
+    "author": "jane@example.org",
+    "expires": "2027-01-31",
+    "channel": "apiserver-to-pod-proxy",
+    "server": "",
+    "client": "",
+    "source": "accepted.yaml, line 2",
+}
+
+
 BINS: Final = 96
 
 
@@ -347,6 +358,9 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
         last = rows[index[-1]]["last_frame"]
         finding["filter"] = f"tcp.port == {rows[index[0]]['server_port']} && frame.number <= {last}"
         finding["fingerprint"] = f"{finding['code']}-{finding['channel']}"
+        finding["id"] = f"{finding['code']}/{finding['channel']}"
+        finding["suppression"] = SUPPRESSION if finding["code"] == "PW203" else None
+    suppressed = [len(finding["connections"]) for finding in findings if finding["suppression"]]
     counted = [row for row in rows if row["leg_of"] < 0]
     encryption = Counter(row["encryption"] for row in counted)
     frames = connections * 9 + 3
@@ -414,6 +428,13 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
         },
         "channels": channels,
         "findings": findings,
+        "suppressions": {
+            "as_of": "2026-11-25",
+            "entries": [
+                {"code": "PW203", **SUPPRESSION, "status": "applied", "connections": sum(suppressed)},
+                {"code": "PW102", **SUPPRESSION, "expires": "2026-01-31", "status": "expired", "connections": 0},
+            ],
+        },
         "rules": [
             {
                 "code": finding["code"],
@@ -422,6 +443,7 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
                 "severity": finding["severity"],
                 "why": finding["why"],
                 "remediation": finding["remediation"],
+                "flags": finding["flags"],
                 "source": finding["source"],
                 "cis": finding["cis"],
                 "limits": finding["limits"],
@@ -470,9 +492,10 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
                 for verdict in ("at-risk", "sound", "undecidable", "informational")
             },
             "findings": {
-                severity: sum(finding["severity"] == severity for finding in findings)
+                severity: sum(finding["severity"] == severity and not finding["suppression"] for finding in findings)
                 for severity in ("critical", "high", "medium", "low", "info")
             },
+            "suppressed": len(suppressed),
             "not_judged": [
                 "Whether pods and users verify the API server: TLS 1.3 hides it, and no kubeconfig was handed over.",
                 "Konnectivity connections began before the capture; their handshakes were not recorded.",
@@ -482,5 +505,6 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
             "cleartext": encryption["cleartext"],
             "undecidable": encryption["undecidable"],
         },
+        "outcome": {"fail_on": "high", "exit_status": int(bool(findings))},
     }  # fmt: skip
     return cast(Document, document)

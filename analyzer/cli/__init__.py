@@ -12,6 +12,7 @@ from analyzer import __version__
 
 COMMANDS: Final[dict[str, str]] = {
     "analyze": "Say which channels of a capture are encrypted, authenticated and verified.",
+    "report": "Render a JSON report again, as HTML, CSV, Markdown, SARIF or Parquet.",
     "explain": "Explain a finding's code: what it means, why it matters, how to fix it.",
     "rules": "List the rules.",
 }

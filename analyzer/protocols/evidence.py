@@ -45,6 +45,8 @@ class Evidence:
         A head has a hole.
     conflict : (F,) bool
         Overlapping segments carried different octets.
+    crowded : (F,) bool
+        More distinct HTTP/1 messages lie behind the head than are kept.
     traffic : Traffic
         Packets and octets over time; flows are rows of `flows`.
     frame_times : FrameTimes
@@ -59,6 +61,7 @@ class Evidence:
     from_start: Mask
     gap: Mask
     conflict: Mask
+    crowded: Mask
     traffic: Traffic = field(default_factory=lambda: Traffic(0, *(np.empty(0, np.int64) for _ in range(4))))
     frame_times: FrameTimes = field(default_factory=lambda: FrameTimes(1, np.empty(0, np.int64)))
 

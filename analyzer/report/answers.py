@@ -89,10 +89,22 @@ def headline(document: Document) -> str:
 
 
 def by_severity(document: Document) -> list[FindingEntry]:
-    """Return the findings, the most severe first."""
+    """Return the findings, the most severe first, those that someone accepted behind all others."""
     return sorted(
-        document["findings"], key=lambda f: (SEVERITIES.index(f["severity"]), f["code"], f["channel"], f["fingerprint"])
+        document["findings"],
+        key=lambda f: (
+            f["suppression"] is not None,
+            SEVERITIES.index(f["severity"]),
+            f["code"],
+            f["channel"],
+            f["fingerprint"],
+        ),
     )
+
+
+def to_change(document: Document) -> list[FindingEntry]:
+    """Return the findings that ask for a change: not those about the capture, nor those that someone accepted."""
+    return [f for f in by_severity(document) if f["severity"] != "info" and f["suppression"] is None]
 
 
 def open_notes(document: Document) -> list[str]:
@@ -203,12 +215,14 @@ def _kubelets(document: Document) -> Answer:
 def _first_change(document: Document) -> Answer:
     findings = by_severity(document)
     question = "What do I change first?"
-    serious = [finding for finding in findings if finding["severity"] != "info"]
+    serious = to_change(document)
     if not serious:
-        text = "Nothing: no rule found a violation."
-        if findings:
-            text = "Nothing in the cluster; capture again so that everything can be judged."
-        return Answer("first", question, text, "good" if not findings else "open", (), "findings", "Findings")
+        text, tone = "Nothing: no rule found a violation.", "good"
+        if document["summary"]["suppressed"]:
+            text = "Nothing that nobody accepted."
+        elif findings:
+            text, tone = "Nothing in the cluster; capture again so that everything can be judged.", "open"
+        return Answer("first", question, text, tone, (), "findings", "Findings")
     worst = serious[0]
     tone = "risk" if worst["severity"] in ("critical", "high") else "open"
     return Answer("first", question, worst["remediation"], tone, (), "findings", f"All {len(findings):,} findings")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Final
 
-from analyzer.report.answers import by_severity
+from analyzer.report.answers import to_change
 from analyzer.report.schema_document import Document, FindingEntry
 from analyzer.report.text import visible
 
@@ -28,8 +28,8 @@ def tshark_command(document: Document, finding: FindingEntry) -> str:
 def evidence_command(document: Document, finding: FindingEntry) -> str:
     """Return the command that writes the smallest capture which shows a finding."""
     facts = " --cluster FACTS" if document["cluster"]["given"] else ""
-    code = finding["code"]
-    return f"planewire evidence {capture_argument(document)} {code}{facts} -o {code}.pcapng"
+    name = shlex.quote(visible(finding["id"]))
+    return f"planewire evidence {capture_argument(document)} {name}{facts} -o {finding['code']}.pcapng"
 
 
 def next_commands(document: Document, *, html: bool = False, cluster: bool = False) -> list[tuple[str, str]]:
@@ -44,7 +44,7 @@ def next_commands(document: Document, *, html: bool = False, cluster: bool = Fal
         Cluster facts were handed over already.
     """
     capture = capture_argument(document)
-    serious = [finding for finding in by_severity(document) if finding["severity"] != "info"]
+    serious = to_change(document)
     found: list[tuple[str, str]] = []
     if serious:
         worst = serious[0]

@@ -50,6 +50,7 @@ _PACKED: Final = (
     "client_certificate_subject",
     "user_agent",
     "activity",
+    "decryption",
     "channel_reason",
     "encryption_reason",
     "client_certificate_reason",

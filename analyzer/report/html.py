@@ -107,6 +107,7 @@ def render_html(document: Mapping[str, Any]) -> str:
         style=Markup(style),
         script=Markup(script),
         headline=answers.headline(typed),
+        first=[f for f in findings if f.entry in answers.to_change(typed)][:3],
         answers=answers.answers(typed),
         open_notes=answers.open_notes(typed),
         channels=channels,

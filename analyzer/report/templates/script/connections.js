@@ -11,7 +11,7 @@ const DETAILS = {
   server_verification_reason: "Server check, because", channel_reason: "Channel, because", sni: "Server name",
   alpn: "ALPN", handshake: "Handshake", cipher_suite: "Cipher suite", group: "Group", client_stack: "Client stack",
   ja4: "JA4", server_certificate: "Server certificate", client_certificate_subject: "Client certificate subject",
-  user_agent: "User agent", activity: "Activity", encapsulation: "Encapsulation", duration_s: "Seconds",
+  user_agent: "User agent", activity: "Activity", decryption: "Decryption", encapsulation: "Encapsulation", duration_s: "Seconds",
 };
 
 const connections = () => {

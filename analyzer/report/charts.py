@@ -83,9 +83,9 @@ def lanes(document: Document, timeline: Timeline) -> dict[str, Lane]:
 def event_lanes(timeline: Timeline) -> list[EventLane]:
     """Return the kinds of events that happened, each over time."""
     return [
-        EventLane(kind, EVENT_TITLES[kind], EVENT_TONES[kind], _marks(kind, timeline), count)
-        for kind, count in timeline["event_counts"].items()
-        if count and kind in EVENT_TITLES
+        EventLane(kind, title, EVENT_TONES[kind], _marks(kind, timeline), timeline["event_counts"][kind])
+        for kind, title in EVENT_TITLES.items()
+        if timeline["event_counts"].get(kind)
     ]
 
 

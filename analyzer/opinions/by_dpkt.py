@@ -96,9 +96,9 @@ def _frame(octets: bytes, wire: int, link: int, opinion: Opinion, streams: dict[
         return
     segment = packet.data
     if not isinstance(segment, (dpkt.tcp.TCP, dpkt.udp.UDP)):
-        number = packet.p if isinstance(packet, dpkt.ip.IP) else packet.nxt
+        number = getattr(packet, "p", 0)
         if number in (6, 17):
-            opinion.cannot["dpkt: header cut or fragment"] += 1
+            opinion.cannot["later fragments name no ports, headers that are cut none either"] += 1
         return
     transport = "tcp" if isinstance(segment, dpkt.tcp.TCP) else "udp"
     sender, receiver = (packet.src, segment.sport), (packet.dst, segment.dport)

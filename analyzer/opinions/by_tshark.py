@@ -19,9 +19,11 @@ _FIELDS: Final = (
     "ip.src",
     "ip.dst",
     "ip.len",
+    "ip.frag_offset",
     "ipv6.src",
     "ipv6.dst",
     "ipv6.plen",
+    "ipv6.fraghdr.offset",
     "tcp.srcport",
     "tcp.dstport",
     "udp.srcport",
@@ -122,6 +124,9 @@ def _rows(program: str, capture: str, tunnels: Sequence[tuple[str, int]], opinio
 def _count(row: dict[str, str], opinion: Opinion) -> None:
     """Walk the protocols of a frame from outside in, taking addresses and ports as they come."""
     values = {name: iter(row[name].split(",")) for name in _FIELDS if name.startswith(("ip", "tcp.", "udp."))}
+    offsets = f"{row['ip.frag_offset']},{row['ipv6.fraghdr.offset']}".split(",")
+    if any(offset not in ("", "0") for offset in offsets):
+        opinion.cannot["later fragments name no ports"] += 1
     level, octets = -1, int(row["frame.len"] or 0)
     addresses: tuple[str, str] | None = None
     for protocol in row["frame.protocols"].split(":"):

@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -309,7 +310,9 @@ class _Cutter:
             if redact and frames[number].octets != self.frames[number].octets:
                 note += "; credential masked, TCP checksum no longer matches"
             frames[number] = replace(frames[number], comment=note)
-        comment = f"{self.finding['id']}: {visible(self.finding['message'])} Cut out of {visible(self.path)}."
+        comment = (
+            f"{self.finding['id']}: {visible(self.finding['message'])} Cut out of {visible(PurePath(self.path).name)}."
+        )
         written = self._file(frames, comment)
         readable = self._readable(written)
         if self._same(written) is None:

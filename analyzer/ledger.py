@@ -15,7 +15,7 @@ from analyzer.registries import Decode
 from analyzer.schema import I64, PacketTable
 
 _STATUSES: Final = tuple(Decode)
-_DECODED: Final = (Decode.OK, Decode.OTHER_TRANSPORT, Decode.LATER_FRAGMENT)
+_DECODED: Final = (Decode.OK, Decode.OTHER_TRANSPORT, Decode.LATER_FRAGMENT, Decode.REPEATED)
 
 REASONS: Final[dict[Decode, str]] = {
     Decode.OTHER_TRANSPORT: "IP without ports (ICMP, OSPF ...)",
@@ -28,6 +28,7 @@ REASONS: Final[dict[Decode, str]] = {
     Decode.BAD_TRANSPORT: "malformed TCP or UDP header",
     Decode.UNSUPPORTED_LINK: "link type without a decoder",
     Decode.TOO_DEEP: "more nested headers than the limit",
+    Decode.REPEATED: "recorded again on another interface",
 }
 
 
@@ -65,6 +66,11 @@ class Ledger:
         return int(self.outer[list(_DECODED)].sum())
 
     @property
+    def duplicates(self) -> int:
+        """Frames that repeat an earlier one of another interface."""
+        return int(self.outer[Decode.REPEATED])
+
+    @property
     def inner_packets(self) -> int:
         """Packets found inside tunnels, decoded or not."""
         return int(self.inner.sum())
@@ -79,6 +85,7 @@ class Ledger:
         outside = {REASONS[Decode.LATER_FRAGMENT]: int(both[Decode.LATER_FRAGMENT])}
         portless = int(both[Decode.OTHER_TRANSPORT]) + int(both[Decode.OK]) - self.in_flows
         outside[REASONS[Decode.OTHER_TRANSPORT]] = portless
+        outside[REASONS[Decode.REPEATED]] = self.duplicates
         for status in _STATUSES:
             if status not in _DECODED and self.inner[status]:
                 outside[f"inside a tunnel: {REASONS[status]}"] = int(self.inner[status])

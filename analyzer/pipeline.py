@@ -22,7 +22,7 @@ from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder
 from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
 from analyzer.ledger import Ledger
-from analyzer.legs import stitch
+from analyzer.legs import hello_randoms, stitch
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
@@ -38,6 +38,7 @@ from analyzer.schema import (
     I64,
     TLS_STRINGS,
     U8,
+    U64,
     CaptureChunk,
     CaptureReader,
     Certificate,
@@ -108,6 +109,7 @@ class _Read:
     holed: Mask
     gap: Mask
     conflict: Mask
+    hello: U64  # the client's ClientHello random: (n, 4)
 
 
 class Pipeline:
@@ -244,6 +246,7 @@ class Pipeline:
                 batch.holed[rows],
                 batch.gap[rows],
                 batch.conflict[rows],
+                batch.hello[rows],
             )
         )
 
@@ -279,6 +282,7 @@ class Pipeline:
             either,
             gap,
             heads.conflict[0::2] | heads.conflict[1::2],
+            hello_randoms(heads)[0::2],
         )
 
     def _read_tls(
@@ -313,7 +317,9 @@ class Pipeline:
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         numbers = streams[:, 0] >> 1
         crowded = np.isin(numbers, self.late.full_streams() >> 1)
-        assembled = _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
+        first_seq = self.flows.state.origin.reshape(-1)[streams]
+        paths = tuple(self.decoder.paths)
+        assembled = _assemble(table, numbers, parts, paths, self._late_messages, crowded, first_seq)
         return replace(
             assembled,
             traffic=_in_table_order(self.flows.traffic.result(), numbers),
@@ -402,6 +408,7 @@ def _assemble(
     paths: tuple[str, ...],
     late: Sequence[HttpMessage],
     crowded: Mask,
+    first_seq: I64,
 ) -> Evidence:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
     n = len(table)
@@ -438,7 +445,7 @@ def _assemble(
         identification,
         _canonical(replace(merged, facts=facts, requested_names=names)),
         CleartextReading(tuple(http), tuple(ssh)),
-        stitch(table),
+        stitch(table, first_seq, gathered(p.hello for p in parts)),
         gathered(p.from_start for p in parts),
         gathered(p.gap for p in parts),
         gathered(p.conflict for p in parts),

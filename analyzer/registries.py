@@ -83,6 +83,7 @@ class Decode(OpenEnum):
     BAD_TRANSPORT = 8  #: TCP data offset below 5 or past the packet (RFC 9293 3.1)
     UNSUPPORTED_LINK = 9  #: a link type we have no decoder for
     TOO_DEEP = 10  #: more nested headers than the limit
+    REPEATED = 11  #: the same packet, recorded before on another interface; counted there
 
 
 class Protocol(OpenEnum):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from analyzer.decode.fragments import Completed, Opening, Reassembler, find_fragments
 from analyzer.decode.ip import IpColumns, decode_ipv4, decode_ipv6
 from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, read_link
+from analyzer.decode.sightings import SightingFinder
 from analyzer.decode.transport import TCP, UDP, decode_transport
 from analyzer.decode.tunnel import NAMES, TRANSPORT, InnerPackets, find_inner
 from analyzer.registries import Decode, LinkType
@@ -56,12 +57,14 @@ class Decoder:
         What the payload offsets of the last table point into: the chunk's octets, with the datagrams that were
         completed in it behind them.
     fragments : Reassembler
+    sightings : SightingFinder
     """
 
     def __init__(self) -> None:
         self.paths: list[str] = [""]
         self.octets: U8 = np.empty(0, np.uint8)
         self.fragments = Reassembler()
+        self.sightings = SightingFinder()
         self._index: dict[str, int] = {"": 0}
 
     def _path(self, parent: int, kind: int, identifier: int) -> int:
@@ -102,6 +105,11 @@ class Decoder:
         tables: list[PacketTable] = []
         for depth in range(MAX_TUNNEL_DEPTH + 1):
             table, ip, header = _decode_level(chunk, self.octets, level, depth)
+            if depth == 0:
+                is_ip = ip.status == Decode.OK
+                again = self.sightings.find(chunk, self.octets, header, ip.start, level.stop, ip.protocol, is_ip)
+                if again.shape[0]:
+                    _forget(table, ip, again)
             whole = (table.payload_start, table.payload_stop, table.payload_len)
             protocol = np.where(table.status <= Decode.OTHER_TRANSPORT, table.protocol, _NOTHING)
             if (parts := np.flatnonzero(ip.fragment & (ip.status == Decode.OK))).shape[0]:
@@ -212,6 +220,13 @@ class Decoder:
             if said.protocol == TCP:
                 columns["seq"][row] = said.seq
                 columns["tcp_flags"][row] = int(table.tcp_flags[i]) & ~_SYN
+
+
+def _forget(table: PacketTable, ip: IpColumns, again: I64) -> None:
+    """Make rows, in place, packets that were counted before."""
+    for name in (*_PATCHED, "src", "dst"):
+        getattr(table, name)[again] = 0
+    table.status[again] = ip.status[again] = Decode.REPEATED
 
 
 _PATCHED: Final = (

@@ -634,7 +634,7 @@ def _ledger(result: AuditResult) -> Document:
         "inner_packets": ledger.inner_packets,
         "packets_in_flows": ledger.in_flows,
         "packets_outside_flows": outside,
-        "duplicates": 0,
+        "duplicates": ledger.duplicates,
         "flows": len(evidence),
         "legs": legs,
         "balanced": ledger.balanced,

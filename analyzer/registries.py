@@ -83,7 +83,8 @@ class Decode(OpenEnum):
     BAD_TRANSPORT = 8  #: TCP data offset below 5 or past the packet (RFC 9293 3.1)
     UNSUPPORTED_LINK = 9  #: a link type we have no decoder for
     TOO_DEEP = 10  #: more nested headers than the limit
-    REPEATED = 11  #: the same packet, recorded before on another interface; counted there
+    NOT_A_PACKET = 11  #: a record of another kind, which Wireshark numbers as a frame (pcapng custom block, journal)
+    REPEATED = 12  #: the same packet, recorded before on another interface; counted there
 
 
 class Protocol(OpenEnum):

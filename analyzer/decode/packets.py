@@ -20,7 +20,7 @@ from analyzer.decode.sightings import SightingFinder
 from analyzer.decode.transport import TCP, UDP, decode_transport
 from analyzer.decode.tunnel import NAMES, TRANSPORT, InnerPackets, find_inner
 from analyzer.registries import Decode, LinkType
-from analyzer.schema import I32, I64, U8, CaptureChunk, Mask, PacketTable
+from analyzer.schema import I32, I64, NO_LINK, U8, CaptureChunk, Mask, PacketTable
 
 MAX_TUNNEL_DEPTH: Final = 6
 """Packets inside packets followed per frame. Real clusters nest two (an overlay over IPsec over a cloud's tunnel). At
@@ -66,6 +66,14 @@ class Decoder:
         self.fragments = Reassembler()
         self.sightings = SightingFinder()
         self._index: dict[str, int] = {"": 0}
+
+    def afresh(self) -> Decoder:
+        """A decoder that knows the same paths and remembers no packet."""
+        other = Decoder()
+        other.paths, other._index = self.paths, self._index
+        other.fragments.counts = self.fragments.counts
+        other.fragments.counts.given_up += self.fragments.incomplete
+        return other
 
     def _path(self, parent: int, kind: int, identifier: int) -> int:
         step = NAMES[kind] if identifier < 0 else f"{NAMES[kind]}:{identifier}"
@@ -345,7 +353,9 @@ def _decode_level(chunk: CaptureChunk, octets: U8, level: _Level, depth: int) ->
     status[ip.later_fragment & (status == Decode.OK)] = Decode.LATER_FRAGMENT
     # A frame that is neither IPv4 nor IPv6 by its link header is NOT_IP, unless the header itself was cut.
     status[link.cut] = Decode.TRUNCATED_LINK
-    status[link.unsupported] = Decode.UNSUPPORTED_LINK
+    if link.unsupported.any():
+        status[link.unsupported] = Decode.UNSUPPORTED_LINK
+        status[level.link_type == NO_LINK] = Decode.NOT_A_PACKET
     status[link.deep] = Decode.TOO_DEEP
     readable: Mask = status == Decode.OK
     transport = decode_transport(

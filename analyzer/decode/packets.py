@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from analyzer.decode.fragments import Completed, Opening, Reassembler, find_fragments
 from analyzer.decode.ip import IpColumns, decode_ipv4, decode_ipv6
 from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, read_link
+from analyzer.decode.plain import decode_plain
 from analyzer.decode.sightings import SightingFinder
 from analyzer.decode.transport import TCP, UDP, decode_transport
 from analyzer.decode.tunnel import NAMES, TRANSPORT, InnerPackets, find_inner
@@ -104,20 +105,40 @@ class Decoder:
         PacketTable
             Rows of depth 0 come first, one a frame in capture order; inner packets follow, each level in order.
         """
-        rows = np.arange(len(chunk), dtype=np.int64)
-        stop = chunk.start + chunk.captured_len
-        level = _Level(
-            rows, chunk.start, stop, chunk.start + chunk.wire_len, chunk.link_type, np.zeros(len(chunk), np.int32)
-        )
         self.octets = chunk.octets
+        again = self.sightings.find(chunk)
+        plain = decode_plain(chunk)
+        if plain is None and again.shape[0] == 0:
+            return PacketTable.concatenate(self._decode_frames(chunk, np.arange(len(chunk))))
+        rows = np.arange(len(chunk))
+        table, others = plain or (_unread(chunk, rows, 0, np.zeros(len(chunk), np.int32), Decode.REPEATED), rows)
+        if again.shape[0]:
+            others = others[~np.isin(others, again)]
+            for name in (*_PATCHED, "src", "dst"):
+                getattr(table, name)[again] = 0
+            table.status[again] = Decode.REPEATED
+        if others.shape[0] == 0:
+            return table
+        outer, *inside = self._decode_frames(chunk, others)
+        for field in fields(PacketTable):
+            if field.name not in _OF_THE_FRAME:
+                getattr(table, field.name)[others] = getattr(outer, field.name)
+        return PacketTable.concatenate([table, *inside])
+
+    def _decode_frames(self, chunk: CaptureChunk, rows: I64) -> list[PacketTable]:
+        """Decode the frames `rows`: the outermost packets, then those inside, a table for each level."""
+        start = chunk.start[rows]
+        level = _Level(
+            rows,
+            start,
+            start + chunk.captured_len[rows],
+            start + chunk.wire_len[rows],
+            chunk.link_type[rows],
+            np.zeros(rows.shape[0], np.int32),
+        )
         tables: list[PacketTable] = []
         for depth in range(MAX_TUNNEL_DEPTH + 1):
             table, ip, header = _decode_level(chunk, self.octets, level, depth)
-            if depth == 0:
-                is_ip = ip.status == Decode.OK
-                again = self.sightings.find(chunk, self.octets, header, ip.start, level.stop, ip.protocol, is_ip)
-                if again.shape[0]:
-                    _forget(table, ip, again)
             whole = (table.payload_start, table.payload_stop, table.payload_len)
             protocol = np.where(table.status <= Decode.OTHER_TRANSPORT, table.protocol, _NOTHING)
             if (parts := np.flatnonzero(ip.fragment & (ip.status == Decode.OK))).shape[0]:
@@ -127,10 +148,11 @@ class Decoder:
             if inner.row.shape[0] == 0:
                 break
             if depth == MAX_TUNNEL_DEPTH:
-                tables.append(_too_deep(chunk, level, inner.row))
+                rows, path = level.frame_row[inner.row], level.encapsulation[inner.row]
+                tables.append(_unread(chunk, rows, depth + 1, path, Decode.TOO_DEEP))
                 break
             level = self._inside(level, table, inner, whole)
-        return PacketTable.concatenate(tables)
+        return tables
 
     def _inside(self, level: _Level, table: PacketTable, inner: InnerPackets, whole: tuple[I64, I64, I64]) -> _Level:
         """The packets found inside those of a level."""
@@ -230,12 +252,8 @@ class Decoder:
                 columns["tcp_flags"][row] = int(table.tcp_flags[i]) & ~_SYN
 
 
-def _forget(table: PacketTable, ip: IpColumns, again: I64) -> None:
-    """Make rows, in place, packets that were counted before."""
-    for name in (*_PATCHED, "src", "dst"):
-        getattr(table, name)[again] = 0
-    table.status[again] = ip.status[again] = Decode.REPEATED
-
+_OF_THE_FRAME: Final = ("frame", "time_ns", "interface", "depth", "wire_len")
+"""Columns that are the same for a frame whatever it holds."""
 
 _PATCHED: Final = (
     "status",
@@ -278,18 +296,18 @@ def _patch(columns: dict[str, NDArray[Any]], row: int, said: Opening) -> None:
         columns["seq"][row], columns["ack"][row], columns["tcp_flags"][row] = said.seq, said.ack, _ACK
 
 
-def _too_deep(chunk: CaptureChunk, level: _Level, carrier: I64) -> PacketTable:
-    """Rows for packets inside more packets than are followed."""
-    n = carrier.shape[0]
-    rows = level.frame_row[carrier]
+def _unread(chunk: CaptureChunk, rows: I64, depth: int, path: I32, status: Decode) -> PacketTable:
+    """Rows for packets of the frames `rows` of which nothing but the status is said."""
+    n = rows.shape[0]
     zeros = {f.name: np.zeros(n, getattr(np, _DTYPES[f.name])) for f in fields(PacketTable) if f.name in _DTYPES}
     return PacketTable(
         frame=rows + chunk.first_frame,
         time_ns=chunk.time_ns[rows],
         interface=chunk.interface[rows],
-        depth=np.full(n, MAX_TUNNEL_DEPTH + 1, np.uint8),
-        encapsulation=level.encapsulation[carrier],
-        status=np.full(n, Decode.TOO_DEEP, np.uint8),
+        depth=np.full(n, depth, np.uint8),
+        encapsulation=path,
+        status=np.full(n, status, np.uint8),
+        wire_len=chunk.wire_len[rows] if depth == 0 else np.zeros(n, np.int64),
         src=np.zeros((n, 16), np.uint8),
         dst=np.zeros((n, 16), np.uint8),
         **zeros,
@@ -297,7 +315,6 @@ def _too_deep(chunk: CaptureChunk, level: _Level, carrier: I64) -> PacketTable:
 
 
 _DTYPES: Final = {
-    "wire_len": "int64",
     "protocol": "uint8",
     "src_port": "uint16",
     "dst_port": "uint16",
@@ -384,7 +401,7 @@ def _decode_level(chunk: CaptureChunk, octets: U8, level: _Level, depth: int) ->
         depth=np.full(rows.shape[0], depth, np.uint8),
         encapsulation=level.encapsulation,
         status=status,
-        wire_len=chunk.wire_len if depth == 0 else np.where(addressed, ip.length, 0),
+        wire_len=chunk.wire_len[rows] if depth == 0 else np.where(addressed, ip.length, 0),
         protocol=np.where(addressed, ip.protocol, zero),
         src=src,
         dst=dst,

@@ -25,9 +25,10 @@ from typing import Final
 import numpy as np
 
 from analyzer.decode.gather import be16, gather_block
+from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, read_link
 from analyzer.decode.transport import TCP, UDP
 from analyzer.registries import LinkType
-from analyzer.schema import I64, U8, CaptureChunk, Mask, Table
+from analyzer.schema import I32, I64, U8, CaptureChunk, Mask, Table
 
 WINDOW_NS: Final = 2_000_000
 """Between two sightings of one packet: a packet crosses a host's interfaces in microseconds."""
@@ -37,13 +38,16 @@ COMPARED: Final = 96
 """Octets compared: IPv6 and TCP with all options, IPv4 with ten words of options and the rest of TCP."""
 
 _MULTIPLIERS: Final = np.array([0x9E3779B97F4A7C15 + 2 * 0x1F83D9AB * i for i in range(COMPARED // 8)], np.uint64)
+_COOKED: Final = (LinkType.LINUX_SLL, LinkType.LINUX_SLL2)
+_TAIL: Final = COMPARED + 96
+"""Octets kept of a packet that may be repeated: what is compared, behind any usual link header."""
 _TCP_CHECKSUM: Final = 16
 _UDP_CHECKSUM: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
 class _Sightings(Table):
-    """IP packets as they were seen; ``compared`` (N, 96) uint8, ``place`` (N,) uint64 tells interfaces apart."""
+    """IP packets as they were seen; ``compared`` (N, 96) uint8, ``place`` (N,) int64 tells interfaces apart."""
 
     order: I64
     time_ns: I64
@@ -58,99 +62,103 @@ class SightingFinder:
         self._recent: _Sightings | None = None
         self._interface = -1
         self._several = False
+        self._tails: list[CaptureChunk] = []
 
-    def find(
-        self, chunk: CaptureChunk, octets: U8, header: I64, transport: I64, stop: I64, protocol: U8, is_ip: Mask
-    ) -> I64:
-        """Rows of the chunk that repeat an earlier packet, ascending.
-
-        Parameters
-        ----------
-        chunk : CaptureChunk
-        octets : (B,) uint8
-        header, transport, stop : (N,) int64
-            First octet of each IP header and of what it carries, and the captured end.
-        protocol : (N,) uint8
-        is_ip : (N,) bool
-            The others repeat nothing.
-        """
-        cooked = np.isin(chunk.link_type, (LinkType.LINUX_SLL, LinkType.LINUX_SLL2))
-        if len(chunk):
-            first = int(chunk.interface[0])
-            self._several |= bool((chunk.interface != first).any()) or self._interface not in (-1, first)
-            self._interface = first
-        looking = self._several or bool(cooked.any())
-        # Alone on its interface so far, the end of the chunk is kept: the next one may come from another.
-        begin = 0 if looking else max(0, len(chunk) - WINDOW_PACKETS)
-        rows = begin + np.flatnonzero(is_ip[begin:])
-        seen = self._look(chunk, octets, rows, header, transport, stop, protocol, cooked)
-        again = np.empty(0, np.int64)
-        if looking:
-            before = 0
-            if self._recent is not None:
-                before = len(self._recent)
-                seen = _Sightings.concatenate([self._recent, seen])
-            repeated = np.flatnonzero(_repeats(seen))
-            again = rows[repeated[repeated >= before] - before]
+    def find(self, chunk: CaptureChunk) -> I64:
+        """Rows of the chunk that repeat an earlier packet, ascending: (K,) int64."""
+        none = np.empty(0, np.int64)
+        if len(chunk) == 0:
+            return none
+        first = int(chunk.interface[0])
+        mixed = bool((chunk.interface != first).any())
+        self._several |= mixed or self._interface not in (-1, first)
+        self._interface = first
+        if not self._several and chunk.link_type[0] not in _COOKED:
+            # Alone on its interface so far. The next chunk may come from another one.
+            self._tails.append(_tail(chunk))
+            while sum(len(tail) for tail in self._tails[1:]) >= WINDOW_PACKETS:
+                del self._tails[0]
+            return none
+        before = 0
+        if self._tails:
+            seen_before = _Sightings.concatenate([_look_at(tail)[1] for tail in self._tails])
+            self._recent, self._tails = seen_before.take(seen_before.order >= chunk.first_frame - WINDOW_PACKETS), []
+        rows, seen = _look_at(chunk)
+        if self._recent is not None:
+            before = len(self._recent)
+            seen = _Sightings.concatenate([self._recent, seen])
+        repeated = np.flatnonzero(_repeats(seen))
         last = chunk.first_frame + len(chunk) - 1
         self._recent = seen.take(seen.order > last - WINDOW_PACKETS)
-        return again
-
-    @staticmethod
-    def _look(
-        chunk: CaptureChunk,
-        octets: U8,
-        rows: I64,
-        header: I64,
-        transport: I64,
-        stop: I64,
-        protocol: U8,
-        cooked: Mask,
-    ) -> _Sightings:
-        at = header[rows]
-        compared = gather_block(octets, at, COMPARED)
-        column = np.arange(COMPARED)
-        hidden = column >= (stop[rows] - at)[:, None]
-        is_v6 = compared[:, 0] >> 4 == 6
-        hidden[is_v6, 7] = True
-        for changed in (8, 10, 11):
-            hidden[~is_v6, changed] = True
-        checksum = transport[rows] - at + np.where(protocol[rows] == TCP, _TCP_CHECKSUM, _UDP_CHECKSUM)
-        ported = np.flatnonzero(
-            ((protocol[rows] == TCP) | (protocol[rows] == UDP)) & (checksum >= 0) & (checksum < COMPARED - 1)
-        )
-        hidden[ported, checksum[ported]] = hidden[ported, checksum[ported] + 1] = True
-        identification = np.where(is_v6, 0, be16(compared, 4))
-        compared[hidden] = 0
-        place = chunk.interface[rows].astype(np.int64)
-        if cooked.any():
-            place = _cooked_place(chunk, octets, rows, place, identification)
-        return _Sightings(rows + chunk.first_frame, chunk.time_ns[rows], place, compared)
+        return rows[repeated[repeated >= before] - before]
 
 
-def _cooked_place(chunk: CaptureChunk, octets: U8, rows: I64, place: I64, identification: I64) -> I64:
-    """A number for where each packet was seen, by the cooked headers' interface, direction and address."""
-    kind, start = chunk.link_type[rows], chunk.start[rows]
-    block = gather_block(octets, start, 24).astype(np.uint64)
+def _tail(chunk: CaptureChunk) -> CaptureChunk:
+    """The last packets of a chunk that a later one may repeat, as far as is compared, in memory of their own."""
+    part = slice(max(0, len(chunk) - WINDOW_PACKETS), len(chunk))
+    octets = gather_block(chunk.octets, chunk.start[part], _TAIL)
+    n = octets.shape[0]
+    return CaptureChunk(
+        octets=octets.reshape(-1),
+        start=np.arange(n, dtype=np.int64) * _TAIL,
+        captured_len=np.minimum(chunk.captured_len[part], _TAIL),
+        wire_len=chunk.wire_len[part].copy(),
+        time_ns=chunk.time_ns[part].copy(),
+        interface=chunk.interface[part].copy(),
+        link_type=chunk.link_type[part].copy(),
+        first_frame=chunk.first_frame + part.start,
+    )
+
+
+def _look_at(chunk: CaptureChunk) -> tuple[I64, _Sightings]:
+    """The IP packets of a chunk, with their rows."""
+    stop = chunk.start + chunk.captured_len
+    link = read_link(chunk.octets, chunk.start, stop, chunk.link_type)
+    is_ip = ((link.ethertype == ETHERTYPE_IPV4) | (link.ethertype == ETHERTYPE_IPV6)) & (link.start < stop)
+    rows = np.flatnonzero(is_ip)
+    at = link.start[rows]
+    compared = gather_block(chunk.octets, at, COMPARED)
+    is_v6 = compared[:, 0] >> 4 == 6
+    protocol = np.where(is_v6, compared[:, 6], compared[:, 9])
+    transport = np.where(is_v6, 40, (compared[:, 0] & 15).astype(np.int64) * 4)
+    checksum = transport + np.where(protocol == TCP, _TCP_CHECKSUM, _UDP_CHECKSUM)
+    ported = np.flatnonzero((protocol == TCP) | (protocol == UDP))
+    identification = np.where(is_v6, 0, be16(compared, 4))
+    compared[ported, checksum[ported]] = compared[ported, checksum[ported] + 1] = 0
+    for column, version in ((7, is_v6), (8, ~is_v6), (10, ~is_v6), (11, ~is_v6)):
+        compared[version, column] = 0
+    length = stop[rows] - at
+    short = np.flatnonzero(length < COMPARED)
+    compared[short] *= np.arange(COMPARED) < length[short, None]
+    place = _place(chunk, rows, identification)
+    return rows, _Sightings(rows + chunk.first_frame, chunk.time_ns[rows], place, compared)
+
+
+def _place(chunk: CaptureChunk, rows: I64, identification: I32) -> I64:
+    """A number for where each packet was seen: its interface, and what cooked headers say of it and of direction."""
+    place = chunk.interface[rows].astype(np.int64)
+    kind = chunk.link_type[rows]
+    cooked = np.flatnonzero(np.isin(kind, _COOKED))
+    if cooked.shape[0] == 0:
+        return place
+    block = gather_block(chunk.octets, chunk.start[rows[cooked]], 24).astype(np.uint64)
     weights = _MULTIPLIERS[np.arange(24) % _MULTIPLIERS.shape[0]] * np.arange(1, 48, 2, dtype=np.uint64)
-    mixed = block * weights
+    weighed = block * weights
     # LINKTYPE_LINUX_SLL: packet type, ARPHRD, address; _SLL2: interface index, ARPHRD, packet type, address.
-    sll, sll2 = mixed[:, :14].sum(axis=1), mixed[:, 4:20].sum(axis=1)
-    salt = place.astype(np.uint64) * np.uint64(0x2545F4914F6CDD1D)
-    cooked = np.where(kind == LinkType.LINUX_SLL2, sll2, sll) + salt
-    named = np.isin(kind, (LinkType.LINUX_SLL, LinkType.LINUX_SLL2))
-    result = np.where(named, cooked.view(np.int64), place)
+    sll, sll2 = weighed[:, :14].sum(axis=1), weighed[:, 4:20].sum(axis=1)
+    salt = place[cooked].astype(np.uint64) * np.uint64(0x2545F4914F6CDD1D)
+    place[cooked] = (np.where(kind[cooked] == LinkType.LINUX_SLL2, sll2, sll) + salt).view(np.int64)
     # No interface in the header, and an identification no other packet has: each sighting counts as another place.
     alone = np.flatnonzero((kind == LinkType.LINUX_SLL) & (identification != 0))
-    result[alone] = -1 - (rows[alone] + chunk.first_frame)
-    return result
+    place[alone] = -1 - (rows[alone] + chunk.first_frame)
+    return place
 
 
 def _repeats(seen: _Sightings) -> Mask:
     """Packets that an earlier one, at another place, is the same as: (N,) bool."""
     words = seen.compared.view(np.uint64).reshape(len(seen), COMPARED // 8)
     mixed = (words ^ words >> np.uint64(31)) @ _MULTIPLIERS
-    order = np.lexsort((seen.order, mixed))
+    order = np.argsort(mixed, kind="stable")  # the rows are in the order of their frames
     ahead, behind = order[1:], order[:-1]
     near = (mixed[ahead] == mixed[behind]) & (np.abs(seen.time_ns[ahead] - seen.time_ns[behind]) <= WINDOW_NS)
     near &= seen.order[ahead] - seen.order[behind] <= WINDOW_PACKETS

@@ -577,6 +577,7 @@ def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> C
         cut_by_snaplen=counts["cut_by_snaplen"],
         with_gaps=counts["with_gaps"],
         crowded=counts["crowded"],
+        conflicting=counts["conflicting"],
         dropped=sum(drops) if drops else None,
         damaged=any(c.damage for c in captures),
     )

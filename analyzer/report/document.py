@@ -748,6 +748,11 @@ def _quality(result: AuditResult) -> Document:
     note(quality.cut_by_snaplen, "have packets cut by the snap length: what was cut cannot be judged.")
     note(quality.with_gaps, "have gaps in the octets that matter: packets were lost by the capture.")
     note(quality.crowded, "carry more distinct HTTP requests than are read: a request late in them may be missing.")
+    note(
+        quality.conflicting,
+        "hold different octets for one place of a stream, as an attacker or a broken device sends: the first copy is "
+        "read, and the receiver may have read the other.",
+    )
     if result.ledger.left_out:
         notes.append(
             f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} and "
@@ -781,6 +786,7 @@ _MEANING: Final = {
     "cut_by_snaplen": "cut by the snap length: what was cut off cannot be judged",
     "with_gaps": "octets that matter were lost: what they held cannot be judged",
     "crowded": "more distinct HTTP requests than are read: a late one may be missing",
+    "conflicting": "different octets for one place of a stream: the first copy is read, the receiver may differ",
 }
 
 

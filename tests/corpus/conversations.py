@@ -1,9 +1,11 @@
 """Conversations as planewire counts them and as tshark does, and why the two differ where they do.
 
 A conversation is a pair of address-port pairs, TCP or UDP, with the packets and octets each side sent. Octets are
-those of the frame for the outermost packet and of the inner packet, by its own header, inside a tunnel. A fragment
-counts for the conversation of its datagram on both sides of the comparison: tshark names the frame in which it put
-the datagram together.
+those of the frame for the outermost packet and of the inner packet, by its own header, inside a tunnel.
+
+A fragment counts for the conversation of its datagram. tshark says which that is in two ways: it names the frame in
+which it put the datagram together, and, with reassembly switched off, the ports in the first fragment of one that it
+could not.
 
 Every reason is a predicate on header fields of one frame. No reason knows a file's name.
 """
@@ -113,14 +115,17 @@ def tshark_version() -> str:
     return subprocess.run(["tshark", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
-def run_tshark(capture: Path, version: str) -> bytes | None:
+def run_tshark(capture: Path, version: str, *, reassemble: bool = True) -> bytes | None:
     """What tshark says about each frame, or None where it does not read the file to its end."""
-    digest = hashlib.sha256(capture.read_bytes() + version.encode() + " ".join(FIELDS).encode()).hexdigest()
+    asked = f"{version} {' '.join(FIELDS)}{'' if reassemble else ' apart'}"
+    digest = hashlib.sha256(capture.read_bytes() + asked.encode()).hexdigest()
     kept = CACHE / f"{digest}.tsv"
     if kept.is_file():
         text = kept.read_bytes()
         return None if text == b"unreadable" else text
     command = ["tshark", "-n", "-r", str(capture), "-o", "tcp.desegment_tcp_streams:FALSE", "-T", "fields"]
+    if not reassemble:
+        command += ["-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE"]
     for name in FIELDS:
         command += ["-e", name]
     done = subprocess.run(command, capture_output=True, check=False, timeout=120)
@@ -170,6 +175,21 @@ def _layers(values: dict[str, list[str]], octets: int) -> Iterator[Layer]:
                 layer.transport, layer.ports = name, (int(src_port), int(dst_port))
     if layer is not None and not quoted:
         yield layer
+
+
+def read_by_tshark(capture: Path, version: str) -> dict[int, Frame] | None:
+    """The frames of a capture, or None where tshark does not read it to its end."""
+    text = run_tshark(capture, version)
+    if text is None:
+        return None
+    frames = frames_by_tshark(text)
+    alone = [n for n, f in frames.items() if not f.joined_in and _is_fragment(f, []) and f.layers]
+    if alone and (text := run_tshark(capture, version, reassemble=False)) is not None:
+        apart = frames_by_tshark(text)
+        for number in alone:
+            if number in apart and not frames[number].layers[-1].transport:
+                frames[number].layers = apart[number].layers
+    return frames
 
 
 def conversations_by_tshark(frames: dict[int, Frame]) -> Seen:
@@ -246,7 +266,8 @@ def _is_fragment(frame: Frame, packets: list[Packet]) -> bool:
 
 
 def _is_jumbo(frame: Frame, packets: list[Packet]) -> bool:
-    return "0" in frame.values["ip.len"] or "0" in frame.values["ipv6.plen"]
+    lengths = frame.values["ip.len"] + frame.values["ipv6.plen"]
+    return "0" in lengths or frame.octets > _LARGEST
 
 
 def _header_is_cut(frame: Frame, packets: list[Packet]) -> bool:
@@ -282,6 +303,15 @@ def _carries_unread(*names: str) -> Reason:
     return reason
 
 
+_LARGEST: Final = 65_535 + 64
+"""Octets of a frame with the largest packet that has a length, and its link header."""
+_CLIPPED: Final = 2**31 - 1
+
+
+def _length_clipped(frame: Frame, packets: list[Packet]) -> bool:
+    return frame.octets == _CLIPPED
+
+
 REASONS: Final[tuple[tuple[str, str, Reason], ...]] = (
     (
         "recorded again",
@@ -291,13 +321,16 @@ REASONS: Final[tuple[tuple[str, str, Reason], ...]] = (
     ),
     (
         "fragment",
-        "The frame holds an IP fragment. tshark names no ports for a fragment whose datagram it could not complete (a "
-        "fragment missing, or cut by the snap length); here a fragment has the ports its first fragment names.",
+        "The frame holds an IP fragment. tshark names no ports for a later fragment of a datagram it could not "
+        "complete (a fragment missing, or cut by the snap length); here it has the ports its first fragment "
+        "named. A fragment captured before its datagram's first one has none here.",
         _is_fragment,
     ),
+    ("frame length past 2^31", "tshark clips a record's length at 2,147,483,647.", _length_clipped),
     (
         "length zero",
-        "IP Total Length or Payload Length is 0 (an offloaded segment, BIG TCP, a jumbogram). tshark stops there, or "
+        "IP Total Length or Payload Length is 0, or the frame is larger than either can say (an offloaded segment, BIG "
+        "TCP, a jumbogram). tshark stops there, or "
         "counts the header alone; here the end of the frame counts (RFC 2675).",
         _is_jumbo,
     ),
@@ -327,8 +360,9 @@ REASONS: Final[tuple[tuple[str, str, Reason], ...]] = (
     ("deeper than followed", "More nested headers than are followed; the ledger counts them.", _goes_deeper),
     (
         "tunnel not read",
-        "CAPWAP, LISP control messages or IPComp: tshark reads (and for IPComp decompresses) the packet inside.",
-        _carries_unread("capwap.data", "lisp", "ipcomp"),
+        "CAPWAP, LISP control messages, NSH in VXLAN-GPE or IPComp: tshark reads, and for IPComp decompresses, what is "
+        "inside.",
+        _carries_unread("capwap.data", "lisp", "nsh", "ipcomp"),
     ),
 )
 """Name, explanation and predicate; the first that holds is the reason."""
@@ -355,10 +389,9 @@ class Comparison:
 
 def compare(capture: Path, version: str) -> Comparison | None:
     """Compare one capture; None where tshark does not read it to its end."""
-    text = run_tshark(capture, version)
-    if text is None:
+    frames = read_by_tshark(capture, version)
+    if frames is None:
         return None
-    frames = frames_by_tshark(text)
     theirs, (ours, packets) = conversations_by_tshark(frames), conversations_by_planewire(capture)
     result = Comparison(captures=1)
     for key in theirs.totals.keys() | ours.totals.keys():

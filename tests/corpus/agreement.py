@@ -33,9 +33,9 @@ def _tshark(total: Comparison, version: str) -> list[str]:
     lines = [
         "## tshark",
         "",
-        f"{version.split(' (')[0]}, {total.captures:,} captures that it reads to their end.",
+        f"{version.split(' (Git')[0]}, {total.captures:,} captures that it reads to their end.",
         f"Of {total.conversations:,} TCP and UDP conversations (addresses and ports, packets and octets each way,",
-        "inside tunnels too)",
+        "inside tunnels too; a packet recorded on several interfaces counted as often, as tshark does)",
         f"{total.equal:,} are equal:",
         f"**{100 * total.equal / total.conversations:.2f} %**. The others:",
         "",

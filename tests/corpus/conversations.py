@@ -25,8 +25,10 @@ import numpy as np
 
 from analyzer.capture.source import open_capture
 from analyzer.decode import Decoder
+from analyzer.decode.sightings import SightingFinder
 from analyzer.decode.transport import TCP, UDP
 from analyzer.registries import Decode
+from analyzer.schema import I64, CaptureChunk
 from tests.conftest import ROOT
 
 CACHE: Final = ROOT / "build" / "tshark"
@@ -230,9 +232,18 @@ class Packet:
     ports: tuple[int, int]
 
 
+class EveryRecord(SightingFinder):
+    """Takes every record for a packet of its own, as other tools do."""
+
+    def find(self, chunk: CaptureChunk) -> I64:
+        """Nothing repeats."""
+        return np.empty(0, np.int64)
+
+
 def conversations_by_planewire(capture: Path) -> tuple[Seen, dict[int, list[Packet]]]:
-    """Count what the decoder read; with every packet by frame."""
+    """Count what the decoder read, records of one packet on several interfaces each; with every packet by frame."""
     seen, packets, decoder = Seen(), defaultdict(list), Decoder()
+    decoder.sightings = EveryRecord()
     names = {TCP: "tcp", UDP: "udp"}
     with open_capture(str(capture)) as reader:
         for chunk in reader:
@@ -288,10 +299,6 @@ def _teredo_elsewhere(frame: Frame, packets: list[Packet]) -> bool:
     return any("teredo" in p.path for p in packets) and not any(3544 in p.ports for p in packets)
 
 
-def _recorded_again(frame: Frame, packets: list[Packet]) -> bool:
-    return any(p.status == Decode.REPEATED for p in packets)
-
-
 def _goes_deeper(frame: Frame, packets: list[Packet]) -> bool:
     return any(p.status == Decode.TOO_DEEP for p in packets)
 
@@ -313,12 +320,6 @@ def _length_clipped(frame: Frame, packets: list[Packet]) -> bool:
 
 
 REASONS: Final[tuple[tuple[str, str, Reason], ...]] = (
-    (
-        "recorded again",
-        "The frame repeats one of another interface (see `analyzer.decode.sightings`): tshark counts every record, "
-        "here a packet counts once and the ledger says how many were recorded again.",
-        _recorded_again,
-    ),
     (
         "fragment",
         "The frame holds an IP fragment. tshark names no ports for a later fragment of a datagram it could not "

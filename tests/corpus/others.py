@@ -53,7 +53,6 @@ class Wire:
     vlans: dict[int, str]
     time: dict[int, float]
     cut: dict[int, bool]
-    flags: dict[int, str]
 
 
 def expected() -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -73,14 +72,14 @@ def ours(capture: Path) -> tuple[Seen, dict[int, list[Packet]]]:
 def wire(capture: Path) -> Wire:
     """The header fields that the classes ask for; only captures with a disagreement are asked about."""
     fragment = "ip.flags.mf", "ip.frag_offset", "ipv6.fraghdr.offset", "ipv6.fraghdr.more"
-    names = ("frame.number", "frame.time_epoch", "vlan.id", *fragment, "frame.len", "frame.cap_len", "tcp.flags")
+    names = ("frame.number", "frame.time_epoch", "vlan.id", *fragment, "frame.len", "frame.cap_len")
     command = ["tshark", "-n", "-r", str(capture), "-T", "fields", *(word for name in names for word in ("-e", name))]
     text = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).stdout
-    found = Wire({}, {}, {}, {}, {})
+    found = Wire({}, {}, {}, {})
     for line in text.splitlines():
-        number, when, vlan, *parts, octets, captured, flags = line.split("\t")
+        number, when, vlan, *parts, octets, captured = line.split("\t")
         row = int(number)
-        found.time[row], found.vlans[row], found.flags[row] = float(when), vlan, flags
+        found.time[row], found.vlans[row] = float(when), vlan
         found.fragment[row] = any(value not in {"0", "False"} for part in parts for value in part.split(",") if value)
         found.cut[row] = int(captured) < int(octets)
     return found
@@ -141,6 +140,7 @@ class Difference:
     key: Key
     theirs: tuple[int, int] | None
     mine: tuple[int, int] | None
+    partial: bool = False  #: the other output leaves conversations out
 
     @property
     def frames(self) -> list[int]:
@@ -163,7 +163,8 @@ def _carries(d: Difference) -> bool:
 
 
 def _left_out(d: Difference) -> bool:
-    return d.theirs is None
+    fewer = d.theirs is not None and d.mine is not None and all(t <= m for t, m in zip(d.theirs, d.mine, strict=True))
+    return d.partial and (d.theirs is None or fewer)
 
 
 def _cut(d: Difference) -> bool:
@@ -174,9 +175,8 @@ def _dhcp(d: Difference) -> bool:
     return {d.key[1][1], d.key[2][1]} == {67, 68}
 
 
-def _lone_answer(d: Difference) -> bool:
-    flags = [wire(d.capture).flags.get(frame, "") for frame in d.frames]
-    return len(flags) == 1 and int(flags[0] or "0", 16) & 0x12 == 0x12
+def _lone(d: Difference) -> bool:
+    return len(d.frames) == 1 and d.theirs is not None and d.theirs[::-1] == d.mine
 
 
 def _tagged_and_not(d: Difference) -> bool:
@@ -209,7 +209,7 @@ CLASSES: Final[dict[str, tuple[Class, ...]]] = {
         ),
         (
             "not in the log",
-            "the log leaves the conversation out: the test's script or filter does not look at it",
+            "leaves conversations or packets out of this log: the test's script or filter does not look at all",
             _left_out,
         ),
     ),
@@ -217,7 +217,11 @@ CLASSES: Final[dict[str, tuple[Class, ...]]] = {
         FRAGMENTS,
         ("carriers", "lists what is inside a tunnel and not the outer conversation; here both are rows", _carries),
         ("DHCP", "joins a client's DHCP exchange into one session, whatever addresses it uses", _dhcp),
-        ("lone SYN+ACK", "takes the sender of a single SYN+ACK for the other side", _lone_answer),
+        (
+            "lone packet",
+            "counts the only packet of a connection, a server's, for the side it takes for the client",
+            _lone,
+        ),
     ),
     "nfstream": (
         FRAGMENTS,
@@ -260,12 +264,13 @@ def by_conversation(tool: str, read: Callable[[Path], Stated | None], ends_with:
             continue
         agreement.outputs += 1
         counted = {key: tuple(totals.packets) for key, totals in ours(capture)[0].totals.items()}
+        partial = not counted.keys() <= stated.keys()
         for key in stated.keys() | counted.keys():
             agreement.stated += 1
             if stated.get(key) == counted.get(key):
                 agreement.equal += 1
             else:
-                _classify(agreement, Difference(capture, key, stated.get(key), counted.get(key)))  # type: ignore[arg-type]
+                _classify(agreement, Difference(capture, key, stated.get(key), counted.get(key), partial))  # type: ignore[arg-type]
     return agreement
 
 

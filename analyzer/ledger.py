@@ -20,7 +20,7 @@ _DECODED: Final = (Decode.OK, Decode.OTHER_TRANSPORT, Decode.LATER_FRAGMENT, Dec
 
 REASONS: Final[dict[Decode, str]] = {
     Decode.OTHER_TRANSPORT: "IP without ports (ICMP, OSPF ...)",
-    Decode.LATER_FRAGMENT: "later IP fragment",
+    Decode.LATER_FRAGMENT: "IP fragment without its datagram's first one before it",
     Decode.NOT_IP: "not IP (ARP, LLDP, STP ...)",
     Decode.TRUNCATED_LINK: "cut inside the link-layer header",
     Decode.TRUNCATED_NETWORK: "cut inside the IP header",
@@ -51,6 +51,10 @@ class Ledger:
         Decoded packets that belong to a flow.
     left_out, left_out_octets : int
         Decoded packets of flows past the limit, and their octets.
+    datagrams_joined, datagrams_incomplete : int
+        IP datagrams that came in fragments: put together, or never complete.
+    fragment_conflicts : int
+        Fragments with different octets for one place of a datagram; the first copy was kept.
     """
 
     frames: int = 0
@@ -59,6 +63,9 @@ class Ledger:
     in_flows: int = 0
     left_out: int = 0
     left_out_octets: int = 0
+    datagrams_joined: int = 0
+    datagrams_incomplete: int = 0
+    fragment_conflicts: int = 0
 
     def add(
         self, frames: int, packets: PacketTable, in_flows: int, left_out: int = 0, left_out_octets: int = 0

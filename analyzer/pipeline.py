@@ -366,6 +366,11 @@ class Pipeline:
 
     def evidence(self) -> Evidence:
         """Everything read so far, for all flows in order of their first packet."""
+        if self.books:
+            # Datagrams may end in another capture of one recording than they began in: the sum is what is shown.
+            counts, book = self.decoder.fragments.counts, self.books[-1].ledger
+            book.datagrams_joined, book.fragment_conflicts = counts.joined, counts.conflicts
+            book.datagrams_incomplete = counts.given_up + self.decoder.fragments.incomplete
         done = np.zeros(len(self.flows), bool)
         for part in self._read:
             done[part.flows] = True

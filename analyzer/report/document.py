@@ -823,6 +823,15 @@ def _ledger(result: AuditResult) -> Document:
     lines += [[f"not decoded: {reason}", n] for reason, n in not_decoded.items()]
     lines += [["Packets found inside tunnels", ledger.inner_packets], ["Packets in flows", ledger.in_flows]]
     lines += [[f"outside flows: {reason}", n] for reason, n in outside.items()]
+    lines += [
+        [title, count]
+        for title, count in (
+            ("IP datagrams put together from fragments", ledger.datagrams_joined),
+            ("IP datagrams with a fragment missing", ledger.datagrams_incomplete),
+            ("IP fragments with different octets for one place (the first copy is read)", ledger.fragment_conflicts),
+        )
+        if count
+    ]
     left_out = result.inputs.left_out
     if ledger.left_out:
         lines += [[f"Flows past the limit of {left_out.limit:,}, about", left_out.flows]]

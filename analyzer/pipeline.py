@@ -19,7 +19,7 @@ from analyzer.capture.several import CaptureSet
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
-from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder
+from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder, FlowRows
 from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
 from analyzer.ledger import Ledger
@@ -31,7 +31,7 @@ from analyzer.protocols.identify import Identification, identify, openings
 from analyzer.protocols.ssh import read_ssh
 from analyzer.protocols.tls import read_tls, read_tls_with_keys
 from analyzer.protocols.tls.keylog import KeyLog
-from analyzer.registries import Protocol, Ternary
+from analyzer.registries import Decode, Protocol, Ternary
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary, InputSummary, LeftOut
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
 from analyzer.rules.suppressions import Suppressions
@@ -48,6 +48,7 @@ from analyzer.schema import (
     FlowTable,
     HttpMessage,
     Mask,
+    PacketTable,
     SshFacts,
     StreamHeads,
     TlsFacts,
@@ -223,7 +224,7 @@ class Pipeline:
         book.ledger.add(len(chunk), packets, rows.packet.shape[0], rows.left_out, rows.left_out_octets)
         self.frames += len(chunk)
         if packets.depth.any():
-            self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
+            self._note_tunnels(packets, rows)
         timed = chunk.time_ns[chunk.time_ns > 0]
         if timed.shape[0]:
             first, last = int(timed.min()), int(timed.max())
@@ -238,17 +239,22 @@ class Pipeline:
             if len(kept) < MAX_COMMENTS:
                 kept[self._said[number]] = None
 
-    def _note_tunnels(self, depth: U8, frame: I64, flow: I64) -> None:
-        """Remember which flows carried packets: the flow one level up in the same frame."""
-        order = np.lexsort((depth, frame))
-        frame, depth, flow = frame[order], depth[order], flow[order]
-        carries = np.flatnonzero((frame[1:] == frame[:-1]) & (depth[1:] == depth[:-1] + 1))
-        inner_path = self.flows.state.encapsulation
-        for outer, inner in np.unique(np.stack([flow[carries], flow[carries + 1]], axis=1), axis=0).tolist():
+    def _note_tunnels(self, packets: PacketTable, rows: FlowRows) -> None:
+        """Remember which flows carried packets, of any protocol: the flow one level up in the same frame."""
+        levels = np.int64(256)
+        place = packets.frame * levels + packets.depth
+        carriers = place[rows.packet]
+        order = np.argsort(carriers, kind="stable")
+        inner = np.flatnonzero((packets.depth > 0) & (packets.status != Decode.TOO_DEEP))
+        at = np.minimum(np.searchsorted(carriers[order], place[inner] - 1), order.shape[0] - 1)
+        if order.shape[0] == 0:
+            return
+        carried = carriers[order[at]] == place[inner] - 1
+        pairs = np.stack([rows.flow[order[at[carried]]], packets.encapsulation[inner[carried]]], axis=1)
+        for outer, path in np.unique(pairs, axis=0).tolist():
             if outer not in self._tunnels:
-                step = self.decoder.paths[int(inner_path[inner])].rsplit("/", 1)[-1].split(":", 1)[0]
-                kind = _TUNNELS.get(step, Protocol.TUNNEL)
-                self._tunnels[outer] = kind
+                step = self.decoder.paths[path].rsplit("/", 1)[-1].split(":", 1)[0]
+                self._tunnels[outer] = _TUNNELS.get(step, Protocol.TUNNEL)
 
     # -------------------------------------------------------------------------------- reading the heads
 

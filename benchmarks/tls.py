@@ -2,7 +2,7 @@
 
     python benchmarks/tls.py [--connections 50000] [--runs 5] [--source CAPTURE]
 
-The source is scaled (see ``generate.py``) until it holds as many TLS handshakes. In one process, the CPU time of packets
+The source is scaled (see ``generate.py``) until it holds as many TLS handshakes. In one process: CPU time of packets
 to flows and heads, and then of reading TLS from the heads, over the same file; medians and the ratio of each run.
 """
 

@@ -509,7 +509,7 @@ class TlsFacts(Table):
     early_data : (T,) uint8
         `Ternary`: the client offered early data (0-RTT, RFC 8446 2.3).
     renegotiated : (T,) uint8
-        `Ternary`: a handshake record came behind application data, up to TLS 1.2; NO in TLS 1.3, which has none.
+        `Ternary`: a second handshake inside the first one's protection, seen with keys; NO in TLS 1.3, which has none.
     authorities : (T,) int16
         CA names in the server's CertificateRequest; -1 = none was sent or their number is not known.
     authorities_grade : (T,) uint8

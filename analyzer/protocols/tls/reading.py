@@ -16,7 +16,7 @@ from analyzer.protocols.tls.legacy import ternary
 from analyzer.protocols.tls.outcome import REASONS, Outcome, decide, offers_early_data
 from analyzer.protocols.tls.stacks import Stack, request_octets
 from analyzer.protocols.tls.strings import StringPool, text_of
-from analyzer.protocols.tls.version import handshakes_again, versions_by_records
+from analyzer.protocols.tls.version import versions_by_records
 from analyzer.protocols.tls.view import Handshakes
 from analyzer.registries import Grade, Ternary
 from analyzer.schema import I32, I64, U8, Certificate, Mask, StreamHeads, TlsFacts, TlsReading
@@ -143,7 +143,7 @@ def _read(heads: StreamHeads, flows: I64, closed: U8, keys: KeyLog | None) -> tu
     if keys is not None:
         requested = tuple(sorted([*requested, *decrypted.add_facts(view, opened, facts, strings)]))
     types = {name: str(annotation) for name, annotation in TlsFacts.__annotations__.items()}
-    facts |= _further(view, outcome, facts, requested)
+    facts |= _further(view, outcome, facts, requested, opened)
     table = TlsFacts(**{name: column.astype(_DTYPES[types[name]]) for name, column in facts.items()})
     reading = TlsReading(table, strings.strings(), chains.chains(), chains.certificates(), requested)
     return reading, opened
@@ -251,14 +251,19 @@ def _infer_alpn(
 
 
 def _further(
-    view: Handshakes, outcome: Outcome, facts: Columns, requested: tuple[tuple[int, tuple[str, ...]], ...]
+    view: Handshakes,
+    outcome: Outcome,
+    facts: Columns,
+    requested: tuple[tuple[int, tuple[str, ...]], ...],
+    opened: dict[int, OpenedFlow],
 ) -> Columns:
     """Key exchange, retries, early data, renegotiation, the number of CAs asked for, and what to trust less."""
     count, older = view.count, (view.version > 0) & ~view.is_13
     hybrid = np.isin(facts["group"], POST_QUANTUM)
     whole = view.client_end == HelloEnd.WHOLE
     early = offers_early_data(view)
-    again = handshakes_again(view.walk)
+    again = np.zeros(count, bool)
+    again[[row for row, flow in opened.items() if flow.renegotiated]] = True
     client_go, server_go = facts["client_stack"] == Stack.GO, facts["server_stack"] == Stack.GO
     sealed = view.is_13 & (facts["decrypted"] != Ternary.YES)
     names = np.full(count, -1, np.int64)
@@ -270,13 +275,23 @@ def _further(
     server_says = (facts["certificate_requested_grade"] == Grade.INFERRED) | (facts["alpn_grade"] == Grade.INFERRED)
     return {
         "post_quantum": ternary(hybrid, (facts["group"] > 0) & ~hybrid | older),
-        "hello_retry": ternary(view.retried, (view.server_hello >= 0) & ~view.gaps[count:]),
+        "hello_retry": ternary(view.retried, _comes_first(view)),
         "early_data": ternary(early, whole & ~early),
-        "renegotiated": ternary((again[:count] | again[count:]) & older, view.is_13),
+        # In clear the second handshake is seen only by its record type, and only as far as a connection is kept.
+        "renegotiated": ternary(again, view.is_13),
         "authorities": np.where(names >= 0, names, inferred),
         "authorities_grade": np.where(names >= 0, Grade.OBSERVED, np.where(inferred >= 0, Grade.INFERRED, Grade.NONE)),
         "lower_confidence": (sealed & client_says & ~client_go) * 1 + (sealed & server_says & ~server_go) * 2,
     }
+
+
+def _comes_first(view: Handshakes) -> Mask:
+    """Flows whose ServerHello is the first thing the server sent."""
+    count = view.count
+    record = view.record_of(view.server_hello)
+    gap = np.append(view.walk.records.gap, True)[record]
+    first: Mask = (view.server_hello >= 0) & (record == view.walk.begin[count:-1]) & ~gap
+    return first & view.heads.from_start[view.streams[count:]]
 
 
 def _authorities_by_length(view: Handshakes, outcome: Outcome, of_go: Mask) -> I64:

@@ -105,22 +105,13 @@ def _counts_up(heads: StreamHeads, walk: RecordWalk) -> Mask:
 def _shows_type(walk: RecordWalk) -> Mask:
     """Streams with an encrypted alert or handshake record behind application data."""
     records = walk.records
-    alert = (records.kind == ALERT) & (records.stop - records.start > _CLEAR_ALERT)
-    return _behind_data(walk, alert | (records.kind == HANDSHAKE))
-
-
-def handshakes_again(walk: RecordWalk) -> Mask:
-    """Streams with a handshake record behind application data: up to TLS 1.2 a renegotiation (RFC 5246 7.4.1): (S,)."""
-    return _behind_data(walk, walk.records.kind == HANDSHAKE)
-
-
-def _behind_data(walk: RecordWalk, chosen: Mask) -> Mask:
-    records = walk.records
     found = np.zeros(walk.end.shape[0], bool)
     seen = np.cumsum(records.kind == APPLICATION_DATA)
     begin = walk.begin[records.row]
     before = np.where(begin > 0, seen[np.maximum(begin - 1, 0)], 0)
-    found[records.row[chosen & (seen > before)]] = True
+    alert = (records.kind == ALERT) & (records.stop - records.start > _CLEAR_ALERT)
+    behind = (alert | (records.kind == HANDSHAKE)) & (seen > before)
+    found[records.row[behind]] = True
     return found
 
 

@@ -9,7 +9,6 @@ from analyzer.registries import Grade, Ternary
 from tests.heads_builder import build_heads
 from tests.unit.protocols.tls.wire import (
     CHANGE,
-    DATA,
     HANDSHAKE,
     RETRY,
     client_hello,
@@ -38,16 +37,6 @@ def test_a_length_that_fits_no_usual_list_stays_open() -> None:
     # Not asked: there is no list.
     reading = read(build_heads(connection_13((53, 100), (32, 842, 281, 53))))
     assert fact(reading, "authorities") == -1
-
-
-def test_renegotiation_is_a_handshake_record_behind_data() -> None:
-    hello = record(HANDSHAKE, client_hello())
-    answer = record(HANDSHAKE, server_hello(version=0x0303, cipher=0xC02F, extensions=()))
-    finished = CHANGE + record(HANDSHAKE, bytes(40))
-    streams = {0: hello + finished + record(DATA, bytes(50)), 1: answer + finished + record(DATA, bytes(50))}
-    assert fact(read(build_heads(streams)), "renegotiated") == Ternary.UNKNOWN
-    streams[0] += record(HANDSHAKE, bytes(40))
-    assert fact(read(build_heads(streams)), "renegotiated") == Ternary.YES
 
 
 def test_tls_1_3_has_no_renegotiation() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.capture.several import CaptureSet
+from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
@@ -360,8 +361,11 @@ class Pipeline:
             message.decrypted = True
         return reading, messages
 
-    def evidence(self) -> Evidence:
-        """Everything read so far, for all flows in order of their first packet."""
+    def evidence(self, *, last: bool = False) -> Evidence:
+        """Everything read so far, for all flows in order of their first packet.
+
+        With `last`, nothing more is to be added or asked: what is held is let go as soon as it has been read.
+        """
         done = np.zeros(len(self.flows), bool)
         for part in self._read:
             done[part.flows] = True
@@ -374,6 +378,10 @@ class Pipeline:
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         numbers = streams[:, 0] >> 1
         crowded = np.isin(numbers, self.late.full_streams() >> 1)
+        if last:
+            self._read.clear()
+            self.heads = HeadCollector(self.flows, self.limits.head_octets)
+            self.late = LateCollector(self.heads)
         assembled = _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
         flat = streams.reshape(-1)
         flawed = assembled.gap | (table.cut_packets > 0) | (table.packets == 0).any(axis=1)
@@ -643,8 +651,11 @@ def run(
                 book.ledger,
             )
         )
-    result = conclude(pipeline.evidence(), pipeline.ledger, summaries, cluster or ClusterContext())
-    left_out = LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows)
+    ledger, left_out = pipeline.ledger, LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows)
+    evidence = pipeline.evidence(last=True)
+    del pipeline  # what counts the flows is as large as what is concluded from them
+    give_back_freed_memory()
+    result = conclude(evidence, ledger, summaries, cluster or ClusterContext())
     inputs = InputSummary(
         tuple(vantages),
         tuple(reader.skipped) if isinstance(reader, CaptureSet) else (),

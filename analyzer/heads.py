@@ -183,8 +183,11 @@ class HeadCollector:
 
     def touched(self) -> I64:
         """Flows that got a segment since this was last asked, ascending: (K,) int64."""
-        flows = np.unique(np.concatenate(self._touched)) if self._touched else np.empty(0, np.int64)
+        touched = np.zeros(len(self._flows), bool)
+        for flow in self._touched:
+            touched[flow] = True
         self._touched.clear()
+        flows = np.flatnonzero(touched)
         return flows[~self._finished[2 * flows]]
 
     def held(self) -> I64:

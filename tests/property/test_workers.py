@@ -15,6 +15,7 @@ from analyzer import pipeline
 from analyzer.capture.several import Source, open_captures
 from analyzer.pipeline import Limits, run
 from analyzer.report.document import build_document
+from analyzer.schema import I64
 from analyzer.workers import Task, can_fork
 from tests.conftest import LAB
 
@@ -61,7 +62,12 @@ def test_memory_pressure_does_not_change_it(monkeypatch: pytest.MonkeyPatch) -> 
 
     pressed: list[int] = []
     close = pipeline.Pipeline._close
-    monkeypatch.setattr(pipeline.Pipeline, "_close", lambda self, flows: (pressed.append(1), close(self, flows))[1])
+
+    def noted(self: pipeline.Pipeline, flows: I64) -> None:
+        pressed.append(1)
+        close(self, flows)
+
+    monkeypatch.setattr(pipeline.Pipeline, "_close", noted)
 
     documents = {analyse([path], limits, workers) for workers in (1, 2, 4, 8)}
 

@@ -6,13 +6,14 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 import numpy as np
 
 from analyzer.capture import compressed, pcap, pcapng
+from analyzer.capture.ahead import AheadSource
 from analyzer.capture.blocks import SECTION_HEADER
 from analyzer.capture.facts import CaptureFacts
 from analyzer.capture.growing import GrowingSource, connect, never, parse_address
@@ -138,6 +139,9 @@ def open_source(name: str, source: OctetSource, opening: Opening) -> FileReader 
         recognised = _recognise(name, source, facts, opening.max_expansion)
         if isinstance(recognised, TarStream):
             return recognised
+        # Members of archives share their source with what follows them: no thread may read on in it.
+        if isinstance(source, FileSource) and (source.size is None or "." in recognised.format):
+            recognised = replace(recognised, source=AheadSource(recognised.source))
         return FileReader(name, recognised, facts, max(opening.chunk_octets, _LEAST_CHUNK))
     except BaseException:
         source.close()

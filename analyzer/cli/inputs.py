@@ -155,6 +155,7 @@ def open_inputs(options: InputOptions) -> CaptureSet:
         idle_s=options.idle,
         stopped=interrupts.stopped if growing else lambda: False,
         max_expansion=options.max_expansion,
+        workers=options.workers,
     )
     return open_captures(sources, opening)
 

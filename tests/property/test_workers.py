@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from analyzer import pipeline
+from analyzer.capture import ranges, source
 from analyzer.capture.several import Source, open_captures
+from analyzer.capture.source import Opening
 from analyzer.pipeline import Limits, run
 from analyzer.report.document import build_document
 from analyzer.schema import I64
@@ -24,12 +26,14 @@ CAPTURES = sorted(p for p in LAB.iterdir() if p.suffix in (".pcap", ".pcapng"))
 
 
 @pytest.fixture(autouse=True)
-def _children_for_few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def _children_for_small_captures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "_LEAST_SHARE", 2)
+    monkeypatch.setattr(source, "LEAST_RANGED", 0)
+    monkeypatch.setattr(ranges, "RANGE_OCTETS", 64 << 10)
 
 
 def analyse(paths: list[Path], limits: Limits, workers: int) -> str:
-    with open_captures([Source(str(path)) for path in paths]) as reader:
+    with open_captures([Source(str(path)) for path in paths], Opening(workers=workers)) as reader:
         document = build_document(run(reader, limits=limits, workers=workers))
     return json.dumps(document, sort_keys=True)
 

@@ -22,6 +22,7 @@ RANKS: dict[str, int] = {
     "workers": 75,
     "pipeline": 80,
     "user_files": 82, "redaction": 82, "excerpt": 84,
+    "opinions": 84,
     "api": 86,
     "cli": 90,
 }  # fmt: skip

@@ -17,11 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.capture.several import CaptureSet
-<<<<<<< HEAD
-from analyzer.cluster.authorities import Authority
-=======
 from analyzer.capture.source import give_back_freed_memory
->>>>>>> main
+from analyzer.cluster.authorities import Authority
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder

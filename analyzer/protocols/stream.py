@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -49,6 +50,28 @@ class Stream:
         """Positions at which segments begin, ascending, inside `octets`."""
         starts: list[int] = self.segment_position.tolist()
         return [position for position in starts if 0 <= position < len(self.octets)]
+
+    def behind(self, at: int) -> Stream:
+        """What follows position `at` up to the first hole, counted from there: a stream of its own."""
+        first = max(int(self.segment_position.searchsorted(at, side="right")) - 1, 0)
+        return Stream(self.octets[at:], True, self.segment_position[first:] - at, self.segment_frame[first:])
+
+    def pieces(self) -> list[Piece]:
+        """The octets as they lay in segments."""
+        starts = self.segment_starts()
+        edges = [*([0] if not starts or starts[0] else []), *starts, len(self.octets)]
+        return [
+            Piece(self.frame_at(start), self.octets[start:stop])
+            for start, stop in itertools.pairwise(edges)
+            if start < stop
+        ]
+
+
+class Piece(NamedTuple):
+    """Octets that one frame carried."""
+
+    frame: int
+    octets: bytes
 
 
 def read_streams(heads: StreamHeads, flows: I64, names: I64 | None = None) -> Iterator[tuple[int, Stream, Stream]]:

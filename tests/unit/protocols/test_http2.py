@@ -161,8 +161,13 @@ def test_joined_in_the_middle_what_was_added_since_is_exact() -> None:
     tail = b"tail of a DATA frame"
     client = tail + seen + again + back + after
     messages = read(client, starts=[0, len(tail), len(tail) + len(seen)], mid=[0])
-    # "/before" lies in the part of the table that was not captured: nothing after it can be trusted.
-    assert [(m.target, m.frame) for m in messages] == [("/since", 2), ("/since", 3)]
+    # "/before" lies in the part of the table that was not captured: it is said to be out of sight, and not guessed.
+    assert [(m.target, m.undecoded, m.frame) for m in messages] == [
+        ("/since", 0, 2),
+        ("/since", 0, 3),
+        ("", 1, 3),
+        ("/after", 0, 3),
+    ]
 
 
 def test_joined_in_the_middle_without_a_chain_of_frames_nothing_is_read() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from analyzer.report.outcome import THRESHOLDS
+from analyzer.report.text import visible
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _FILE: Final = click.Path(dir_okay=False, allow_dash=True)
@@ -136,12 +137,30 @@ def _text(target: str, text: str) -> list[str]:
     return [target]
 
 
+def tell_problems(document: Mapping[str, Any], *, quiet: bool) -> None:
+    """Say on standard error what of the input could not be read, one line each."""
+    for item in document["captures"]:
+        for damage in item["damage"]:
+            _note(f"{item['name']}: offset {damage['offset']}: {damage['reason']}")
+    skipped = document["skipped"]["files"]
+    for one in skipped:
+        if one["named"]:
+            _note(f"{one['name']}: {one['reason']}")
+    found = [one["name"] for one in skipped if not one["named"]]
+    others = document["skipped"]["count"] - (len(skipped) - len(found))
+    if others and not quiet:
+        more = f" and {others - 3:,} more" if others > 3 else ""
+        _note(f"skipped, no captures: {', '.join(found[:3])}{more}")
+
+
+def _note(text: str) -> None:
+    click.echo(f"planewire: {visible(text)}", err=True)
+
+
 def show(document: Mapping[str, Any], outputs: Outputs, *, quiet: bool, no_color: bool) -> None:
     """Write the files, then the summary on standard output and the notes on standard error."""
     written = write_outputs(document, outputs)
-    for item in document["captures"]:
-        for damage in item["damage"]:
-            click.echo(f"planewire: {item['name']}: offset {damage['offset']}: {damage['reason']}", err=True)
+    tell_problems(document, quiet=quiet)
     for entry in document["suppressions"]["entries"]:
         if entry["status"] == "expired":
             click.echo(

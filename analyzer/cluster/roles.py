@@ -448,9 +448,12 @@ class _Inference:
         """Translated connections: where one leg ends at the API server, the address dialled is its Service."""
         evidence, roles = self.evidence, self.roles
         legs = np.flatnonzero(evidence.leg_of >= 0)
+        roots = evidence.leg_of[legs]
+        # In and out of a tunnel, or from another vantage point, a leg has the connection's own addresses.
+        moved_ends = (roles.server[legs] != roles.server[roots]) | (roles.client[legs] != roles.client[roots])
+        legs, roots = legs[moved_ends], roots[moved_ends]
         if legs.shape[0] == 0:
             return
-        roots = evidence.leg_of[legs]
         kinds = roles.kind()
         api = kinds[legs] == ServiceKind.APISERVER
         dialled = self._flows_where(roots[api].tolist())

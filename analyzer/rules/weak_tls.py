@@ -15,8 +15,8 @@ def _below(audit: Audit) -> Outcome:
         scope=audit.connections & (audit.evidence.tls_row >= 0),
         decidable=version > 0,
         violation=version < TlsVersion.TLS_1_2,
-        grade=Grade.OBSERVED,
-        frames=[audit.evidence.tls_column("server_hello_frame")],
+        grade=audit.evidence.tls_grade("version_grade"),
+        frames=[audit.evidence.tls_column("server_hello_frame"), audit.evidence.identification.frame],
         detail={
             int(row): f"TLS {TlsVersion(int(version[row])).label}"
             for row in np.flatnonzero((version > 0) & (version < TlsVersion.TLS_1_2))[:1000]

@@ -220,6 +220,7 @@ def _row(index: int, nodes: int) -> dict[str, Any]:
         "user_agent": HOSTILE[(turn + 2) % len(HOSTILE)] if kind.channel == "apiserver-to-pod-proxy" else "",
         "activity": "GET /pods" if kind.channel == "kubelet-readonly" else "",
         "leg_of": index - len(KINDS) if kind.channel == "pod-to-apiserver" and turn % 2 else -1,
+        "carried_by": -1,
         "client_packets": packets // 2,
         "server_packets": packets - packets // 2,
         "client_octets": octets // 3,

@@ -375,6 +375,7 @@ class _Connections:
             "tls_version_grade": self._labels(evidence.tls_grade("version_grade"), Grade),
             "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
+            "carried_by": evidence.carrier.tolist(),
             "client_packets": flows.packets[:, 0].tolist(),
             "client_octets": flows.octets[:, 0].tolist(),
             "server_packets": flows.packets[:, 1].tolist(),
@@ -809,7 +810,10 @@ def _ledger(result: AuditResult) -> Document:
     left_out = result.inputs.left_out
     if ledger.left_out:
         lines += [[f"Flows past the limit of {left_out.limit:,}, about", left_out.flows]]
-    lines += [["Flows", len(evidence)], ["of these second legs of a connection (NAT, tunnel)", legs]]
+    inside = evidence.carriers.shape[0]
+    lines += [["Flows", len(evidence) - inside], ["of these second legs of a connection (NAT, tunnel)", legs]]
+    if inside:
+        lines += [["Connections found inside others (CONNECT, konnectivity), without packets of their own", inside]]
     return {
         "frames": ledger.frames,
         "decoded": ledger.decoded,
@@ -818,7 +822,7 @@ def _ledger(result: AuditResult) -> Document:
         "packets_in_flows": ledger.in_flows,
         "packets_outside_flows": outside,
         "duplicates": 0,
-        "flows": len(evidence),
+        "flows": len(evidence) - inside,
         "legs": legs,
         "left_out": {
             "flows": left_out.flows,

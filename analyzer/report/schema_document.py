@@ -599,6 +599,11 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "tls_version_grade": _one_of(GRADES),
     "decryption": _TEXT,
     "leg_of": {"type": "integer", "minimum": -1},
+    "carried_by": {
+        "type": "integer",
+        "minimum": -1,
+        "description": "Row of the connection inside which this one was found (CONNECT, konnectivity); -1 = none.",
+    },
     "client_packets": _COUNT,
     "client_octets": _COUNT,
     "server_packets": _COUNT,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Final, Self
+from typing import Any, Final, Self
 from typing import Protocol as TypingProtocol
 
 import numpy as np
@@ -23,6 +23,14 @@ I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+
+
+def _rows_of(column: NDArray[Any], rows: I64 | Mask | slice) -> NDArray[Any]:
+    if column.ndim == 1 or isinstance(rows, slice) or not column.flags.c_contiguous or not column.size:
+        return column[rows]
+    # Rows as one item each: numpy's gather of rows of several costs five times as much.
+    items = column.reshape(column.shape[0], -1).view(np.dtype((np.void, column[0].nbytes)))[:, 0]
+    return items[rows].view(column.dtype).reshape(-1, *column.shape[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class Table:
 
     def take(self, rows: I64 | Mask | slice) -> Self:
         """Return the table of the given rows, in the given order."""
-        return type(self)(*(getattr(self, f.name)[rows] for f in fields(self)))
+        return type(self)(*(_rows_of(getattr(self, f.name), rows) for f in fields(self)))
 
     @classmethod
     def concatenate(cls, tables: Sequence[Self]) -> Self:

@@ -107,19 +107,19 @@ def write_outputs(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
     if outputs.json_file is not None:
         from analyzer.report.tables import json_text
 
-        written += _text(outputs.json_file, json_text(document))
+        written += write_text(outputs.json_file, json_text(document))
     if outputs.html_file is not None:
         from analyzer.report.html import render_html
 
-        written += _text(outputs.html_file, render_html(document))
+        written += write_text(outputs.html_file, render_html(document))
     if outputs.markdown_file is not None:
         from analyzer.report.markdown import markdown_text
 
-        written += _text(outputs.markdown_file, markdown_text(document))
+        written += write_text(outputs.markdown_file, markdown_text(document))
     if outputs.sarif_file is not None:
         from analyzer.report.sarif import sarif_text
 
-        written += _text(outputs.sarif_file, sarif_text(document))
+        written += write_text(outputs.sarif_file, sarif_text(document))
     if outputs.parquet_folder is not None:
         from analyzer.report.frames import write_parquet
 
@@ -127,7 +127,8 @@ def write_outputs(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
     return written
 
 
-def _text(target: str, text: str) -> list[str]:
+def write_text(target: str, text: str) -> list[str]:
+    """Write one file, whole or not at all, or standard output where it is ``-``; the names of files written."""
     if target == "-":
         click.echo(text, nl=False)
         return []

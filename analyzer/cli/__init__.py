@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 from typing import Final
@@ -58,6 +59,8 @@ def main() -> None:
     """Run the command line; errors meant for the user become one line on standard error."""
     from analyzer.errors import PlanewireError
 
+    # Ended by the system, the program takes its unfinished files with it, as it does when interrupted.
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(128 + signal.SIGTERM))
     try:
         cli.main(prog_name="planewire", standalone_mode=True)
     except PlanewireError as error:

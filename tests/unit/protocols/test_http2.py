@@ -255,3 +255,30 @@ def test_a_public_grpc_capture_as_tshark_reads_it() -> None:
     rows = tshark_fields(path, "http2.headers.path", "http2.headers.path")
     assert Counter(m.target for m in messages if m.from_client) == Counter(p for r in rows for p in r[0].split(","))
     assert messages
+
+
+@given(st.data())
+def test_joined_in_the_middle_nothing_is_guessed(data: st.DataObject) -> None:
+    """Of messages whose beginning is lost every field shown is one that was sent, and every other one is counted."""
+    names = st.sampled_from(["user-agent", "content-type", "x-forwarded-for", "x", "y", "z"])
+    values = st.sampled_from(["a", "b", "application/grpc", "v" * 40])
+    lists = data.draw(st.lists(st.lists(st.tuples(names, values), max_size=6), min_size=2, max_size=8))
+    lost = data.draw(st.integers(0, len(lists) - 1))
+    encoder = hpack.Encoder()
+    requests = [[(":method", "GET"), (":path", f"/{number % 3}"), *fields] for number, fields in enumerate(lists)]
+    blocks = [headers(encoder, fields, 2 * number + 1) for number, fields in enumerate(requests)]
+    filler = frame(0, 0, 1, b"x") * 3  # so that what is left begins a chain of three frames
+    client = filler + b"".join(blocks[lost:])
+
+    messages = read(client, starts=[0, len(filler)], mid=[0])
+
+    assert len(messages) == len(requests) - lost
+    for message, sent in zip(messages, requests[lost:], strict=True):
+        shown = {
+            (":path", message.target),
+            ("user-agent", message.user_agent),
+            ("content-type", message.content_type),
+        }
+        assert {(name, value) for name, value in shown if value} <= set(sent)
+        if not message.undecoded:
+            assert message.target == dict(sent)[":path"]

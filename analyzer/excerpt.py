@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -118,6 +119,9 @@ class _Cutter:
         self.finding = select(self.document, wanted)
         self.data = self.document["connections"]["data"]
         self.frame, self.row = frame_connections(path)
+        order = np.argsort(self.row, kind="stable")
+        self._by_row = self.frame[order]
+        self._offsets = np.searchsorted(self.row[order], np.arange(len(self.data["client_ip"]) + 1))
         self.tries = TRIES
         self.with_secrets = False
         self.frames: dict[int, WrittenFrame] = {}
@@ -174,13 +178,19 @@ class _Cutter:
     def _rows_of(self, frames: Sequence[int]) -> list[int]:
         return sorted(set(self.row[np.isin(self.frame, frames)].tolist()))
 
+    def _of(self, row: int) -> I64:
+        """Frames of one connection, ascending."""
+        frames: I64 = self._by_row[self._offsets[row] : self._offsets[row + 1]]
+        return frames
+
     def _numbers(self, rows: Sequence[int]) -> list[int]:
         """Frames of the connections, each connection's first ones and those that count."""
-        wanted = np.isin(self.row, rows)
         numbers: set[int] = set()
         for row in rows:
-            numbers.update(self.frame[self.row == row][:MAX_CONNECTION_FRAMES].tolist())
-        numbers.update(np.intersect1d(self.frame[wanted], self.finding["frames"]).tolist())
+            frames = self._of(row)
+            numbers.update(frames[:MAX_CONNECTION_FRAMES].tolist())
+            if frames.shape[0] > MAX_CONNECTION_FRAMES:
+                numbers.update(np.intersect1d(frames, self.finding["frames"]).tolist())
         return sorted(numbers)
 
     def _load(self, rows: Sequence[int]) -> bool:
@@ -209,13 +219,13 @@ class _Cutter:
 
     # ------------------------------------------------------------------------------------------- the test
 
-    def _analysed(self, octets: bytes) -> AuditResult:
+    def _analysed(self, octets: bytes, keys: KeyLog | None) -> AuditResult:
         with open_capture("-", stdin=io.BytesIO(octets)) as reader:
-            return run(reader, self.context, self.limits, keys=self.keys)
+            return run(reader, self.context, self.limits, keys=keys)
 
     def _same(self, octets: bytes) -> dict[str, Any] | None:
         """Return the same finding from an analysis of the cut: same rule, channel, servers and grade."""
-        for finding in build_document(self._analysed(octets))["findings"]:
+        for finding in build_document(self._analysed(octets, self.keys))["findings"]:
             if all(finding[name] == self.finding[name] for name in ("id", "fingerprint", "severity", "grade")):
                 return dict(finding)
         return None
@@ -246,7 +256,7 @@ class _Cutter:
 
     def _shorter(self, rows: Sequence[int]) -> list[int]:
         """Cut each connection behind the last frame that shows something, where the finding allows it."""
-        frames = {row: self.frame[self.row == row] for row in rows}
+        frames = {row: self._of(row) for row in rows}
         evidence = np.array(self.finding["frames"], np.int64)
         ends: dict[int, int] = {}
         for row in rows:
@@ -300,7 +310,9 @@ class _Cutter:
             if redact and frames[number].octets != self.frames[number].octets:
                 note += "; credential masked, TCP checksum no longer matches"
             frames[number] = replace(frames[number], comment=note)
-        comment = f"{self.finding['id']}: {visible(self.finding['message'])} Cut out of {visible(self.path)}."
+        comment = (
+            f"{self.finding['id']}: {visible(self.finding['message'])} Cut out of {visible(PurePath(self.path).name)}."
+        )
         written = self._file(frames, comment)
         readable = self._readable(written)
         if self._same(written) is None:
@@ -313,9 +325,9 @@ class _Cutter:
         return Excerpt(written, tuple(numbers), connections, () if redact else readable[0], sessions)
 
     def _readable(self, octets: bytes) -> tuple[tuple[int, ...], bool]:
-        """Frames of the file with a credential in clear, and whether HTTP/2 carries one."""
+        """Frames of the file with a credential that whoever has the file alone can read; does HTTP/2 carry one?"""
         found, compressed = set(), False
-        for requests in self._analysed(octets).audit.evidence.requests.values():
+        for requests in self._analysed(octets, None).audit.evidence.requests.values():
             for request in requests:
                 if request.credential:
                     found.add(request.frame)

@@ -79,7 +79,7 @@ def test_through_and_around() -> None:
     """Agents dial kubelets for the API server; what it dials itself goes around."""
     frames = agent(NODES[0], 41000)
     around = Conversation(SERVER, NODES[1], 50000, 10250).send(0, RECORD).send(1, RECORD)
-    through = Conversation(NODES[0], NODES[0], 50001, 10250).send(0, RECORD).send(1, RECORD)
+    through = Conversation(NODES[0], NODES[0], 50001, 10250, isn=(7, 9)).send(0, RECORD).send(1, RECORD)
     found, _ = facts(frames + frames_of([around, through]))
 
     assert (found.around.sum(), found.through.sum()) == (1, 1)

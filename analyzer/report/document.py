@@ -295,6 +295,7 @@ class _Connections:
             agents[flow] = facts.client_banner
         return agents, activity
 
+<<<<<<< HEAD
     def _answers(self) -> list[str]:
         """Distinct status codes of each connection, ascending."""
         found = [""] * len(self.flows)
@@ -313,6 +314,16 @@ class _Connections:
             )
             found[flow] = "; ".join(list(shown)[:_MAX_ACTIVITY])
         return found
+=======
+    def _ssh(self) -> dict[str, list[str]]:
+        """What SSH connections offer and agree on."""
+        columns = {name: [""] * len(self.flows) for name in ("hassh", "hassh_server", "ssh_algorithms", "ssh_weak")}
+        for flow, facts in self.audit.evidence.ssh.items():
+            columns["hassh"][flow], columns["hassh_server"][flow] = facts.hassh, facts.hassh_server
+            columns["ssh_algorithms"][flow] = "; ".join(f"{what}: {name}" for what, name in facts.negotiated)
+            columns["ssh_weak"][flow] = "; ".join(f"{name}: {why}" for name, why in facts.weak)
+        return columns
+>>>>>>> main
 
     def _subjects(self, name: str) -> list[str]:
         reading = self.audit.evidence.tls
@@ -404,6 +415,7 @@ class _Connections:
             "http_statuses": self._answers(),
             "credentials": self._credentials(),
             "tls_version_grade": self._labels(evidence.tls_grade("version_grade"), Grade),
+            **self._ssh(),
             "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
             "carried_by": evidence.carrier.tolist(),

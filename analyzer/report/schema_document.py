@@ -630,6 +630,10 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "http_statuses": _TEXT,
     "credentials": _TEXT,
     "tls_version_grade": _one_of(GRADES),
+    "hassh": _TEXT,
+    "hassh_server": _TEXT,
+    "ssh_algorithms": _TEXT,
+    "ssh_weak": _TEXT,
     "decryption": _TEXT,
     "leg_of": {"type": "integer", "minimum": -1},
     "carried_by": {

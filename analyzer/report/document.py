@@ -295,7 +295,6 @@ class _Connections:
             agents[flow] = facts.client_banner
         return agents, activity
 
-<<<<<<< HEAD
     def _answers(self) -> list[str]:
         """Distinct status codes of each connection, ascending."""
         found = [""] * len(self.flows)
@@ -314,7 +313,7 @@ class _Connections:
             )
             found[flow] = "; ".join(list(shown)[:_MAX_ACTIVITY])
         return found
-=======
+
     def _ssh(self) -> dict[str, list[str]]:
         """What SSH connections offer and agree on."""
         columns = {name: [""] * len(self.flows) for name in ("hassh", "hassh_server", "ssh_algorithms", "ssh_weak")}
@@ -323,7 +322,6 @@ class _Connections:
             columns["ssh_algorithms"][flow] = "; ".join(f"{what}: {name}" for what, name in facts.negotiated)
             columns["ssh_weak"][flow] = "; ".join(f"{name}: {why}" for name, why in facts.weak)
         return columns
->>>>>>> main
 
     def _subjects(self, name: str) -> list[str]:
         reading = self.audit.evidence.tls

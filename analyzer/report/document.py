@@ -100,6 +100,8 @@ _MAX_NAMES: Final = 3
 _MAX_NAME: Final = 253  # RFC 1035 2.3.4
 SAID_BY_CAPTURE: Final = "(named by the capture)"
 """Stands behind a name that whoever wrote the capture chose: it decides nothing."""
+_MAX_SKEWS: Final = 12
+"""Pairs of vantage points told in sentences; ``clock_skews`` has all."""
 _MAX_COMMENTS: Final = 200
 """Comments listed of one capture."""
 _MAX_COMMENT: Final = 500
@@ -290,6 +292,15 @@ class _Connections:
             agents[flow] = facts.client_banner
         return agents, activity
 
+    def _ssh(self) -> dict[str, list[str]]:
+        """What SSH connections offer and agree on."""
+        columns = {name: [""] * len(self.flows) for name in ("hassh", "hassh_server", "ssh_algorithms", "ssh_weak")}
+        for flow, facts in self.audit.evidence.ssh.items():
+            columns["hassh"][flow], columns["hassh_server"][flow] = facts.hassh, facts.hassh_server
+            columns["ssh_algorithms"][flow] = "; ".join(f"{what}: {name}" for what, name in facts.negotiated)
+            columns["ssh_weak"][flow] = "; ".join(f"{name}: {why}" for name, why in facts.weak)
+        return columns
+
     def _subjects(self, name: str) -> list[str]:
         reading = self.audit.evidence.tls
         texts = [reading.certificates[c[0]].subject if c else "" for c in reading.chains]
@@ -378,6 +389,7 @@ class _Connections:
             "user_agent": agents,
             "activity": activity,
             "tls_version_grade": self._labels(evidence.tls_grade("version_grade"), Grade),
+            **self._ssh(),
             "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
             "client_packets": flows.packets[:, 0].tolist(),
@@ -762,7 +774,10 @@ def _quality(result: AuditResult) -> Document:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
     if result.inputs.skipped_count:
         notes.append(f"{result.inputs.skipped_count} files that were found are no captures, or could not be read.")
-    notes += [_skew_text(skew) for skew in _clock_skews(result)]
+    skews = sorted(_clock_skews(result), key=lambda skew: -int(skew["connections"]))
+    notes += [_skew_text(skew) for skew in skews[:_MAX_SKEWS]]
+    if len(skews) > _MAX_SKEWS:
+        notes.append(f"{len(skews) - _MAX_SKEWS:,} more pairs of vantage points saw connections in common.")
     for capture in result.captures:
         notes += [f"{capture.name}: damaged at offset {d.offset}: {d.reason}." for d in capture.damage]
     notes += _decryption_notes(result.audit)

@@ -18,7 +18,7 @@ from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.grpc import ETCD_PACKAGES
 from analyzer.protocols.konnectivity import is_agent_connect, is_proxy_request
 from analyzer.registries import Grade, Protocol, Ternary
-from analyzer.schema import I64, U8, U64, Mask
+from analyzer.schema import I64, U8, U64, HttpMessage, Mask
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -67,6 +67,20 @@ MANAGED_SUFFIXES: Final = (".eks.amazonaws.com", ".azmk8s.io", ".gke.goog", ".k8
 """API-server names of managed offerings, as their documentation shows them."""
 
 ETCD_PATH_PREFIXES: Final = tuple(f"/{package}." for package in ETCD_PACKAGES)
+
+KUBELET_PATHS: Final = ("/runningpods/", "/stats/summary", "/metrics/cadvisor")
+"""Paths that only a kubelet serves, on its read-only port too (pkg/kubelet/server/server.go)."""
+KUBELET_PREFIXES: Final = ("/containerLogs/", "/exec/", "/attach/", "/portForward/")
+"""Paths of the kubelet's own port; a container runtime's streaming server, in clear on loopback, has such too."""
+API_PREFIX: Final = "/api/v1/"
+"""The core group, which no aggregated API server serves."""
+
+
+def _is_of_kubelet(request: HttpMessage) -> bool:
+    path = request.target.partition("?")[0]
+    if request.forwarded_uri:
+        return False
+    return path in KUBELET_PATHS or (request.decrypted and path.startswith(KUBELET_PREFIXES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +311,7 @@ class _Inference:
         return mask
 
     def _paths(self) -> None:
-        """Request paths in clear name the service: etcd and konnectivity by their gRPC methods."""
+        """Readable request paths name the service: etcd, konnectivity, kubelet, and API server where keys opened it."""
         for flow, requests in self.evidence.requests.items():
             # A mask of all flows for each of them would cost the square of their number.
             service = self.roles.service[flow]
@@ -309,6 +323,11 @@ class _Inference:
                 kind = ServiceKind.KONNECTIVITY_AGENTS
             elif any(is_proxy_request(request) for request in requests):
                 kind = ServiceKind.KONNECTIVITY_FRONTEND
+            elif any(_is_of_kubelet(request) for request in requests):
+                opened = any(request.decrypted for request in requests)
+                kind = ServiceKind.KUBELET if opened else ServiceKind.KUBELET_READONLY
+            elif any(r.decrypted and r.target.startswith(API_PREFIX) and not r.forwarded_uri for r in requests):
+                kind = ServiceKind.APISERVER
             else:
                 continue
             self.roles.service_kind[service] = kind

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.capture.several import CaptureSet
+from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
@@ -414,8 +415,11 @@ class Pipeline:
         chosen = np.flatnonzero(http1 & ~http2), np.flatnonzero(http2)
         return reading, *_read_http(opened.heads, *chosen, names, decrypted=True)
 
-    def evidence(self) -> Evidence:
-        """Everything read so far, for all flows in order of their first packet."""
+    def evidence(self, *, last: bool = False) -> Evidence:
+        """Everything read so far, for all flows in order of their first packet.
+
+        With `last`, nothing more is to be added or asked: what is held is let go as soon as it has been read.
+        """
         self._end_round()
         if self.books:
             # Datagrams may end in another capture of one recording than they began in: the sum is what is shown.
@@ -438,6 +442,10 @@ class Pipeline:
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         numbers = streams[:, 0] >> 1
         crowded = np.isin(numbers, self.late.full_streams() >> 1)
+        if last:
+            self._read.clear()
+            self.heads = HeadCollector(self.flows, self.limits.head_octets)
+            self.late = LateCollector(self.heads)
         flat = streams.reshape(-1)
         first_seq = self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2)
         paths = tuple(self.decoder.paths)
@@ -749,8 +757,11 @@ def run(
                 book.ledger,
             )
         )
-    result = conclude(pipeline.evidence(), pipeline.ledger, summaries, cluster or ClusterContext())
-    left_out = LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows)
+    ledger, left_out = pipeline.ledger, LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows)
+    evidence = pipeline.evidence(last=True)
+    del pipeline  # what counts the flows is as large as what is concluded from them
+    give_back_freed_memory()
+    result = conclude(evidence, ledger, summaries, cluster or ClusterContext())
     inputs = InputSummary(
         tuple(vantages),
         tuple(reader.skipped) if isinstance(reader, CaptureSet) else (),

@@ -98,7 +98,14 @@ def fail_on_option(default: str | None) -> Callable[[_Function], _Function]:
 
 
 def write_outputs(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
-    """Write the files asked for; their names, for the note at the end."""
+    """Write the files asked for, all or none; their names, for the note at the end."""
+    from analyzer.report.tables import all_or_none
+
+    with all_or_none():
+        return _write_each(document, outputs)
+
+
+def _write_each(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
     written: list[str] = []
     if outputs.csv_folder is not None:
         from analyzer.report.tables import write_csv

@@ -100,6 +100,8 @@ _MAX_NAMES: Final = 3
 _MAX_NAME: Final = 253  # RFC 1035 2.3.4
 SAID_BY_CAPTURE: Final = "(named by the capture)"
 """Stands behind a name that whoever wrote the capture chose: it decides nothing."""
+_MAX_SKEWS: Final = 12
+"""Pairs of vantage points told in sentences; ``clock_skews`` has all."""
 _MAX_COMMENTS: Final = 200
 """Comments listed of one capture."""
 _MAX_COMMENT: Final = 500
@@ -772,7 +774,10 @@ def _quality(result: AuditResult) -> Document:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
     if result.inputs.skipped_count:
         notes.append(f"{result.inputs.skipped_count} files that were found are no captures, or could not be read.")
-    notes += [_skew_text(skew) for skew in _clock_skews(result)]
+    skews = sorted(_clock_skews(result), key=lambda skew: -int(skew["connections"]))
+    notes += [_skew_text(skew) for skew in skews[:_MAX_SKEWS]]
+    if len(skews) > _MAX_SKEWS:
+        notes.append(f"{len(skews) - _MAX_SKEWS:,} more pairs of vantage points saw connections in common.")
     for capture in result.captures:
         notes += [f"{capture.name}: damaged at offset {d.offset}: {d.reason}." for d in capture.damage]
     notes += _decryption_notes(result.audit)

@@ -74,4 +74,5 @@ def next_commands(document: Document, *, html: bool = False) -> list[tuple[str, 
         )
     found.append((f"planewire analyze {capture} --csv tables/", "Every connection as a table"))
     found.append(("planewire rules", "What was looked for"))
+    found.append((f"planewire analyze {capture} --json report.json", "Everything, for other programs"))
     return found[:3]

@@ -616,6 +616,11 @@ def _assemble(
             )
         ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
+    # A segment that began like a start line was none, where all of it was captured and nothing could be read.
+    unread = np.ones(n, bool)
+    unread[[m.flow for m in http]] = False
+    mistaken = unread & (identification.protocol == Protocol.HTTP1) & ~identification.from_start
+    identification.protocol[mistaken & (table.cut_packets == 0)] = Protocol.UNKNOWN
     return Evidence(
         table,
         paths,

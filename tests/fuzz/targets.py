@@ -86,7 +86,7 @@ def take_files(captures: list[bytes]) -> int:
     """Read each as a capture of unknown format: a report, or one clear line."""
     total = 0
     for octets in captures:
-        total += max(len(octets), _LEAST)
+        total += max(len(octets), LEAST)
         try:
             with open_capture("-", stdin=io.BytesIO(octets)) as reader:
                 result = run(reader)
@@ -99,7 +99,7 @@ def take_files(captures: list[bytes]) -> int:
     return total
 
 
-_LEAST = 4096
+LEAST = 4096
 """Octets a small capture counts for when time is set against size: opening one costs the same whatever it holds."""
 
 

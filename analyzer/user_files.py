@@ -53,6 +53,7 @@ def load_cluster(paths: tuple[str, ...]) -> ClusterContext:
             declared=tuple((s.component, s.setting, s.value, s.source_file) for s in facts.declared.settings),
             notes=facts.notes,
         ),
+        authorities=facts.authorities,
     )
 
 

@@ -438,9 +438,41 @@ class FingerprintEntry(TypedDict):
     ja4: str
     ja3: str
     stack: str
+    go: Annotated[list[str], Keywords("Go releases whose default ClientHello this is; inferred.")]
+    kubernetes: Annotated[list[str], Keywords("Kubernetes releases known to be built with them, as ranges; inferred.")]
     connections: Count
     channels: list[str]
     clients: list[str]
+
+
+class KonnectivityAgentEntry(TypedDict):
+    """Connections of one host's konnectivity agent to one server."""
+
+    address: str
+    name: str
+    server: str
+    port: Annotated[int, Keywords("Where the server listens for agents.", minimum=0)]
+    connections: Count
+    refused: Annotated[int, Keywords("Attempts that were reset or not answered.", minimum=0)]
+    reconnects: Annotated[int, Keywords("Openings after an earlier connection had ended.", minimum=0)]
+    open_at_end: Count
+    octets_to_agent: Annotated[int, Keywords("Payload.", minimum=0)]
+    octets_from_agent: Annotated[int, Keywords("Payload.", minimum=0)]
+    in_use: Annotated[bool, Keywords("More than opening and keep-alives.")]
+    carried: Annotated[int, Keywords("Connections found inside; rows with `carried_by`.", minimum=0)]
+    first_frame: Count
+
+
+class KonnectivityEntry(TypedDict):
+    """What the capture shows of the konnectivity service; empty where no agent was seen."""
+
+    agents: list[KonnectivityAgentEntry]
+    agent_count: Count
+    nodes_without_agent: Annotated[
+        list[str], Keywords("Known nodes of which no agent was seen; at a node's own interface that says little.")
+    ]
+    through_tunnel: Annotated[int, Keywords("Control plane to node, through the tunnel.", minimum=0)]
+    around_tunnel: Annotated[int, Keywords("Control plane to node, opened by the control plane itself.", minimum=0)]
 
 
 class ChannelTraffic(TypedDict):
@@ -534,10 +566,14 @@ class Document(TypedDict):
     rules: list[RuleEntry]
     certificates: list[CertificateEntry]
     fingerprints: list[FingerprintEntry]
+    konnectivity: KonnectivityEntry
     timeline: Timeline
     summary: Summary
     outcome: Outcome
 
+
+TERNARIES: Final = ("yes", "no", "")
+"""Facts that are known or not; empty where they are not."""
 
 _TEXT: Final[dict[str, Any]] = {"type": "string"}
 _NUMBER: Final[dict[str, Any]] = {"type": "number", "minimum": 0}
@@ -596,13 +632,29 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "client_certificate_subject": _TEXT,
     "user_agent": _TEXT,
     "activity": _TEXT,
+    "http_statuses": _TEXT,
+    "credentials": _TEXT,
     "tls_version_grade": _one_of(GRADES),
     "hassh": _TEXT,
     "hassh_server": _TEXT,
     "ssh_algorithms": _TEXT,
     "ssh_weak": _TEXT,
+    "post_quantum": _one_of(TERNARIES),
+    "hello_retry": _one_of(TERNARIES),
+    "early_data_offered": _one_of(TERNARIES),
+    "renegotiated": _one_of(TERNARIES),
+    "certificate_authorities_named": {"type": "string", "pattern": "^[0-9]*$"},
+    "server_trusted_by": _TEXT,
+    "client_trusted_by": _TEXT,
+    "server_name_matches": _one_of(TERNARIES),
+    "interactive": _FLAG,
     "decryption": _TEXT,
     "leg_of": {"type": "integer", "minimum": -1},
+    "carried_by": {
+        "type": "integer",
+        "minimum": -1,
+        "description": "Row of the connection inside which this one was found (CONNECT, konnectivity); -1 = none.",
+    },
     "client_packets": _COUNT,
     "client_octets": _COUNT,
     "server_packets": _COUNT,

@@ -169,7 +169,7 @@ def _nodes(
         said = "names a CA" if declared.node_kubeconfig_ca else "sets insecure-skip-tls-verify"
         answer.settle(here & presented, value, Grade.DECLARED, f"the node's kubeconfig {said}")
     # An inventory that names the client as a node makes it a registered kubelet's host, not a guess from addresses.
-    known = here & presented & roles.client_is(NODE) & roles.declared
+    known = here & presented & roles.client_is(NODE) & (NODE in roles.listed)
     answer.settle(
         known,
         ServerVerification.VERIFIED,

@@ -74,6 +74,13 @@ def _console(quiet_color: bool) -> Console:
     "nodes,pods,services,endpointslices -A -o json, API-server manifest, kubelet configuration, CA certificates.",
 )
 @click.option(
+    "--expect",
+    "expect",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Communication matrix (CSV of oc commatrix generate): ports of nodes it does not list are findings.",
+)
+@click.option(
     "--csv",
     "csv_folder",
     metavar="DIR",
@@ -111,6 +118,7 @@ def command(
     ctx: click.Context,
     capture: str,
     cluster: tuple[str, ...],
+    expect: str | None,
     csv_folder: str | None,
     json_file: str | None,
     html_file: str | None,
@@ -133,7 +141,7 @@ def command(
 
     if capture == "-":
         _interrupt_ends_the_input()
-    context = load_cluster(cluster)
+    context = load_cluster(cluster, expect)
     limits = Limits() if head_octets is None else Limits(head_octets=head_octets)
     with open_capture(capture) as reader, _progress(reader.size, quiet) as progress:
         result = run(reader, context, limits, progress)

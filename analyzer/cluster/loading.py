@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from analyzer.cluster.assembly import build_inventory
 from analyzer.cluster.authorities import PEM_BEGIN, Authority, read_authorities, read_authority_data
+from analyzer.cluster.called import read_api_service, read_conversion, read_webhooks
 from analyzer.cluster.configuration import (
     kubeconfig_authorities,
     node_in_file_name,
@@ -21,6 +22,7 @@ from analyzer.cluster.configuration import (
 )
 from analyzer.cluster.declared import (
     ApiServerDeclared,
+    CalledDeclared,
     ControllerManagerDeclared,
     Declared,
     DeclaredSetting,
@@ -104,6 +106,7 @@ class _Collector:
         self.kubelets: list[tuple[str, Object]] = []
         self.egress: list[EgressDeclared] = []
         self.kubeconfigs: list[KubeconfigDeclared] = []
+        self.called: list[CalledDeclared] = []
         self.settings: list[DeclaredSetting] = []
         self.authorities: list[Authority] = []
         self.sources: list[str] = []
@@ -220,6 +223,25 @@ class _Collector:
             self.notes += notes
         return bool(declared)
 
+    def take_webhooks(self, name: str, document: Object) -> bool:
+        """ValidatingWebhookConfiguration, MutatingWebhookConfiguration."""
+        return self._take_called(*read_webhooks(document, name))
+
+    def take_api_service(self, name: str, document: Object) -> bool:
+        """APIService; the ones that the API server serves itself say nothing and are known all the same."""
+        self._take_called(*read_api_service(document, name))
+        return True
+
+    def take_definition(self, name: str, document: Object) -> bool:
+        """CustomResourceDefinition: only for a conversion webhook."""
+        self._take_called(*read_conversion(document, name))
+        return True
+
+    def _take_called(self, called: list[CalledDeclared], settings: list[DeclaredSetting]) -> bool:
+        self.called += called
+        self.settings += settings
+        return bool(called)
+
     def take_kubeadm(self, _name: str, document: Object) -> bool:
         """ClusterConfiguration of kubeadm: the networks."""
         self.pod_cidrs += string(document, "networking", "podSubnet").split(",")
@@ -292,6 +314,7 @@ class _Collector:
             konnectivity_servers=_of(KonnectivityServerDeclared, views),
             konnectivity_agents=_of(KonnectivityAgentDeclared, views),
             kubeconfigs=tuple(self.kubeconfigs),
+            called=tuple(self.called),
         )
 
 
@@ -319,6 +342,10 @@ _TAKERS: Final[Mapping[str, Callable[[_Collector, str, Object], bool]]] = {
     "Config": _Collector.take_kubeconfig,
     "ClusterConfiguration": _Collector.take_kubeadm,
     "KubeProxyConfiguration": _Collector.take_kube_proxy,
+    "ValidatingWebhookConfiguration": _Collector.take_webhooks,
+    "MutatingWebhookConfiguration": _Collector.take_webhooks,
+    "APIService": _Collector.take_api_service,
+    "CustomResourceDefinition": _Collector.take_definition,
 }
 """What is taken of each kind; `KubeletConfigz` is our name for the answer of /configz, which states none."""
 

@@ -592,12 +592,13 @@ def _endpoints(audit: Audit) -> list[Document]:
 
 def _rule(count: RuleCount) -> Document:
     rule = count.rule
-    seen = count.violation + count.compliant + count.undecidable
     return {
         "code": rule.code,
         "name": rule.name,
         "title": rule.title,
         "severity": rule.severity.label,
+        "channels": list(rule.channels),
+        "needs": rule.needs,
         "why": rule.why,
         "remediation": rule.remediation,
         "source": rule.source,
@@ -608,7 +609,7 @@ def _rule(count: RuleCount) -> Document:
             "violation": count.violation,
             "compliant": count.compliant,
             "undecidable": count.undecidable,
-            "not_observed": int(seen == 0),
+            "not_observed": count.not_observed,
         },
     }
 

@@ -270,6 +270,8 @@ class RuleEntry(TypedDict):
     name: str
     title: str
     severity: SeverityLabel
+    channels: list[str]
+    needs: str
     why: str
     remediation: str
     source: str

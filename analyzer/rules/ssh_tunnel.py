@@ -24,6 +24,8 @@ SSH_TUNNEL = Rule(
     name="ssh-tunnel-in-use",
     title="The control plane reaches nodes through SSH tunnels",
     severity=Severity.MEDIUM,
+    channels=("ssh-tunnel",),
+    needs="the SSH banner",
     seen="an SSH connection of the control plane's Go client to a node",
     why="SSH tunnels are deprecated and were removed in Kubernetes 1.22. They do not check the node's host key, so the "
     "tunnel itself can be intercepted.",

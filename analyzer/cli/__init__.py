@@ -14,6 +14,7 @@ COMMANDS: Final[dict[str, str]] = {
     "analyze": "Say which channels of a capture are encrypted, authenticated and verified.",
     "explain": "Explain a finding's code: what it means, why it matters, how to fix it.",
     "rules": "List the rules.",
+    "facts": "Print a script that gathers the cluster facts --cluster reads.",
 }
 """Subcommands in the order of ``--help``, each with its first line, so that listing them imports none."""
 

@@ -35,7 +35,7 @@ from analyzer.cluster.declared import (
     SchedulerDeclared,
 )
 from analyzer.cluster.documents import Object, child, looks_like_document, mapping, read_documents, sequence, string
-from analyzer.cluster.flags import read_programs
+from analyzer.cluster.flags import read_arguments, read_programs
 from analyzer.cluster.inventory import Inventory, Node, Pod, Service, ServiceEndpoint
 from analyzer.cluster.objects import (
     is_static_manifest,
@@ -248,6 +248,11 @@ class _Collector:
         self.service_cidrs += string(document, "networking", "serviceSubnet").split(",")
         return True
 
+    def take_openshift_apiserver(self, name: str, document: Object) -> bool:
+        """KubeAPIServerConfig of OpenShift (kubecontrolplane.config.openshift.io/v1): the flags by name."""
+        self.programs.append(read_arguments(mapping(document, "apiServerArguments"), "kube-apiserver", name))
+        return True
+
     def take_kube_proxy(self, _name: str, document: Object) -> bool:
         """KubeProxyConfiguration: clusterCIDR is the pod network."""
         self.pod_cidrs += string(document, "clusterCIDR").split(",")
@@ -342,6 +347,7 @@ _TAKERS: Final[Mapping[str, Callable[[_Collector, str, Object], bool]]] = {
     "Config": _Collector.take_kubeconfig,
     "ClusterConfiguration": _Collector.take_kubeadm,
     "KubeProxyConfiguration": _Collector.take_kube_proxy,
+    "KubeAPIServerConfig": _Collector.take_openshift_apiserver,
     "ValidatingWebhookConfiguration": _Collector.take_webhooks,
     "MutatingWebhookConfiguration": _Collector.take_webhooks,
     "APIService": _Collector.take_api_service,
@@ -352,6 +358,8 @@ _TAKERS: Final[Mapping[str, Callable[[_Collector, str, Object], bool]]] = {
 _CONFIG_MAP_KEYS: Final = frozenset(
     {"kubelet", "ClusterConfiguration", "config.conf", "kubeconfig.conf", "kubeconfig"}  # kubeadm's ConfigMaps
     | {
+        "config.yaml",  # OpenShift's configuration of the API server
+        "ca-bundle.crt",  # OpenShift's CA bundles
         "ca.crt",
         "client-ca-file",
         "requestheader-client-ca-file",

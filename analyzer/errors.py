@@ -69,6 +69,62 @@ class ClusterFactsError(PlanewireError):
         self.reason: Final = reason
 
 
+class KeyLogError(PlanewireError):
+    """A file handed over with ``--keys`` cannot be used; the message never holds any of its content.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    reason : str
+        What is wrong with it and what is expected.
+    """
+
+    exit_code = 2
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path: Final = path
+        self.reason: Final = reason
+
+
+class SuppressionError(PlanewireError):
+    """A suppression file cannot be used as it stands.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    line : int
+        Line from 1; 0 where no single line is at fault.
+    reason : str
+        What is wrong with it and what is expected.
+    """
+
+    exit_code = 2
+
+    def __init__(self, path: str, line: int, reason: str) -> None:
+        super().__init__(f"{path}: line {line}: {reason}" if line else f"{path}: {reason}")
+        self.path: Final = path
+        self.line: Final = line
+        self.reason: Final = reason
+
+
+class ReportError(PlanewireError):
+    """A JSON report cannot be used: not ours, of another schema, or without a fact that is needed."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path: Final = path
+        self.reason: Final = reason
+
+
+class MissingProgramError(PlanewireError):
+    """A program or optional package that a command needs is not installed; the message says how to get it."""
+
+    exit_code = 2
+
+
 class CatalogueError(PlanewireError):
     """A row of a catalogue under ``analyzer/data`` breaks its schema."""
 

@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 
 from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP, UDP
-from analyzer.decode.tunnel import GRE, IPV4_IN_IP, IPV6_IN_IP
+from analyzer.decode.tunnel import ETHERIP, GRE, IPV4_IN_IP, IPV6_IN_IP, MPLS_IN_IP
 from analyzer.flow_index import KEY_WORDS, FlowIndex
 from analyzer.registries import Decode, InitiatorSource
 from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable
+from analyzer.traffic import TrafficCounter
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
 ESP: Final = 50
 AH: Final = 51
-PORTLESS: Final = np.array([IPV4_IN_IP, IPV6_IN_IP, GRE, ESP, AH], np.uint8)
+PORTLESS: Final = np.array([IPV4_IN_IP, IPV6_IN_IP, GRE, ESP, AH, ETHERIP, MPLS_IN_IP], np.uint8)
 """IP protocols without ports whose packets form flows, because they carry others' packets."""
 
 SIGNATURES: Final = 8
@@ -128,12 +129,14 @@ class FlowRows:
     """Which flow each packet of a table belongs to.
 
     ``packet`` (K,) int64 rows of the packet table that belong to a flow; ``flow`` (K,) int64 flow number in order of
-    creation; ``side`` (K,) int64 canonical side of the sender.
+    creation; ``side`` (K,) int64 canonical side of the sender; ``http`` (H,) int64 which of the K begin with an HTTP/1
+    request or status line, ascending.
     """
 
     packet: I64
     flow: I64
     side: I64
+    http: I64
 
 
 def _keys(packets: PacketTable) -> tuple[U64, I64]:
@@ -239,6 +242,7 @@ class FlowBuilder:
         self._current: I64 = np.full(1 << 10, -1, np.int64)  # newest flow of each key
         self._columns = _Columns()
         self._scratch: I64 = np.empty(1 << 10, np.int64)
+        self.traffic = TrafficCounter()
 
     def __len__(self) -> int:
         return self._columns.count
@@ -268,12 +272,12 @@ class FlowBuilder:
         if rows.shape[0] != len(packets):
             packets = packets.take(rows)
         if rows.shape[0] == 0:
-            return FlowRows(rows, rows, rows)
+            return FlowRows(rows, rows, rows, rows)
         keys, side = _keys(packets)
         key = self._index.lookup(keys)
         flow = self._assign(packets, key, side)
-        self._count(packets, octets, flow, side)
-        return FlowRows(rows, flow, side)
+        http = self._count(packets, octets, flow, side)
+        return FlowRows(rows, flow, side, http)
 
     # ------------------------------------------------------------------------------ identity over time
 
@@ -364,11 +368,13 @@ class FlowBuilder:
         self._scratch[distinct] = np.arange(distinct.shape[0])
         return distinct, self._scratch[flow]
 
-    def _count(self, packets: PacketTable, octets: U8, flow: I64, side: I64) -> None:
+    def _count(self, packets: PacketTable, octets: U8, flow: I64, side: I64) -> I64:
+        """Add `packets` to the totals of their flows; rows of those that begin with an HTTP/1 start line."""
         state = self.state
         flows, local = self._local(flow)
         n = flows.shape[0]
         stream = local * 2 + side
+        self.traffic.add(packets.time_ns, packets.wire_len, flows, local)
 
         def total(weights: I64) -> I64:
             summed = np.bincount(stream, weights, minlength=2 * n)
@@ -403,7 +409,7 @@ class FlowBuilder:
         else:
             np.bitwise_or.at(state.interfaces, flow, np.uint64(1) << interface)
         self._note_handshakes(packets, flow, side)
-        self._note_signatures(packets, octets, flow, side, local, n)
+        return self._note_signatures(packets, octets, flow, side, local, n)
 
     def _note_handshakes(self, packets: PacketTable, flow: I64, side: I64) -> None:
         syn = np.flatnonzero((packets.tcp_flags & SYN) != 0)[::-1]  # backwards: the first SYN of a side wins
@@ -418,10 +424,10 @@ class FlowBuilder:
         unset = state.syn_ack_of[f, s] < 0
         state.syn_ack_of[f[unset], s[unset]] = acked[unset]
 
-    def _note_signatures(self, packets: PacketTable, octets: U8, flow: I64, side: I64, local: I64, n: int) -> None:
+    def _note_signatures(self, packets: PacketTable, octets: U8, flow: I64, side: I64, local: I64, n: int) -> I64:
         rows = np.flatnonzero(packets.payload_stop > packets.payload_start)
         if rows.shape[0] == 0:
-            return
+            return rows
         start = packets.payload_start[rows]
         signature, printable, opening = _classify(octets, start, packets.payload_stop[rows] - start)
         state = self.state
@@ -443,6 +449,8 @@ class FlowBuilder:
         telling = np.flatnonzero(opening)
         at = rows[telling]
         np.bitwise_or.at(state.opening.reshape(-1), flow[at] * 2 + side[at], opening[telling])
+        http: I64 = rows[(signature == HTTP_REQUEST) | (signature == HTTP_STATUS)]
+        return http
 
     # --------------------------------------------------------------------------------------- the result
 

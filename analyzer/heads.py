@@ -22,6 +22,8 @@ HEAD_LIMIT: Final = 16 * 1024
 Tomcat bound an HTTP/1 head at 16 and 8 KiB."""
 HANDSHAKE_LIMIT: Final = 10 * 1024
 """Octets kept of each direction once a TLS hello was seen in either: what follows the handshake is not readable."""
+KEYED_LIMIT: Final = 256 * 1024
+"""The same where keys were given: what follows the handshake is then readable."""
 DATAGRAM_LIMIT: Final = 4
 """Datagrams kept of each direction of a flow without sequence numbers."""
 REORDER_WINDOW: Final = 1 << 16
@@ -83,6 +85,11 @@ class HeadCollector:
         self._finished: Mask = np.zeros(1 << 10, bool)
         self._datagrams: I64 = np.zeros(1 << 10, np.int64)
         self._sent: I64 = np.zeros(1 << 10, np.int64)
+        self._reach: I64 = np.zeros(1 << 10, np.int64)  # where the head of a finished stream ended
+
+    def keep_protected(self) -> None:
+        """Keep `KEYED_LIMIT` octets of TLS connections from now on: there are keys to read them with."""
+        self._handshake_limit = max(self._limit, KEYED_LIMIT)
 
     @property
     def pending_octets(self) -> int:
@@ -98,7 +105,7 @@ class HeadCollector:
     def _reserve(self) -> None:
         need = len(self._flows) * 2
         if need > self._finished.shape[0]:
-            for name in ("_finished", "_datagrams", "_sent"):
+            for name in ("_finished", "_datagrams", "_sent", "_reach"):
                 column = getattr(self, name)
                 grown = np.zeros(need * 3 // 2, column.dtype)
                 grown[: column.shape[0]] = column
@@ -157,6 +164,15 @@ class HeadCollector:
         self._segments.append(_Segments(stream, position, captured, claimed, packets.frame[packet], first))
         self._touched.append(stream >> 1)
 
+    def is_behind(self, streams: I64, seq: I64) -> Mask:
+        """Whether the segments at sequence numbers `seq` lie behind the heads of their TCP streams: (K,) bool."""
+        self._reserve()
+        position = sequence_difference(seq - self._flows.state.origin[streams >> 1, streams & 1])
+        end = np.where(self._finished[streams], self._reach[streams], self._limits(streams))
+        # So far before the head that no segment can have been late: the sequence numbers have gone round.
+        behind: Mask = (position >= end) | (position <= -REORDER_WINDOW)
+        return behind
+
     def touched(self) -> I64:
         """Flows that got a segment since this was last asked, ascending: (K,) int64."""
         flows = np.unique(np.concatenate(self._touched)) if self._touched else np.empty(0, np.int64)
@@ -179,6 +195,8 @@ class HeadCollector:
         if not self._segments:
             return
         segments = _Segments.concatenate(self._segments)
+        dropped = np.flatnonzero(self._finished[segments.stream])
+        np.maximum.at(self._reach, segments.stream[dropped], (segments.position + segments.claimed)[dropped])
         segments = segments.take(~self._finished[segments.stream])
         counts = -(-segments.captured // COPY_BLOCK)
         alive = int(counts.sum())

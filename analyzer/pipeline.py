@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final, TypeVar
 
 import numpy as np
@@ -19,19 +20,23 @@ from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
 from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder
 from analyzer.heads import HEAD_LIMIT, HeadCollector
+from analyzer.late import LateCollector
 from analyzer.ledger import Ledger
 from analyzer.legs import stitch
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.http1 import read_http1
+from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
-from analyzer.protocols.identify import Identification, identify
+from analyzer.protocols.identify import Identification, identify, openings
 from analyzer.protocols.ssh import read_ssh
-from analyzer.protocols.tls import read_tls
+from analyzer.protocols.tls import read_tls, read_tls_with_keys
+from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Protocol, Ternary
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
+from analyzer.rules.suppressions import Suppressions
 from analyzer.schema import (
     I64,
+    TLS_STRINGS,
     U8,
     CaptureChunk,
     CaptureReader,
@@ -41,17 +46,32 @@ from analyzer.schema import (
     HttpMessage,
     Mask,
     SshFacts,
+    StreamHeads,
     TlsFacts,
     TlsReading,
+    Traffic,
 )
+from analyzer.traffic import FrameClock
 from analyzer.verdicts import Declarations, judge
 
+_TUNNELS: Final = {
+    "vxlan": Protocol.VXLAN,
+    "geneve": Protocol.GENEVE,
+    "ipip": Protocol.IPIP,
+    "ipv6ip": Protocol.IPIP,
+    "gre": Protocol.GRE,
+    "erspan": Protocol.GRE,
+    "ah": Protocol.AH,
+}
+"""What carries a packet, by the last step of the packet's encapsulation path; all others are `Protocol.TUNNEL`."""
 EPOCH_FRAMES: Final = 1 << 16
 """Frames between two looks at how much is held: fixed numbers, so that no result depends on the size of chunks."""
 SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""
+LATE_OCTETS: Final = 16 << 20
+"""Octets of messages from behind the heads from which they are read and their octets dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +82,7 @@ class Limits:
     heads_budget: int = HEADS_BUDGET
     epoch_frames: int = EPOCH_FRAMES
     settle_octets: int = SETTLE_OCTETS
+    late_octets: int = LATE_OCTETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,7 @@ class ClusterContext:
     roles: DeclaredRoles | None = None
     declared: Declarations = field(default_factory=Declarations)
     summary: ClusterSummary = field(default_factory=ClusterSummary)
+    suppressions: Suppressions = field(default_factory=Suppressions)
 
 
 @dataclass
@@ -94,18 +116,33 @@ class Pipeline:
     Parameters
     ----------
     limits : Limits, optional
+    keys : KeyLog, optional
+        Secrets to decrypt TLS connections with; `use_secrets` adds those that the capture itself holds.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, keys: KeyLog | None = None) -> None:
         self.limits = limits or Limits()
         self.decoder = Decoder()
         self.flows = FlowBuilder()
         self.heads = HeadCollector(self.flows, self.limits.head_octets)
+        self.late = LateCollector(self.heads)
         self.ledger = Ledger()
+        self.keys = keys
+        if keys is not None:
+            self.heads.keep_protected()
+        self._late_messages: list[HttpMessage] = []
+        self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
         self.first_ns: int | None = None
         self.last_ns: int | None = None
+
+    def use_secrets(self, key_log: bytes) -> None:
+        """Take a key log that the capture holds: for connections that have not been read yet."""
+        if self.keys is None:
+            self.keys = KeyLog()
+            self.heads.keep_protected()
+        self.keys.add(key_log)
 
     def add(self, chunk: CaptureChunk) -> None:
         """Take the frames of one chunk."""
@@ -115,14 +152,21 @@ class Pipeline:
             stop = min(len(chunk), start + self.limits.epoch_frames - (number - 1) % self.limits.epoch_frames)
             self._add_part(chunk if stop - start == len(chunk) else _slice(chunk, start, stop))
             ends_epoch = (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0
+            if ends_epoch:
+                self.flows.traffic.settle()
             if ends_epoch and self.heads.pending_octets >= self.limits.settle_octets:
                 self._settle()
+            if ends_epoch and self.late.pending_octets >= self.limits.late_octets:
+                self._late_messages += read_late(self.late.take())
             start = stop
 
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
-        rows = self.flows.add(packets, chunk.octets)
-        self.heads.add(packets, rows, chunk.octets)
+        octets = self.decoder.octets
+        rows = self.flows.add(packets, octets)
+        self.clock.add(chunk.first_frame, chunk.time_ns)
+        self.heads.add(packets, rows, octets)
+        self.late.add(packets, rows, octets)
         self.ledger.add(len(chunk), packets, rows.packet.shape[0])
         if packets.depth.any():
             self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
@@ -141,9 +185,7 @@ class Pipeline:
         for outer, inner in np.unique(np.stack([flow[carries], flow[carries + 1]], axis=1), axis=0).tolist():
             if outer not in self._tunnels:
                 step = self.decoder.paths[int(inner_path[inner])].rsplit("/", 1)[-1].split(":", 1)[0]
-                kind = {"vxlan": Protocol.VXLAN, "geneve": Protocol.GENEVE, "gre": Protocol.GRE}.get(
-                    step, Protocol.IPIP
-                )
+                kind = _TUNNELS.get(step, Protocol.TUNNEL)
                 self._tunnels[outer] = kind
 
     # -------------------------------------------------------------------------------- reading the heads
@@ -161,6 +203,8 @@ class Pipeline:
             batch = self._interpret(handshakes)
             # A hole may still be filled by a late segment, and what it hid be read then.
             ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
+            # Where keys open a connection its requests are still to come.
+            ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
             self._keep(batch, ready)
             self.heads.release(ready)
         held = self.heads.held()
@@ -214,9 +258,9 @@ class Pipeline:
         identification = identify(table, heads, tunnels)
         protocol = identification.protocol
         tls_rows = np.flatnonzero(protocol == Protocol.TLS)
-        reading = read_tls(heads, tls_rows, table.flags[tls_rows])
+        reading, http = self._read_tls(heads, tls_rows, table.flags[tls_rows], numbers)
         rows = {p: np.flatnonzero(protocol == p) for p in (Protocol.HTTP1, Protocol.HTTP2, Protocol.SSH)}
-        http = read_http1(heads, rows[Protocol.HTTP1], numbers[rows[Protocol.HTTP1]])
+        http += read_http1(heads, rows[Protocol.HTTP1], numbers[rows[Protocol.HTTP1]])
         http += read_http2(heads, rows[Protocol.HTTP2], numbers[rows[Protocol.HTTP2]])
         ssh = read_ssh(heads, rows[Protocol.SSH], numbers[rows[Protocol.SSH]])
         holed = np.zeros(2 * n, bool)
@@ -237,6 +281,24 @@ class Pipeline:
             heads.conflict[0::2] | heads.conflict[1::2],
         )
 
+    def _read_tls(
+        self, heads: StreamHeads, rows: I64, closed: U8, numbers: I64
+    ) -> tuple[TlsReading, list[HttpMessage]]:
+        """Read the TLS flows `rows`; with keys, also the HTTP inside them, each message marked as decrypted."""
+        if self.keys is None:
+            return read_tls(heads, rows, closed), []
+        reading, opened = read_tls_with_keys(heads, rows, closed, self.keys)
+        inside = openings(opened.heads)
+        http1, http2 = (inside[p].reshape(-1, 2).any(axis=1) for p in (Protocol.HTTP1, Protocol.HTTP2))
+        names = numbers[rows[opened.rows]]
+        chosen = np.flatnonzero(http1 & ~http2)
+        messages = read_http1(opened.heads, chosen, names[chosen])
+        chosen = np.flatnonzero(http2)
+        messages += read_http2(opened.heads, chosen, names[chosen])
+        for message in messages:
+            message.decrypted = True
+        return reading, messages
+
     def evidence(self) -> Evidence:
         """Everything read so far, for all flows in order of their first packet."""
         done = np.zeros(len(self.flows), bool)
@@ -247,8 +309,16 @@ class Pipeline:
         # In slices, so that laying out the last heads needs no more memory than a round of settling does.
         step = 1 << 16
         parts += [self._interpret(rest[i : i + step]) for i in range(0, max(rest.shape[0], 1), step)]
+        self._late_messages += read_late(self.late.take(all_of_them=True))
         table, streams = self.flows.finish(np.arange(len(self.flows)))
-        return _assemble(table, streams[:, 0] >> 1, parts, tuple(self.decoder.paths))
+        numbers = streams[:, 0] >> 1
+        crowded = np.isin(numbers, self.late.full_streams() >> 1)
+        assembled = _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
+        return replace(
+            assembled,
+            traffic=_in_table_order(self.flows.traffic.result(), numbers),
+            frame_times=self.clock.result(),
+        )
 
 
 def complete(reading: TlsReading) -> Mask:
@@ -280,6 +350,15 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
     )
 
 
+def _in_table_order(traffic: Traffic, numbers: I64) -> Traffic:
+    """The same counts with flows named by their row in the table; `numbers` are the rows' builder numbers."""
+    row = np.empty(numbers.shape[0], np.int64)
+    row[numbers] = np.arange(numbers.shape[0])
+    flow = row[traffic.flow]
+    order = np.argsort(flow, kind="stable")
+    return Traffic(traffic.shift, flow[order], traffic.bin[order], traffic.packets[order], traffic.octets[order])
+
+
 def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:
     """The same reading with flows named by `numbers` instead of rows."""
     facts = replace(reading.facts, flow=numbers[reading.facts.flow])
@@ -289,19 +368,6 @@ def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:
 
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-
-_STRING_COLUMNS: Final = (
-    "sni",
-    "alpn_offered",
-    "alpn",
-    "groups_offered",
-    "ja3",
-    "ja3s",
-    "ja4",
-    "client_key",
-    "server_key",
-    "unclear",
-)
 
 
 def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
@@ -322,14 +388,21 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
         chain = np.array(
             [chains.setdefault(tuple(own[c] for c in row), len(chains)) for row in reading.chains] + [-1], np.int32
         )
-        changed = {name: text[getattr(reading.facts, name)] for name in _STRING_COLUMNS}
+        changed = {name: text[getattr(reading.facts, name)] for name in TLS_STRINGS}
         changed |= {name: chain[getattr(reading.facts, name)] for name in ("client_chain", "server_chain")}
         tables.append(replace(reading.facts, **changed))
     names = tuple(entry for reading in readings for entry in reading.requested_names)
     return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
 
 
-def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tuple[str, ...]) -> Evidence:
+def _assemble(
+    table: FlowTable,
+    numbers: I64,
+    parts: Sequence[_Read],
+    paths: tuple[str, ...],
+    late: Sequence[HttpMessage],
+    crowded: Mask,
+) -> Evidence:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
     n = len(table)
     row = np.empty(n, np.int64)
@@ -345,10 +418,19 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
     facts = replace(merged.facts, flow=row[merged.facts.flow])
     facts = facts.take(np.argsort(facts.flow))
     names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
-    http = [m for p in parts for m in p.http]
+    http = [m for p in parts for m in p.http] + list(late)
     for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
         message.flow = flow
     http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
+    if late:
+        # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
+        of_flow = groupby(http, key=lambda m: m.flow)
+        is_http1 = identification.protocol == Protocol.HTTP1
+        http = [
+            m
+            for flow, messages in of_flow
+            for m in (before_switch(list(messages)) if is_http1[flow] else (m for m in messages if m.version == "2"))
+        ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
     return Evidence(
         table,
@@ -360,6 +442,7 @@ def _assemble(table: FlowTable, numbers: I64, parts: Sequence[_Read], paths: tup
         gathered(p.from_start for p in parts),
         gathered(p.gap for p in parts),
         gathered(p.conflict for p in parts),
+        crowded & (identification.protocol == Protocol.HTTP1),
     )
 
 
@@ -372,7 +455,7 @@ def _canonical(reading: TlsReading) -> TlsReading:
     chains = [tuple(certificate_rank[c] for c in chain) for chain in reading.chains]
     chain_order = sorted(range(len(chains)), key=chains.__getitem__)
     chain_rank = np.append(np.argsort(chain_order), -1).astype(np.int32)
-    changed = {name: text_rank[getattr(reading.facts, name)] for name in _STRING_COLUMNS}
+    changed = {name: text_rank[getattr(reading.facts, name)] for name in TLS_STRINGS}
     changed |= {name: chain_rank[getattr(reading.facts, name)] for name in ("client_chain", "server_chain")}
     return replace(
         reading,
@@ -396,6 +479,7 @@ def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> C
         one_sided=int((tcp & (flows.packets == 0).any(axis=1)).sum()),
         cut_by_snaplen=int((tcp & (flows.cut_packets > 0)).sum()),
         with_gaps=int((tcp & evidence.gap & (flows.cut_packets == 0)).sum()),
+        crowded=int((tcp & evidence.crowded).sum()),
         dropped=sum(drops) if drops else None,
         damaged=any(c.damage for c in captures),
     )
@@ -409,8 +493,8 @@ def conclude(
     channels = assign_channels(evidence, roles)
     verdicts = judge(evidence, channels, roles, cluster.declared)
     audit = Audit(evidence, roles, channels, verdicts, cluster.declared, measure_quality(evidence, captures))
-    findings, counts = apply_rules(audit, RULES)
-    return AuditResult(audit, findings, counts, ledger, captures, cluster.summary)
+    findings, counts = apply_rules(audit, RULES, cluster.suppressions)
+    return AuditResult(audit, findings, counts, ledger, captures, cluster.summary, cluster.suppressions)
 
 
 def run(
@@ -418,6 +502,7 @@ def run(
     cluster: ClusterContext | None = None,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
+    keys: KeyLog | None = None,
 ) -> AuditResult:
     """Analyse one capture.
 
@@ -428,9 +513,15 @@ def run(
     limits : Limits, optional
     progress : callable, optional
         Called after each chunk with octets of input and frames read so far.
+    keys : KeyLog, optional
+        TLS secrets, besides those that the capture itself holds (pcapng decryption secrets).
     """
-    pipeline = Pipeline(limits)
+    pipeline = Pipeline(limits, keys)
+    secrets = 0
     for chunk in reader:
+        for key_log in reader.secrets[secrets:]:
+            pipeline.use_secrets(key_log)
+        secrets = len(reader.secrets)
         pipeline.add(chunk)
         if progress is not None:
             progress(reader.octets_read, pipeline.ledger.frames)

@@ -29,21 +29,40 @@ class LinkType(OpenEnum):
     NULL = 0
     ETHERNET = 1
     IEEE802_5 = 6
+    SLIP = 8
     PPP = 9
     FDDI = 10
     PPP_HDLC = 50
     PPP_ETHER = 51
+    ATM_RFC1483 = 100
     RAW = 101
     C_HDLC = 104
     IEEE802_11 = 105
     FRELAY = 107
     LOOP = 108
+    ENC = 109
     LINUX_SLL = 113
+    PFLOG = 117
+    IEEE802_11_PRISM = 119
+    SUNATM = 123
     IEEE802_11_RADIOTAP = 127
+    ARCNET_LINUX = 129
+    IEEE802_11_AVS = 163
+    PPI = 192
+    PPP_WITH_DIR = 204
+    MPLS = 219
     IPV4 = 228
     IPV6 = 229
     NFLOG = 239
+    NETANALYZER = 240
+    NETANALYZER_TRANSPARENT = 241
+    IPOIB = 242
+    PKTAP = 258
     LINUX_SLL2 = 276
+    DSA_TAG_BRCM = 281
+    DSA_TAG_BRCM_PREPEND = 282
+    DSA_TAG_DSA = 283
+    DSA_TAG_EDSA = 284
 
 
 class Decode(OpenEnum):
@@ -86,6 +105,7 @@ class Protocol(OpenEnum):
     QUIC = 14
     AH = 15
     ICMP = 16
+    TUNNEL = 17  #: another tunnel whose content is clear: GTP-U, Teredo, L2TP, EtherIP, MPLS, LISP, TZSP
 
 
 class TlsVersion(OpenEnum):

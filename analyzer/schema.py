@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Final, Self
 from typing import Protocol as TypingProtocol
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,6 +246,43 @@ class FlowTable(Table):
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """Traffic over time: one row a flow and bin in which it had a packet, by flow and bin.
+
+    Attributes
+    ----------
+    shift : int
+        Bin ``b`` holds the packets of ``b << shift <= time_ns < (b + 1) << shift``.
+    flow, bin, packets, octets : (R,) int64
+        Both directions together; octets on the wire.
+    """
+
+    shift: int
+    flow: I64
+    bin: I64
+    packets: I64
+    octets: I64
+
+    def __len__(self) -> int:
+        return int(self.flow.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTimes:
+    """Capture times of the frames 1, 1 + stride, 1 + 2 * stride ...: nanoseconds since the epoch, 0 = none."""
+
+    stride: int
+    time_ns: I64
+
+    def at(self, frame: I64) -> I64:
+        """Time of the last of these frames up to each given one; 0 where there is none: (N,) int64."""
+        if self.time_ns.shape[0] == 0:
+            return np.zeros(frame.shape[0], np.int64)
+        sample = np.clip((frame - 1) // self.stride, 0, self.time_ns.shape[0] - 1)
+        return np.where(frame > 0, self.time_ns[sample], 0)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamHeads:
     """The first octets of each direction of each flow, by sequence number.
 
@@ -316,6 +353,15 @@ class StreamHeads:
         return frames
 
 
+@dataclass(frozen=True, slots=True)
+class LateMessage:
+    """A segment behind the head that begins with an HTTP/1 start line, and what followed of its field section."""
+
+    stream: int  #: ``2 * flow + side`` as the flow builder numbered them
+    frame: int
+    octets: bytes = field(repr=False)
+
+
 # ---------------------------------------------------------------------------------------- protocol facts
 
 
@@ -376,6 +422,10 @@ class TlsFacts(Table):
     server_alert_frame, application_data_frame : (T,) int64
         Frames that show it; 0 = not seen. `client_flight_frame` is the frame of the client's Certificate (or of what
         stands in its place), `application_data_frame` that of the first application data the client sent.
+    decrypted : (T,) uint8
+        `Ternary`: YES where records were opened with the keys given, NO where keys were given for it and open none.
+    decryption : (T,) int32
+        String index: what became of the keys, in words; -1 where no keys were given at all.
     """
 
     flow: I64
@@ -421,6 +471,24 @@ class TlsFacts(Table):
     client_alert_frame: I64
     server_alert_frame: I64
     application_data_frame: I64
+    decrypted: U8
+    decryption: I32
+
+
+TLS_STRINGS: Final = (
+    "sni",
+    "alpn_offered",
+    "alpn",
+    "groups_offered",
+    "ja3",
+    "ja3s",
+    "ja4",
+    "client_key",
+    "server_key",
+    "unclear",
+    "decryption",
+)
+"""Columns of `TlsFacts` that index ``TlsReading.strings``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,6 +549,7 @@ class HttpMessage:
     subprotocol: str = ""  #: Sec-WebSocket-Protocol or X-Stream-Protocol-Version
     credential: str = ""  #: redacted: ``bearer (service account ns/name)``, ``basic``, ``cookie``; empty = none
     credential_facts: tuple[tuple[str, str], ...] = ()  #: JWT iss, sub, aud, exp where readable
+    decrypted: bool = False  #: read with the keys of its TLS connection: it did not cross the wire in clear
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,12 @@ FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 CLIENT, SERVER = "10.0.0.10", "10.0.0.11"
 
 
+def address(text: str) -> bytes:
+    """An address as tables hold it: 16 octets, IPv4 mapped (RFC 4291 2.5.5.2)."""
+    parsed = ipaddress.ip_address(text)
+    return parsed.packed if parsed.version == 6 else bytes(10) + b"\xff\xff" + parsed.packed
+
+
 def ethernet(payload: bytes, ethertype: int = 0x0800) -> bytes:
     return bytes.fromhex("020000000001020000000002") + struct.pack(">H", ethertype) + payload
 
@@ -33,12 +39,13 @@ def ipv4(
     *,
     options: bytes = b"",
     flags_offset: int = 0,
+    identification: int = 1,
     total: int | None = None,
 ) -> bytes:
     header_len = 20 + len(options)
     length = header_len + len(payload) if total is None else total
     return (
-        struct.pack(">BBHHHBBH", 0x40 | header_len // 4, 0, length, 1, flags_offset, 64, protocol, 0)
+        struct.pack(">BBHHHBBH", 0x40 | header_len // 4, 0, length, identification, flags_offset, 64, protocol, 0)
         + ipaddress.IPv4Address(src).packed
         + ipaddress.IPv4Address(dst).packed
         + options

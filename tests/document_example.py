@@ -282,6 +282,68 @@ def _endpoints(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [seen[address] for address in sorted(seen)]
 
 
+SUPPRESSION: Final = {
+    "reason": f"Known and harmless {HOSTILE[4]} {HOSTILE[2]}",
+    "author": "jane@example.org",
+    "expires": "2027-01-31",
+    "channel": "apiserver-to-pod-proxy",
+    "server": "",
+    "client": "",
+    "source": "accepted.yaml, line 2",
+}
+
+
+BINS: Final = 96
+
+
+def _timeline(rows: list[dict[str, Any]], kinds: list[Kind]) -> dict[str, Any]:
+    """Every connection's packets in the bin of its begin; an event for each handshake and each request."""
+    counted = [(index, row) for index, row in enumerate(rows) if row["leg_of"] < 0]
+    bins = BINS if rows else 0
+
+    def bin_of(index: int) -> int:
+        return index * bins // max(len(rows), 1)
+
+    traffic = []
+    for kind in kinds if rows else []:
+        sums = {"packets": [0] * bins, "octets": [0] * bins}
+        for index, row in counted:
+            if row["channel"] == kind.channel:
+                for name, column in sums.items():
+                    column[bin_of(index)] += row[name]
+        traffic.append({"id": kind.channel, **sums})
+    events = []
+    for index, row in counted:
+        of = "handshake" if row["handshake"] else "cleartext-request" if row["protocol"] == "http/1" else ""
+        if of:
+            text = "TLS handshake: completed" if of == "handshake" else f"GET /{HOSTILE[index % len(HOSTILE)]}"
+            events.append(
+                {
+                    "kind": of,
+                    "time": row["first_time"],
+                    "frame": row["first_frame"],
+                    "connection": index,
+                    "channel": row["channel"],
+                    "text": text,
+                }
+            )
+    names = ("credential", "session", "refusal", "cleartext-request", "handshake")
+    of_kind = {name: [event for event in events if event["kind"] == name] for name in names}
+    return {
+        "start_time": rows[0]["first_time"] if rows else None,
+        "bin_ns": 1 << 34,
+        "bins": bins,
+        "frame_stride": 1,
+        "channels": traffic,
+        "event_counts": {name: len(found) for name, found in of_kind.items()},
+        "event_bins": {
+            name: [sum(bin_of(event["connection"]) == b for event in found) for b in range(bins)]
+            for name, found in of_kind.items()
+        },
+        "events": [event for event in events if event in of_kind[event["kind"]][:40]],
+    }  # fmt: skip
+
+
 def example_document(connections: int = 12, nodes: int = 3) -> Document:
     """Return a document of the given size; the same arguments give the same document."""
     rows = [_row(index, nodes) for index in range(connections)]
@@ -296,6 +358,9 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
         last = rows[index[-1]]["last_frame"]
         finding["filter"] = f"tcp.port == {rows[index[0]]['server_port']} && frame.number <= {last}"
         finding["fingerprint"] = f"{finding['code']}-{finding['channel']}"
+        finding["id"] = f"{finding['code']}/{finding['channel']}"
+        finding["suppression"] = SUPPRESSION if finding["code"] == "PW203" else None
+    suppressed = [len(finding["connections"]) for finding in findings if finding["suppression"]]
     counted = [row for row in rows if row["leg_of"] < 0]
     encryption = Counter(row["encryption"] for row in counted)
     frames = connections * 9 + 3
@@ -363,6 +428,13 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
         },
         "channels": channels,
         "findings": findings,
+        "suppressions": {
+            "as_of": "2026-11-25",
+            "entries": [
+                {"code": "PW203", **SUPPRESSION, "status": "applied", "connections": sum(suppressed)},
+                {"code": "PW102", **SUPPRESSION, "expires": "2026-01-31", "status": "expired", "connections": 0},
+            ],
+        },
         "rules": [
             {
                 "code": finding["code"],
@@ -371,6 +443,7 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
                 "severity": finding["severity"],
                 "why": finding["why"],
                 "remediation": finding["remediation"],
+                "flags": finding["flags"],
                 "source": finding["source"],
                 "cis": finding["cis"],
                 "limits": finding["limits"],
@@ -410,6 +483,7 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
                 "clients": sorted({row["client_ip"] for row in counted if row["ja4"]})[:50],
             }
         ],
+        "timeline": _timeline(rows, kinds),
         "summary": {
             "answer": f"{at_risk} of {len(channels)} channels are at risk: the API server does not verify kubelets, "
             "and traffic to pods and to the kubelet read-only port is cleartext.",
@@ -418,9 +492,10 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
                 for verdict in ("at-risk", "sound", "undecidable", "informational")
             },
             "findings": {
-                severity: sum(finding["severity"] == severity for finding in findings)
+                severity: sum(finding["severity"] == severity and not finding["suppression"] for finding in findings)
                 for severity in ("critical", "high", "medium", "low", "info")
             },
+            "suppressed": len(suppressed),
             "not_judged": [
                 "Whether pods and users verify the API server: TLS 1.3 hides it, and no kubeconfig was handed over.",
                 "Konnectivity connections began before the capture; their handshakes were not recorded.",
@@ -430,5 +505,6 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
             "cleartext": encryption["cleartext"],
             "undecidable": encryption["undecidable"],
         },
+        "outcome": {"fail_on": "high", "exit_status": int(bool(findings))},
     }  # fmt: skip
     return cast(Document, document)

@@ -7,19 +7,16 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
+from analyzer.cli.outputs import Outputs, fail_on_option, output_options, show
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from rich.console import Console
-
-SEVERITIES: Final = ("info", "low", "medium", "high", "critical", "never")
-INCOMPLETE: Final = 4
-FINDINGS: Final = 1
+    from datetime import datetime
 
 
 @contextmanager
@@ -56,13 +53,6 @@ def _interrupt_ends_the_input() -> None:
     signal.signal(signal.SIGINT, first)
 
 
-def _console(quiet_color: bool) -> Console:
-    from rich.console import Console
-
-    # Off a terminal rich writes no colour by itself; NO_COLOR is honoured by it too.
-    return Console(no_color=quiet_color or None, soft_wrap=False, highlight=False)
-
-
 @click.command(name="analyze")
 @click.argument("capture", type=click.Path(allow_dash=True))
 @click.option(
@@ -81,28 +71,26 @@ def _console(quiet_color: bool) -> Console:
     help="Communication matrix (CSV of oc commatrix generate): ports of nodes it does not list are findings.",
 )
 @click.option(
-    "--csv",
-    "csv_folder",
-    metavar="DIR",
-    type=click.Path(file_okay=False),
-    help="Write connections.csv, channels.csv and findings.csv into DIR.",
-)
-@click.option(
-    "--json",
-    "json_file",
+    "--keys",
+    multiple=True,
+    type=click.Path(),
     metavar="FILE",
-    type=click.Path(dir_okay=False, allow_dash=True),
-    help="Write the whole report as JSON; - is standard output.",
+    help="TLS key log (SSLKEYLOGFILE) to decrypt with; may be given several times. Secrets inside a pcapng file are "
+    "used without it. Keys are never written to any output.",
+)
+@output_options
+@fail_on_option("high")
+@click.option(
+    "--suppress",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="YAML file of findings that are accepted, each with reason, author and expiry: shown, not counted.",
 )
 @click.option(
-    "--html", "html_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write a self-contained HTML report."
-)
-@click.option(
-    "--fail-on",
-    type=click.Choice(SEVERITIES),
-    default="high",
-    show_default=True,
-    help="Exit with status 1 on findings of this severity or above.",
+    "--as-of",
+    metavar="DATE",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Day on which suppressions are judged expired or not; by default today (UTC).",
 )
 @click.option(
     "--head-octets",
@@ -116,16 +104,18 @@ def _console(quiet_color: bool) -> Console:
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     capture: str,
     cluster: tuple[str, ...],
     expect: str | None,
-    csv_folder: str | None,
-    json_file: str | None,
-    html_file: str | None,
+    keys: tuple[str, ...],
     fail_on: str,
+    suppress: str | None,
+    as_of: datetime | None,
     head_octets: int | None,
     quiet: bool,
     no_color: bool,
+    **files: str | None,
 ) -> None:
     """Analyse a packet capture (pcap or pcapng, compressed or not; - is standard input).
 
@@ -135,59 +125,19 @@ def command(
     # One run, then the process ends: the collector would find no cycles worth its time.
     gc.disable()
     from analyzer.capture.source import open_capture
-    from analyzer.cli.cluster_files import load_cluster
     from analyzer.pipeline import Limits, run
     from analyzer.report.document import build_document
+    from analyzer.user_files import load_cluster, load_keys, load_suppressions
 
     if capture == "-":
         _interrupt_ends_the_input()
-    context = load_cluster(cluster, expect)
+    context = replace(load_cluster(cluster, expect), suppressions=load_suppressions(suppress, as_of and as_of.date()))
+    key_log, notes = load_keys(keys)
+    for note in notes:
+        click.echo(f"planewire: {note}", err=True)
     limits = Limits() if head_octets is None else Limits(head_octets=head_octets)
     with open_capture(capture) as reader, _progress(reader.size, quiet) as progress:
-        result = run(reader, context, limits, progress)
-    document = build_document(result)
-    written = _write(document, csv_folder, json_file, html_file)
-    for item in document["captures"]:
-        for damage in item["damage"]:
-            click.echo(f"planewire: {item['name']}: offset {damage['offset']}: {damage['reason']}", err=True)
-    if not quiet and json_file != "-":
-        from analyzer.report.terminal import render
-
-        render(document, _console(no_color))
-    if not quiet:
-        for name in written:
-            click.echo(f"wrote {name}", err=True)
-    ctx.exit(exit_status(document, fail_on))
-
-
-def _write(document: dict[str, Any], csv_folder: str | None, json_file: str | None, html_file: str | None) -> list[str]:
-    """Write the files asked for; their names, for the note at the end."""
-    written: list[str] = []
-    if csv_folder is not None:
-        from analyzer.report.tables import write_csv
-
-        write_csv(document, Path(csv_folder))
-        written += [str(Path(csv_folder) / f"{name}.csv") for name in ("connections", "channels", "findings")]
-    if json_file is not None:
-        from analyzer.report.tables import json_text, write_json
-
-        if json_file == "-":
-            click.echo(json_text(document), nl=False)
-        else:
-            write_json(document, Path(json_file))
-            written.append(json_file)
-    if html_file is not None:
-        from analyzer.report.html import write_html
-
-        write_html(document, Path(html_file))
-        written.append(html_file)
-    return written
-
-
-def exit_status(document: dict[str, Any], fail_on: str) -> int:
-    """Status of the process: findings first, then incomplete input, else 0."""
-    order = {name: rank for rank, name in enumerate(SEVERITIES)}
-    if any(order[finding["severity"]] >= order[fail_on] for finding in document["findings"]):
-        return FINDINGS
-    damaged = any(item["damage"] for item in document["captures"])
-    return INCOMPLETE if damaged or document["quality"]["dropped"] else 0
+        result = run(reader, context, limits, progress, key_log)
+    document = build_document(result, fail_on)
+    show(document, Outputs(**files), quiet=quiet, no_color=no_color)
+    ctx.exit(document["outcome"]["exit_status"])

@@ -37,6 +37,7 @@ _CARRIERS: Final = (
     Protocol.GENEVE,
     Protocol.IPIP,
     Protocol.GRE,
+    Protocol.TUNNEL,
     Protocol.WIREGUARD,
     Protocol.ESP,
     Protocol.AH,
@@ -136,6 +137,8 @@ class _Rules:
         for channel, found in by_kind.items():
             rows = np.zeros(len(self.evidence), bool)
             rows[found] = True
+            # Decrypted: a node's kubelet port is asked on the kubelet's own transport (pkg/registry/core/node/rest).
+            rows &= ~(self.tls & (self.kind == ServiceKind.KUBELET) & (channel == "apiserver-to-node-proxy"))
             self.settle(rows, channel, "X-Forwarded-Uri names the API server's proxy", Grade.OBSERVED)
             self.via |= rows & ~self.from_control_plane
 
@@ -202,7 +205,7 @@ class _Rules:
             [
                 flow
                 for flow, requests in self.evidence.requests.items()
-                if any(r.target.startswith(_API_PREFIXES) and not r.forwarded_uri for r in requests)
+                if any(r.target.startswith(_API_PREFIXES) and not (r.forwarded_uri or r.decrypted) for r in requests)
             ]
         ] = True
         insecure = paths & (self.port == INSECURE_APISERVER_PORT) & self.roles.server_is(CONTROL_PLANE)

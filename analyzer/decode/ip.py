@@ -38,22 +38,13 @@ IPV6_HEADER: Final = np.dtype(
 )
 """40 octets (RFC 8200 3)."""
 
-MAX_EXTENSION_HEADERS: Final = 16
+MAX_EXTENSION_HEADERS: Final = 64
 """Extension headers followed per packet. RFC 8200 4.1 knows seven kinds, each at most twice."""
 
-_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION, _MOBILITY, _HIP, _SHIM6 = (
-    0,
-    43,
-    44,
-    51,
-    60,
-    135,
-    139,
-    140,
-)
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION, _MOBILITY, _HIP, _SHIM6 = 0, 43, 44, 60, 135, 139, 140
 _EXTENSIONS: Final = np.array([_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION, _MOBILITY, _HIP, _SHIM6], np.uint8)
-# The Authentication Header is an extension header too (RFC 4302 2), but what it protects is a fact of its own: it is
-# stepped over so that the ports behind it are read.
+# The Authentication Header is an extension header too (RFC 4302 2), but that it protects is a fact of its own: it is
+# treated as a tunnel (`tunnel.AH`), in both versions.
 
 
 class IpColumns(NamedTuple):
@@ -136,9 +127,9 @@ def decode_ipv6(octets: U8, start: I64, stop: I64, wire_stop: I64) -> IpColumns:
 
     Notes
     -----
-    Extension headers: RFC 8200 4. Lengths are in units of 8 octets beyond the first, except Fragment (8 octets) and
-    Authentication (units of 4 octets, less 2; RFC 4302 2.2). A Payload Length of 0 means a jumbogram (RFC 2675) or
-    an offloaded segment; the end of the frame is used.
+    Extension headers: RFC 8200 4, in any order. Lengths are in units of 8 octets beyond the first, except Fragment
+    (8 octets). A Payload Length of 0 means a jumbogram (RFC 2675) or an offloaded segment; the end of the frame is
+    used.
     """
     header = gather_items(octets, start, IPV6_HEADER.itemsize).view(IPV6_HEADER)
     payload = header["payload_length"].astype(np.int64)
@@ -152,7 +143,7 @@ def decode_ipv6(octets: U8, start: I64, stop: I64, wire_stop: I64) -> IpColumns:
     at = start + 40
     later, fragment = np.zeros(n, bool), np.zeros(n, bool)
     for _ in range(MAX_EXTENSION_HEADERS):
-        walking = (status == Decode.OK) & ~later & (np.isin(protocol, _EXTENSIONS) | (protocol == _AUTHENTICATION))
+        walking = (status == Decode.OK) & ~later & np.isin(protocol, _EXTENSIONS)
         rows = np.flatnonzero(walking)
         if rows.shape[0] == 0:
             break
@@ -160,7 +151,7 @@ def decode_ipv6(octets: U8, start: I64, stop: I64, wire_stop: I64) -> IpColumns:
         block = gather_block(octets, here, 8)
         kind = protocol[rows]
         units = block[:, 1].astype(np.int64)
-        length = np.select([kind == _FRAGMENT, kind == _AUTHENTICATION], [8, (units + 2) * 4], (units + 1) * 8)
+        length = np.where(kind == _FRAGMENT, 8, (units + 1) * 8)
         cut = here + length > captured[rows]
         status[rows[cut]] = Decode.TRUNCATED_NETWORK
         is_fragment = kind == _FRAGMENT

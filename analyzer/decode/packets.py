@@ -1,26 +1,35 @@
 """The decoder: one `CaptureChunk` in, one `PacketTable` out.
 
 All packets take each step together: link layer, tags, network, transport; then the packets found inside tunnels take
-the same steps again, one nesting level at a time.
+the same steps again, one nesting level at a time. Datagrams put together from fragments are laid behind the chunk's
+octets and read there.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import fields, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from analyzer.decode.fragments import Completed, Opening, Reassembler, find_fragments
 from analyzer.decode.ip import IpColumns, decode_ipv4, decode_ipv6
 from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, read_link
-from analyzer.decode.transport import UDP, decode_transport
-from analyzer.decode.tunnel import NAMES, find_inner
-from analyzer.registries import Decode
+from analyzer.decode.transport import TCP, UDP, decode_transport
+from analyzer.decode.tunnel import NAMES, TRANSPORT, InnerPackets, find_inner
+from analyzer.registries import Decode, LinkType
 from analyzer.schema import I32, I64, U8, CaptureChunk, Mask, PacketTable
 
-MAX_TUNNEL_DEPTH: Final = 4
-"""Packets inside packets followed per frame. Real clusters nest two (an overlay over IPsec over a cloud's tunnel)."""
+MAX_TUNNEL_DEPTH: Final = 6
+"""Packets inside packets followed per frame. Real clusters nest two (an overlay over IPsec over a cloud's tunnel). At
+most 6: the order of flows counts frames in eighths, and what is one level too deep is counted too."""
 MAX_PATHS: Final = 4096
 """Distinct encapsulation paths told apart; past it, further ones share the path ``other``."""
+
+_SYN, _ACK = 2, 16
+_NOTHING: Final = np.uint8(255)
+"""A reserved protocol number (IANA): for packets there is nothing to look for in."""
 
 
 class _Level(NamedTuple):
@@ -32,19 +41,27 @@ class _Level(NamedTuple):
     wire_stop: I64
     link_type: I32
     encapsulation: I32
+    carried: tuple[I64, IpColumns] | None = None
+    """Rows without a network header of their own (`tunnel.TRANSPORT`), and what their carrier says in its place."""
 
 
 class Decoder:
-    """Decode chunks, with the list of encapsulation paths carried from one to the next.
+    """Decode chunks, with encapsulation paths and unfinished fragments carried from one to the next.
 
     Attributes
     ----------
     paths : list of str
         Encapsulation paths by index: ``""`` for packets outside any tunnel, ``"vxlan:1"``, ``"ipip/geneve:7"``.
+    octets : (B,) uint8
+        What the payload offsets of the last table point into: the chunk's octets, with the datagrams that were
+        completed in it behind them.
+    fragments : Reassembler
     """
 
     def __init__(self) -> None:
         self.paths: list[str] = [""]
+        self.octets: U8 = np.empty(0, np.uint8)
+        self.fragments = Reassembler()
         self._index: dict[str, int] = {"": 0}
 
     def _path(self, parent: int, kind: int, identifier: int) -> int:
@@ -53,7 +70,9 @@ class Decoder:
         known = self._index.get(path)
         if known is None:
             if len(self.paths) >= MAX_PATHS:
-                return self._index.setdefault("other", len(self.paths) - 1)
+                path = "other"
+                if path in self._index:
+                    return self._index[path]
             known = self._index[path] = len(self.paths)
             self.paths.append(path)
         return known
@@ -79,32 +98,193 @@ class Decoder:
         level = _Level(
             rows, chunk.start, stop, chunk.start + chunk.wire_len, chunk.link_type, np.zeros(len(chunk), np.int32)
         )
+        self.octets = chunk.octets
         tables: list[PacketTable] = []
         for depth in range(MAX_TUNNEL_DEPTH + 1):
-            table = _decode_level(chunk, level, depth)
-            if depth == MAX_TUNNEL_DEPTH:
-                tables.append(table)
-                break
-            inner = find_inner(
-                chunk.octets,
-                np.where(table.status <= Decode.OTHER_TRANSPORT, table.protocol, np.uint8(255)),
-                table.dst_port,
-                table.payload_start,
-                table.payload_stop,
-            )
+            table, ip, header = _decode_level(chunk, self.octets, level, depth)
+            whole = (table.payload_start, table.payload_stop, table.payload_len)
+            protocol = np.where(table.status <= Decode.OTHER_TRANSPORT, table.protocol, _NOTHING)
+            if (parts := np.flatnonzero(ip.fragment & (ip.status == Decode.OK))).shape[0]:
+                table, whole, protocol = self._join(chunk, level, table, ip, header, parts)
             tables.append(table)
+            inner = find_inner(self.octets, protocol, table.src_port, table.dst_port, whole[0], whole[1])
             if inner.row.shape[0] == 0:
                 break
-            carrier = inner.row
-            level = _Level(
-                level.frame_row[carrier],
-                inner.start,
-                table.payload_stop[carrier],
-                table.payload_start[carrier] + table.payload_len[carrier],
-                inner.link_type,
-                self._paths(table.encapsulation[carrier], inner.kind, inner.identifier),
-            )
+            if depth == MAX_TUNNEL_DEPTH:
+                tables.append(_too_deep(chunk, level, inner.row))
+                break
+            level = self._inside(level, table, inner, whole)
         return PacketTable.concatenate(tables)
+
+    def _inside(self, level: _Level, table: PacketTable, inner: InnerPackets, whole: tuple[I64, I64, I64]) -> _Level:
+        """The packets found inside those of a level."""
+        carrier = inner.row
+        stop = whole[1][carrier]
+        wire_stop = whole[0][carrier] + whole[2][carrier]
+        carried = None
+        rows = np.flatnonzero(inner.link_type == TRANSPORT)
+        if rows.shape[0]:
+            false = np.zeros(rows.shape[0], bool)
+            start = inner.start[rows]
+            carried = (
+                rows,
+                IpColumns(
+                    status=np.full(rows.shape[0], Decode.OK, np.uint8),
+                    protocol=inner.protocol[rows],
+                    src=table.src[carrier[rows]],
+                    dst=table.dst[carrier[rows]],
+                    start=start,
+                    stop=stop[rows],
+                    end=wire_stop[rows],
+                    length=wire_stop[rows] - start,
+                    later_fragment=false,
+                    fragment=false,
+                ),
+            )
+        path = self._paths(table.encapsulation[carrier], inner.kind, inner.identifier)
+        return _Level(level.frame_row[carrier], inner.start, stop, wire_stop, inner.link_type, path, carried)
+
+    def _join(
+        self, chunk: CaptureChunk, level: _Level, table: PacketTable, ip: IpColumns, header: I64, rows: I64
+    ) -> tuple[PacketTable, tuple[I64, I64, I64], U8]:
+        """Put the fragments of a level, which are its `rows`, together; see `fragments`.
+
+        Returns
+        -------
+        PacketTable
+            With ports for later fragments, and the rest of its datagram's payload for each that completes one.
+        tuple of (N,) int64
+            Start, captured stop and claimed octets of the payload that may hold a packet: whole datagrams.
+        (N,) uint8
+            Protocol to look for tunnels by; none for what is a part.
+        """
+        columns = {name: getattr(table, name).copy() for name in _PATCHED}
+        protocol = np.where(table.status <= Decode.OTHER_TRANSPORT, table.protocol, _NOTHING)
+        protocol[rows] = _NOTHING
+        path = level.encapsulation[rows].astype(np.int64)
+        fragments = find_fragments(self.octets, header[rows], ip.end[rows], ip.stop[rows], path)
+        openings = _openings(table, rows, fragments.offset == 0)
+        known, completed = self.fragments.add(self.octets, fragments, openings, table.time_ns[rows])
+        for row, said in zip(rows.tolist(), known, strict=True):
+            if said is not None and table.status[row] == Decode.LATER_FRAGMENT:
+                _patch(columns, row, said)
+        whole = (columns["payload_start"].copy(), columns["payload_stop"].copy(), columns["payload_len"].copy())
+        if completed:
+            at = rows[[datagram.row for datagram in completed]]
+            self._read_whole(chunk, level, at, completed, columns, whole, protocol)
+        return replace(table, **columns), whole, protocol
+
+    def _read_whole(
+        self,
+        chunk: CaptureChunk,
+        level: _Level,
+        at: I64,
+        completed: list[Completed],
+        columns: dict[str, NDArray[Any]],
+        whole: tuple[I64, I64, I64],
+        protocol: U8,
+    ) -> None:
+        """Read completed datagrams from behind the chunk's octets into the rows `at` that completed them."""
+        lengths = np.array([len(datagram.packet) for datagram in completed], np.int64)
+        missing = np.array([datagram.missing for datagram in completed], np.int64)
+        start = self.octets.shape[0] + np.cumsum(lengths) - lengths
+        added = np.frombuffer(b"".join(datagram.packet for datagram in completed), np.uint8)
+        self.octets = np.concatenate([self.octets, added])
+        stop = start + lengths
+        raw = np.full(at.shape[0], LinkType.RAW, np.int32)
+        part = _Level(level.frame_row[at], start, stop, stop + missing, raw, level.encapsulation[at])
+        table, _, _ = _decode_level(chunk, self.octets, part, 1)
+        for name, column in zip(("payload_start", "payload_stop", "payload_len"), whole, strict=True):
+            column[at] = getattr(table, name)
+        protocol[at] = np.where(table.status <= Decode.OTHER_TRANSPORT, table.protocol, _NOTHING)
+        for name in _PATCHED:
+            columns[name][at] = getattr(table, name)
+        for i, (row, datagram) in enumerate(zip(at.tolist(), completed, strict=True)):
+            said = datagram.opening
+            if said is None or table.status[i] != Decode.OK:
+                continue
+            # The first fragment has been counted with its own payload: here follows the rest.
+            brought = min(said.payload, int(table.payload_len[i]))
+            columns["payload_start"][row] = min(
+                int(table.payload_start[i]) + brought, max(int(table.payload_stop[i]), int(table.payload_start[i]))
+            )
+            columns["payload_len"][row] = int(table.payload_len[i]) - brought
+            if said.protocol == TCP:
+                columns["seq"][row] = said.seq
+                columns["tcp_flags"][row] = int(table.tcp_flags[i]) & ~_SYN
+
+
+_PATCHED: Final = (
+    "status",
+    "protocol",
+    "src_port",
+    "dst_port",
+    "payload_start",
+    "payload_stop",
+    "payload_len",
+    "seq",
+    "ack",
+    "tcp_flags",
+)
+"""Columns that joining fragments may change."""
+
+
+def _openings(table: PacketTable, rows: I64, first: Mask) -> list[Opening | None]:
+    """What each first fragment among `rows` says for the later ones; None for those, and where it cannot be read."""
+    said: list[Opening | None] = []
+    for row, opens in zip(rows.tolist(), first.tolist(), strict=True):
+        status = int(table.status[row])
+        if not opens or status > Decode.OTHER_TRANSPORT:
+            said.append(None)
+            continue
+        payload = int(table.payload_len[row])
+        ports = int(table.src_port[row]), int(table.dst_port[row])
+        seq = int(table.seq[row]) + payload + bool(table.tcp_flags[row] & _SYN)
+        said.append(Opening(status, int(table.protocol[row]), *ports, seq & 0xFFFFFFFF, int(table.ack[row]), payload))
+    return said
+
+
+def _patch(columns: dict[str, NDArray[Any]], row: int, said: Opening) -> None:
+    """Give a later fragment the ports of its datagram; the payload is counted where the datagram is complete."""
+    columns["status"][row] = said.status
+    columns["protocol"][row] = said.protocol
+    columns["src_port"][row], columns["dst_port"][row] = said.src_port, said.dst_port
+    columns["payload_stop"][row] = columns["payload_start"][row]
+    columns["payload_len"][row] = 0
+    if said.protocol == TCP:
+        columns["seq"][row], columns["ack"][row], columns["tcp_flags"][row] = said.seq, said.ack, _ACK
+
+
+def _too_deep(chunk: CaptureChunk, level: _Level, carrier: I64) -> PacketTable:
+    """Rows for packets inside more packets than are followed."""
+    n = carrier.shape[0]
+    rows = level.frame_row[carrier]
+    zeros = {f.name: np.zeros(n, getattr(np, _DTYPES[f.name])) for f in fields(PacketTable) if f.name in _DTYPES}
+    return PacketTable(
+        frame=rows + chunk.first_frame,
+        time_ns=chunk.time_ns[rows],
+        interface=chunk.interface[rows],
+        depth=np.full(n, MAX_TUNNEL_DEPTH + 1, np.uint8),
+        encapsulation=level.encapsulation[carrier],
+        status=np.full(n, Decode.TOO_DEEP, np.uint8),
+        src=np.zeros((n, 16), np.uint8),
+        dst=np.zeros((n, 16), np.uint8),
+        **zeros,
+    )
+
+
+_DTYPES: Final = {
+    "wire_len": "int64",
+    "protocol": "uint8",
+    "src_port": "uint16",
+    "dst_port": "uint16",
+    "payload_start": "int64",
+    "payload_stop": "int64",
+    "payload_len": "int64",
+    "seq": "uint32",
+    "ack": "uint32",
+    "tcp_flags": "uint8",
+}
 
 
 def _network(octets: U8, level: _Level, ethertype: I32, start: I64) -> IpColumns:
@@ -137,15 +317,21 @@ def _network(octets: U8, level: _Level, ethertype: I32, start: I64) -> IpColumns
     return columns
 
 
-def _decode_level(chunk: CaptureChunk, level: _Level, depth: int) -> PacketTable:
-    octets = chunk.octets
+def _decode_level(chunk: CaptureChunk, octets: U8, level: _Level, depth: int) -> tuple[PacketTable, IpColumns, I64]:
+    """The packets of one level, with their network columns and where their network headers begin."""
     link = read_link(octets, level.start, level.stop, level.link_type)
     ip = _network(octets, level, link.ethertype, link.start)
+    if level.carried is not None:
+        at, columns = level.carried
+        for name in IpColumns._fields:
+            getattr(ip, name)[at] = getattr(columns, name)
+        link.unsupported[at] = link.cut[at] = False
     status = ip.status.copy()
     status[ip.later_fragment & (status == Decode.OK)] = Decode.LATER_FRAGMENT
     # A frame that is neither IPv4 nor IPv6 by its link header is NOT_IP, unless the header itself was cut.
     status[link.cut] = Decode.TRUNCATED_LINK
     status[link.unsupported] = Decode.UNSUPPORTED_LINK
+    status[link.deep] = Decode.TOO_DEEP
     readable: Mask = status == Decode.OK
     transport = decode_transport(
         octets, np.where(readable, ip.protocol, np.uint8(255)), ip.start, ip.stop, np.maximum(ip.end, ip.start)
@@ -166,7 +352,7 @@ def _decode_level(chunk: CaptureChunk, level: _Level, depth: int) -> PacketTable
     src[unaddressed] = zero
     dst[unaddressed] = zero
     rows = level.frame_row
-    return PacketTable(
+    table = PacketTable(
         frame=rows + chunk.first_frame,
         time_ns=chunk.time_ns[rows],
         interface=chunk.interface[rows],
@@ -186,6 +372,7 @@ def _decode_level(chunk: CaptureChunk, level: _Level, depth: int) -> PacketTable
         ack=transport.ack,
         tcp_flags=transport.flags,
     )
+    return table, ip, link.start
 
 
 def _udp_length(

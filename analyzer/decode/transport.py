@@ -33,7 +33,8 @@ UDP_HEADER_LEN: Final = 8
 class TransportColumns(NamedTuple):
     """Ports and sequence numbers; where ``status`` is not OK the rest is 0.
 
-    ``status`` (N,) uint8 `Decode`; ``src_port``, ``dst_port`` (N,) uint16; ``payload_start`` (N,) int64;
+    ``status`` (N,) uint8 `Decode`; ``src_port``, ``dst_port`` (N,) uint16; ``payload_start`` (N,) int64, which lies
+    past the captured octets where these end inside the TCP options;
     ``seq``, ``ack`` (N,) uint32; ``flags`` (N,) uint8.
     """
 
@@ -58,14 +59,13 @@ def decode_transport(octets: U8, protocol: U8, start: I64, stop: I64, end: I64) 
         Captured range of the transport layer.
     end : (N,) int64
         The end the network layer claims: a header that reaches past it is malformed, one that only reaches past
-        `stop` is truncated by the capture.
+        `stop` is truncated by the capture. TCP options alone may be: what is read here stands before them.
     """
     header = gather_items(octets, start, TCP_HEADER.itemsize).view(TCP_HEADER)
     is_tcp, is_udp = protocol == TCP, protocol == UDP
     tcp_len = (header["offset"] >> 4).astype(np.int64) * 4
     header_len = np.where(is_tcp, tcp_len, UDP_HEADER_LEN)
     status = np.full(start.shape[0], Decode.OK, np.uint8)
-    status[start + header_len > stop] = Decode.TRUNCATED_TRANSPORT
     status[(is_tcp & (tcp_len < 20)) | (start + header_len > end)] = Decode.BAD_TRANSPORT
     # The fixed part comes first: if it is not there, what its fields say cannot be blamed.
     fixed = np.where(is_tcp, TCP_HEADER.itemsize, UDP_HEADER_LEN)

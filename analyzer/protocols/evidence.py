@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,18 @@ from analyzer.decode.transport import TCP
 from analyzer.protocols.identify import Identification
 from analyzer.protocols.tls.stacks import Stack
 from analyzer.registries import Grade, Ternary
-from analyzer.schema import I64, U8, CleartextReading, FlowTable, HttpMessage, Mask, SshFacts, TlsReading
+from analyzer.schema import (
+    I64,
+    U8,
+    CleartextReading,
+    FlowTable,
+    FrameTimes,
+    HttpMessage,
+    Mask,
+    SshFacts,
+    TlsReading,
+    Traffic,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,11 @@ class Evidence:
         A head has a hole.
     conflict : (F,) bool
         Overlapping segments carried different octets.
+    crowded : (F,) bool
+        More distinct HTTP/1 messages lie behind the head than are kept.
+    traffic : Traffic
+        Packets and octets over time; flows are rows of `flows`.
+    frame_times : FrameTimes
     """
 
     flows: FlowTable
@@ -45,6 +61,9 @@ class Evidence:
     from_start: Mask
     gap: Mask
     conflict: Mask
+    crowded: Mask
+    traffic: Traffic = field(default_factory=lambda: Traffic(0, *(np.empty(0, np.int64) for _ in range(4))))
+    frame_times: FrameTimes = field(default_factory=lambda: FrameTimes(1, np.empty(0, np.int64)))
 
     def __len__(self) -> int:
         return len(self.flows)

@@ -2,8 +2,9 @@
 
 The reader is as lenient as RFC 9112 2.2 and 3 allow, because it judges nobody: LF alone ends a line, empty lines before
 a message are passed over, obsolete line folding is undone, words may be set apart by any white space. A head that does
-not begin with a message (a connection joined in the middle, a body whose length is nonsense) is taken up again at the
-first segment that does. Where a head is cut, the complete lines before the cut are still facts; nothing is guessed.
+not begin with a message (a connection joined in the middle, a body whose length is nonsense, what lies behind a gap) is
+taken up again at the first segment that does. Where a head is cut, the complete lines before the cut are still facts;
+nothing is guessed.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+import numpy as np
+
 from analyzer.protocols.http_message import MAX_FIELDS, make_request, make_response, values_by_name
 from analyzer.protocols.stream import Stream, read_streams
-from analyzer.schema import I64, HttpMessage, StreamHeads
+from analyzer.schema import I64, HttpMessage, LateMessage, StreamHeads
 
 MAX_LINE: Final = 8192
 """Octets of one line; RFC 9112 3 asks for at least 8000, Apache and nginx stop at 8190 and 8192."""
@@ -25,6 +29,8 @@ MAX_VALUE: Final = 8192
 """Octets kept of one field value after unfolding."""
 _REMEMBERED: Final = 4096
 """Octets of a field section up to which it is worth remembering."""
+_SENT_ALONG: Final = 8
+"""Messages read of the segments kept for one late message: pipelined ones."""
 MAX_LENGTH_DIGITS: Final = 18
 """Digits of a Content-Length or chunk size: what fits 64 bits."""
 
@@ -52,7 +58,7 @@ class _Head:
 def read_http1(
     heads: StreamHeads, flows: I64, names: I64 | None = None, *, limit_messages: int = 64
 ) -> list[HttpMessage]:
-    """Read the HTTP/1 messages at the head of each flow, up to the first gap.
+    """Read the HTTP/1 messages at the head of each flow, before and behind its gaps.
 
     Parameters
     ----------
@@ -77,17 +83,77 @@ def read_http1(
     """
     messages: list[HttpMessage] = []
     for flow, client, server in read_streams(heads, flows, names):
-        requests, responses = _read_flow(client, server, limit_messages)
-        found = [
-            make_request(flow, r.frame, version=r.version, method=r.method, target=r.target, fields=r.fields)
-            for r in requests
-        ] + [make_response(flow, r.frame, version=r.version, status=r.status, fields=r.fields) for r in responses]
-        messages += sorted(found, key=lambda message: message.frame)
+        found = [_message(flow, head) for head in _read_flow(client, server, limit_messages)]
+        messages += before_switch(found) if client.later or server.later else found
     return messages
 
 
-def _read_flow(client: Stream, server: Stream, limit: int) -> tuple[list[_Head], list[_Head]]:
-    """Requests and responses of one connection, each response matched to its request (RFC 9112 9.2)."""
+def read_late(late: Iterable[LateMessage]) -> list[HttpMessage]:
+    """Read messages that were kept from behind the heads; each also holds what was sent along with it.
+
+    Returns
+    -------
+    list of HttpMessage
+        In the order given, ``flow`` is that of the stream.
+    """
+    messages: list[HttpMessage] = []
+    for one in late:
+        stream = Stream(one.octets, False, np.zeros(1, np.int64), np.array([one.frame]))
+        requests = not one.octets.startswith(b"HTTP/")
+        heads = _run(stream, requests=requests, limit=_SENT_ALONG)
+        messages += [_message(one.stream >> 1, head) for head in heads]
+    return messages
+
+
+def before_switch(messages: Sequence[HttpMessage]) -> list[HttpMessage]:
+    """The messages of one connection, in order, up to the one with which it stops to be HTTP/1.
+
+    What follows a switch of protocols (RFC 9110 7.8) or an answered CONNECT (9.3.6) belongs to the other protocol.
+    """
+    asked = False
+    for place, message in enumerate(messages):
+        asked |= message.method == "CONNECT"
+        if message.status == 101 or (asked and 200 <= message.status < 300):
+            return [*messages[: place + 1]]
+        asked &= message.status == 0 or message.status < 200
+    return [*messages]
+
+
+def _message(flow: int, head: _Head) -> HttpMessage:
+    if head.status:
+        return make_response(flow, head.frame, version=head.version, status=head.status, fields=head.fields)
+    return make_request(
+        flow, head.frame, version=head.version, method=head.method, target=head.target, fields=head.fields
+    )
+
+
+def _run(stream: Stream, *, requests: bool, limit: int) -> list[_Head]:
+    """Messages of one direction taken up in its middle, at a segment that begins with one."""
+    direction = _Direction(stream, requests=requests)
+    direction.resume(0)
+    heads: list[_Head] = []
+    while len(heads) < limit and (head := direction.next_head()) is not None:
+        heads.append(head)
+        direction.skip_body(head, b"")
+    return heads
+
+
+def _read_flow(client: Stream, server: Stream, limit: int) -> list[_Head]:
+    """Messages of one connection by frame, with those behind gaps where it still was HTTP/1 by then."""
+    requests, responses, switched = _read_runs(client, server, limit)
+    if not switched:
+        for run in client.later:
+            requests += _run(run, requests=True, limit=limit - len(requests))
+        for run in server.later:
+            responses += _run(run, requests=False, limit=limit - len(responses))
+    return sorted(requests + responses, key=lambda head: head.frame)
+
+
+def _read_runs(client: Stream, server: Stream, limit: int) -> tuple[list[_Head], list[_Head], bool]:
+    """Requests and responses up to the first gap, each response matched to its request (RFC 9112 9.2).
+
+    Also says whether the connection then stopped to be HTTP/1.
+    """
     asking = _Direction(client, requests=True)
     requests: list[_Head] = []
     while len(requests) < limit and (request := asking.next_head()) is not None:
@@ -106,11 +172,11 @@ def _read_flow(client: Stream, server: Stream, limit: int) -> tuple[list[_Head],
                 waiting.popleft()
             if response.status == 101 or (method == b"CONNECT" and response.status < 300):
                 kept = requests[: row + 1] if answers else [r for r in requests if r.frame <= response.frame]
-                return kept, responses
+                return kept, responses, True
         answering.skip_body(response, method)
     # What follows a CONNECT nobody was seen to refuse belongs to the tunnel.
     unanswered = next((row for row, request in waiting if request.method == b"CONNECT"), len(requests))
-    return requests[: unanswered + 1], responses
+    return requests[: unanswered + 1], responses, unanswered < len(requests)
 
 
 class _Direction:
@@ -132,7 +198,7 @@ class _Direction:
             head = self._head_at(at)
             if head is not None:
                 return head
-            self._resume(at + 1)
+            self.resume(at + 1)
         return None
 
     def skip_body(self, head: _Head, method: bytes) -> None:
@@ -140,9 +206,9 @@ class _Direction:
         following = _body_end(self.stream.octets, head, method) if head.body is not None else None
         self._at = following
         if following is not None and following < 0:
-            self._resume(head.body or 0)
+            self.resume(head.body or 0)
 
-    def _resume(self, at: int) -> None:
+    def resume(self, at: int) -> None:
         """Go to the first segment at or past `at` that begins with a start line."""
         self.in_order = False
         starts = self.stream.segment_starts()

@@ -87,7 +87,7 @@ def identify(flows: FlowTable, heads: StreamHeads, encapsulated: dict[int, Proto
         from_start[fresh] = opening
 
     tcp = flows.protocol == TCP
-    opening = _openings(heads)
+    opening = openings(heads)
     streams = np.arange(2 * n)
     first_frame = heads.frames_at(streams, np.zeros(2 * n, np.int64)).reshape(n, 2)
     for value, mask in opening.items():
@@ -116,7 +116,7 @@ def _starts_with(block: U8, known: I64, text: bytes) -> Mask:
     return matches
 
 
-def _openings(heads: StreamHeads) -> dict[Protocol, Mask]:
+def openings(heads: StreamHeads) -> dict[Protocol, Mask]:
     """Which streams open as which protocol: (M,) bool each, in the order of trust."""
     block = gather_block(heads.octets, heads.offsets[:-1], _BLOCK)
     known = heads.known_until()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +29,10 @@ from analyzer.registries import (
     Ternary,
     TlsVersion,
 )
+from analyzer.report.outcome import exit_status
+from analyzer.report.timeline import timeline
 from analyzer.rules import Audit, Finding, Rule, RuleCount
+from analyzer.rules.suppressions import Suppression, Suppressions
 from analyzer.schema import I64, U8, Damage, Interface
 
 SCHEMA_VERSION: Final = "1"
@@ -53,8 +57,19 @@ _PROTOCOL_NAMES: Final = {
     Protocol.QUIC: "quic",
     Protocol.AH: "ah",
     Protocol.ICMP: "icmp",
+    Protocol.TUNNEL: "tunnel",
 }
-_TRANSPORTS: Final = {TCP: "tcp", UDP: "udp", 4: "ipip", 41: "ipv6ip", 47: "gre", 50: "esp", 51: "ah"}
+_TRANSPORTS: Final = {
+    TCP: "tcp",
+    UDP: "udp",
+    4: "ipip",
+    41: "ipv6ip",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    97: "etherip",
+    137: "mpls",
+}
 _INITIATORS: Final = {
     InitiatorSource.SYN: "SYN",
     InitiatorSource.SYN_ACK: "SYN+ACK",
@@ -120,6 +135,7 @@ class AuditResult:
     ledger: Ledger
     captures: Sequence[CaptureSummary]
     cluster: ClusterSummary = field(default_factory=ClusterSummary)
+    suppressions: Suppressions = field(default_factory=Suppressions)
 
 
 def time_text(ns: int | None) -> str | None:
@@ -130,8 +146,15 @@ def time_text(ns: int | None) -> str | None:
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"
 
 
-def build_document(result: AuditResult) -> Document:
-    """Make the document; the same audit gives the same document, octet for octet when written."""
+def build_document(result: AuditResult, fail_on: str = "high") -> Document:
+    """Make the document; the same audit gives the same document, octet for octet when written.
+
+    Parameters
+    ----------
+    result : AuditResult
+    fail_on : str
+        Severity from which findings fail the run, or ``never``.
+    """
     audit = result.audit
     table = _Connections(audit)
     findings = [_finding(finding, table) for finding in result.findings]
@@ -148,11 +171,14 @@ def build_document(result: AuditResult) -> Document:
         "connections": {"columns": list(columns), "data": columns},
         "channels": channel_rows,
         "findings": findings,
+        "suppressions": _suppressions(result),
         "rules": [_rule(count) for count in result.counts],
         "certificates": _certificates(audit, table),
         "fingerprints": _fingerprints(audit, table),
+        "timeline": _timeline(audit, table, channel_rows),
     }
     document["summary"] = _summary(document, audit)
+    document["outcome"] = {"fail_on": fail_on, "exit_status": exit_status(document, fail_on)}
     return document
 
 
@@ -295,6 +321,7 @@ class _Connections:
             "client_certificate_subject": self._subjects("client_chain"),
             "user_agent": agents,
             "activity": activity,
+            "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
             "client_packets": flows.packets[:, 0].tolist(),
             "client_octets": flows.octets[:, 0].tolist(),
@@ -433,6 +460,7 @@ def _finding(finding: Finding, table: _Connections) -> Document:
     keys = sorted({f"{table.server_address[i]}:{audit.evidence.flows.port[i, 1]}" for i in finding.connections})
     digest = hashlib.sha256("\n".join([rule.code, finding.channel, *keys]).encode()).hexdigest()
     return {
+        "id": f"{rule.code}/{finding.channel}",
         "code": rule.code,
         "name": rule.name,
         "title": rule.title,
@@ -451,6 +479,41 @@ def _finding(finding: Finding, table: _Connections) -> Document:
         "filter": _display_filter(rule, table, rows),
         "limits": rule.limits,
         "fingerprint": digest[:32],
+        "suppression": None if finding.suppression is None else _suppression(finding.suppression),
+    }
+
+
+def _suppression(entry: Suppression) -> Document:
+    return {
+        "reason": entry.reason,
+        "author": entry.author,
+        "expires": entry.expires.isoformat(),
+        "channel": entry.channel,
+        "server": entry.server.text,
+        "client": entry.client.text,
+        "source": f"{entry.source}, line {entry.line}",
+    }
+
+
+def _suppressions(result: AuditResult) -> Document:
+    """Every entry handed over: what it took out of the count, or why it took nothing."""
+    given = result.suppressions
+    live = set(given.live())
+    covered = dict.fromkeys(given.entries, 0)
+    for finding in result.findings:
+        if finding.suppression is not None:
+            covered[finding.suppression] += len(finding.connections)
+    return {
+        "as_of": given.as_of.isoformat() if given.as_of else None,
+        "entries": [
+            {
+                "code": entry.code,
+                **_suppression(entry),
+                "status": "expired" if row not in live else "applied" if covered[entry] else "unused",
+                "connections": covered[entry],
+            }
+            for row, entry in enumerate(given.entries)
+        ],
     }
 
 
@@ -515,6 +578,15 @@ def _cluster(cluster: ClusterSummary) -> Document:
     }
 
 
+def _decryption_notes(audit: Audit) -> list[str]:
+    """What the keys given did, by outcome; nothing where none were given."""
+    counts = Counter(text for text in audit.evidence.tls_text("decryption") if text)
+    return [
+        f"{count} TLS connection{'s' if count > 1 else ''}: {text}."
+        for text, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
 def _quality(result: AuditResult) -> Document:
     quality = result.audit.quality
     total = quality.connections
@@ -528,10 +600,12 @@ def _quality(result: AuditResult) -> Document:
     note(quality.one_sided, "show one direction only: half of each handshake is missing.")
     note(quality.cut_by_snaplen, "have packets cut by the snap length: what was cut cannot be judged.")
     note(quality.with_gaps, "have gaps in the octets that matter: packets were lost by the capture.")
+    note(quality.crowded, "carry more distinct HTTP requests than are read: a request late in them may be missing.")
     if quality.dropped:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
     for capture in result.captures:
         notes += [f"{capture.name}: damaged at offset {d.offset}: {d.reason}." for d in capture.damage]
+    notes += _decryption_notes(result.audit)
     return {
         "notes": notes,
         "connections": total,
@@ -601,6 +675,7 @@ def _rule(count: RuleCount) -> Document:
         "needs": rule.needs,
         "why": rule.why,
         "remediation": rule.remediation,
+        "flags": list(rule.flags),
         "source": rule.source,
         "cis": rule.cis,
         "limits": rule.limits,
@@ -665,6 +740,14 @@ def _fingerprints(audit: Audit, table: _Connections) -> list[Document]:
     ]
 
 
+def _timeline(audit: Audit, table: _Connections, channel_rows: Sequence[Mapping[str, Any]]) -> Document:
+    section = timeline(audit, table.channel, [row["id"] for row in channel_rows])
+    section["start_time"] = time_text(section.pop("start_ns"))
+    for event in section["events"]:
+        event["time"] = time_text(event.pop("time_ns"))
+    return section
+
+
 def _summary(document: Mapping[str, Any], audit: Audit) -> Document:
     whole = np.flatnonzero(audit.connections)
     encryption = _tally(audit.verdicts.encryption.value[whole], Encryption)
@@ -673,7 +756,7 @@ def _summary(document: Mapping[str, Any], audit: Audit) -> Document:
         by_verdict[channel["verdict"]] += 1
     by_severity = dict.fromkeys(("critical", "high", "medium", "low", "info"), 0)
     for finding in document["findings"]:
-        by_severity[finding["severity"]] += 1
+        by_severity[finding["severity"]] += finding["suppression"] is None
     not_judged = [
         f"{channel['title']}: {channel['sentence']}"
         for channel in document["channels"]
@@ -683,6 +766,7 @@ def _summary(document: Mapping[str, Any], audit: Audit) -> Document:
         "answer": _answer(document, by_verdict, by_severity, audit),
         "channels": by_verdict,
         "findings": by_severity,
+        "suppressed": sum(finding["suppression"] is not None for finding in document["findings"]),
         "not_judged": not_judged + list(document["quality"]["notes"]),
         "connections": int(whole.shape[0]),
         **encryption,

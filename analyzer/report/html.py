@@ -223,8 +223,16 @@ def _channel_order(document: Document) -> list[int]:
 
 
 def _by_severity(document: Document) -> list[FindingEntry]:
+    """Findings, worst first; those that are suppressed behind all others."""
     return sorted(
-        document["findings"], key=lambda f: (SEVERITIES.index(f["severity"]), f["code"], f["channel"], f["fingerprint"])
+        document["findings"],
+        key=lambda f: (
+            f["suppression"] is not None,
+            SEVERITIES.index(f["severity"]),
+            f["code"],
+            f["channel"],
+            f["fingerprint"],
+        ),
     )
 
 

@@ -231,9 +231,37 @@ class ChannelEntry(TypedDict):
     findings: list[str]
 
 
+class SuppressionEntry(TypedDict):
+    """Who accepted a finding, why, and until when; it does not count for the exit status."""
+
+    reason: str
+    author: str
+    expires: Annotated[str, Keywords("Last day it counts, ISO 8601.")]
+    channel: Annotated[str, Keywords("Scope; empty = any channel.")]
+    server: Annotated[str, Keywords("Scope; empty = any server.")]
+    client: Annotated[str, Keywords("Scope; empty = any client.")]
+    source: Annotated[str, Keywords("File and line.")]
+
+
+class ListedSuppression(SuppressionEntry):
+    """One entry of the suppression file, and what became of it."""
+
+    code: Annotated[str, Keywords(pattern="^PW[0-9]{3}$")]
+    status: Literal["applied", "unused", "expired"]
+    connections: Count
+
+
+class Suppressions(TypedDict):
+    """The suppression file, as judged on one day."""
+
+    as_of: Annotated[str, Keywords("Day on which expiry was judged, ISO 8601; null without a file.")] | None
+    entries: list[ListedSuppression]
+
+
 class FindingEntry(TypedDict):
     """One finding."""
 
+    id: Annotated[str, Keywords("CODE/channel: what planewire inspect and planewire evidence take.")]
     code: Annotated[str, Keywords(pattern="^PW[0-9]{3}$")]
     name: str
     title: str
@@ -252,6 +280,7 @@ class FindingEntry(TypedDict):
     filter: Annotated[str, Keywords("Wireshark display filter that shows the evidence.")]
     limits: str
     fingerprint: str
+    suppression: SuppressionEntry | None
 
 
 class RuleCounts(TypedDict):
@@ -274,6 +303,7 @@ class RuleEntry(TypedDict):
     needs: str
     why: str
     remediation: str
+    flags: list[str]
     source: str
     cis: str
     limits: str
@@ -309,6 +339,40 @@ class FingerprintEntry(TypedDict):
     clients: list[str]
 
 
+class ChannelTraffic(TypedDict):
+    """Traffic of one channel, bin by bin; second legs left out."""
+
+    id: str
+    packets: list[Count]
+    octets: list[Count]
+
+
+class EventEntry(TypedDict):
+    """One thing that happened, and the frame that shows it."""
+
+    kind: Literal["credential", "session", "refusal", "cleartext-request", "handshake"]
+    time: Time | None
+    frame: Frame
+    connection: ConnectionRow
+    channel: str
+    text: str
+
+
+class Timeline(TypedDict):
+    """Traffic and events over time, in equal bins."""
+
+    start_time: Annotated[Time | None, Keywords("Begin of the first bin.")]
+    bin_ns: Annotated[int, Keywords("Nanoseconds of one bin: a power of two.", minimum=1)]
+    bins: Annotated[int, Keywords("Bins, 120 at most.", minimum=0)]
+    frame_stride: Annotated[
+        int, Keywords("1: times of events are exact; n: each is that of at most n - 1 frames earlier.", minimum=1)
+    ]
+    channels: list[ChannelTraffic]
+    event_counts: Annotated[dict[str, int], Keywords("All events by kind; `events` lists the first of each.")]
+    event_bins: Annotated[dict[str, list[int]], Keywords("All events by kind and bin.")]
+    events: list[EventEntry]
+
+
 ChannelVerdictCounts = TypedDict(
     "ChannelVerdictCounts", {"at-risk": Count, "sound": Count, "undecidable": Count, "informational": Count}
 )
@@ -329,12 +393,20 @@ class Summary(TypedDict):
 
     answer: str
     channels: ChannelVerdictCounts
-    findings: SeverityCounts
+    findings: Annotated[SeverityCounts, Keywords("Without the suppressed ones.")]
+    suppressed: Annotated[int, Keywords("Findings that are suppressed.", minimum=0)]
     not_judged: list[str]
     connections: Count
     encrypted: Count
     cleartext: Count
     undecidable: Count
+
+
+class Outcome(TypedDict):
+    """What the process ended with."""
+
+    fail_on: Literal["info", "low", "medium", "high", "critical", "never"]
+    exit_status: Literal[0, 1, 4]
 
 
 class Document(TypedDict):
@@ -350,10 +422,13 @@ class Document(TypedDict):
     connections: Connections
     channels: list[ChannelEntry]
     findings: list[FindingEntry]
+    suppressions: Suppressions
     rules: list[RuleEntry]
     certificates: list[CertificateEntry]
     fingerprints: list[FingerprintEntry]
+    timeline: Timeline
     summary: Summary
+    outcome: Outcome
 
 
 _TEXT: Final[dict[str, Any]] = {"type": "string"}
@@ -413,6 +488,7 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "client_certificate_subject": _TEXT,
     "user_agent": _TEXT,
     "activity": _TEXT,
+    "decryption": _TEXT,
     "leg_of": {"type": "integer", "minimum": -1},
     "client_packets": _COUNT,
     "client_octets": _COUNT,

@@ -96,7 +96,7 @@ def default_commands(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]
     typed = as_document(document)
     capture = shlex.quote(visible(typed["captures"][0]["name"])) if typed["captures"] else "CAPTURE"
     page = (f"planewire analyze {capture} --html report.html", "The whole report as one page to share")
-    findings = _by_severity(typed)
+    findings = [finding for finding in _by_severity(typed) if finding["suppression"] is None]
     if not findings:
         return (
             page,
@@ -213,8 +213,16 @@ def _channels(document: Document, marks: Mapping[str, str], rule: box.Box, *, wi
 
 
 def _by_severity(document: Document) -> list[FindingEntry]:
+    """Findings, worst first; those that are suppressed behind all others."""
     return sorted(
-        document["findings"], key=lambda f: (SEVERITIES.index(f["severity"]), f["code"], f["channel"], f["fingerprint"])
+        document["findings"],
+        key=lambda f: (
+            f["suppression"] is not None,
+            SEVERITIES.index(f["severity"]),
+            f["code"],
+            f["channel"],
+            f["fingerprint"],
+        ),
     )
 
 
@@ -225,11 +233,18 @@ def _findings(document: Document) -> list[RenderableType]:
     titles = {channel["id"]: channel["title"] for channel in document["channels"]}
     counts = document["summary"]["findings"]
     tally = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES if counts[severity])
+    suppressed = document["summary"]["suppressed"]
+    tally = ", ".join(filter(None, [tally, f"{suppressed} suppressed" if suppressed else ""]))
     parts: list[RenderableType] = [Text.assemble(("Findings", "bold"), f" ({tally})")]
     for finding in findings[:_MAX_FINDINGS]:
-        severity = finding["severity"]
-        heading = Text(f" {severity.upper()} ", style=_SEVERITY_STYLES[severity])
+        severity, accepted = finding["severity"], finding["suppression"]
+        heading = Text(f" {severity.upper()} ", style=_SEVERITY_STYLES[severity] if accepted is None else "dim")
+        if accepted is not None:
+            heading.append(" SUPPRESSED ", style="dim")
         parts.append(Text.assemble(heading, f" {finding['code']} ", (visible(finding["title"]), "bold")))
+        if accepted is not None:
+            said = f"Suppressed until {accepted['expires']} by {accepted['author']}: {accepted['reason']}"
+            parts.append(_indented(Text(visible(said)), 4))
         channel = titles.get(finding["channel"], finding["channel"])
         parts.append(_indented(Text(visible(f"{channel}, {finding['grade']}"), style="dim"), 4))
         parts.append(_indented(Text(visible(finding["message"])), 4))

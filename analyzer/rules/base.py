@@ -17,6 +17,7 @@ from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import LOOPBACK, Roles
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Grade, Protocol, Severity
+from analyzer.rules.suppressions import Suppression, Suppressions
 from analyzer.schema import I64, U8, Mask
 from analyzer.verdicts.columns import Verdicts
 
@@ -31,6 +32,7 @@ class CaptureQuality:
     one_sided: int = 0
     cut_by_snaplen: int = 0
     with_gaps: int = 0
+    crowded: int = 0  #: with more distinct HTTP/1 messages behind the head than are kept
     dropped: int | None = None  #: frames the capture itself says it dropped
     damaged: bool = False
 
@@ -202,6 +204,7 @@ class Finding:
     connections: tuple[int, ...]  #: rows of the flow table
     frames: tuple[int, ...]
     detail: tuple[str, ...]
+    suppression: Suppression | None = None  #: why it does not count, where somebody accepted it
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +227,11 @@ MAX_FRAMES = 20
 MAX_DETAILS = 10
 
 
-def apply_rules(audit: Audit, rules: Sequence[Rule]) -> tuple[list[Finding], list[RuleCount]]:
-    """Ask every rule; one finding for each channel that violates it."""
+def apply_rules(
+    audit: Audit, rules: Sequence[Rule], suppressions: Suppressions | None = None
+) -> tuple[list[Finding], list[RuleCount]]:
+    """Ask every rule; one finding for each channel that violates it, and one for each suppression that covers some."""
+    suppressions = suppressions or Suppressions()
     findings: list[Finding] = []
     counts: list[RuleCount] = []
     names = [channel.id for channel in channels()]
@@ -236,14 +242,17 @@ def apply_rules(audit: Audit, rules: Sequence[Rule]) -> tuple[list[Finding], lis
         absent = sum(not present[names.index(c)] for c in rule.channels) if rule.channels else int(not any(judged))
         counts.append(RuleCount(rule, judged[0], judged[1], judged[2], absent))
         rows = np.flatnonzero(said.violation)
-        for channel in np.unique(audit.channels.channel[rows]).tolist():
-            here = rows[audit.channels.channel[rows] == channel]
-            findings.append(_finding(rule, names[channel], said, here))
-    findings.sort(key=lambda f: (-f.rule.severity, f.rule.code, f.channel))
+        covered = suppressions.applying(rule, audit, rows)
+        parts = np.unique(np.stack([audit.channels.channel[rows], covered], axis=1), axis=0)
+        for channel, entry in parts.tolist():
+            here = rows[(audit.channels.channel[rows] == channel) & (covered == entry)]
+            accepted = suppressions.entries[entry] if entry >= 0 else None
+            findings.append(_finding(rule, names[channel], said, here, accepted))
+    findings.sort(key=lambda f: (-f.rule.severity, f.rule.code, f.channel, f.suppression.line if f.suppression else 0))
     return findings, counts
 
 
-def _finding(rule: Rule, channel: str, said: Outcome, rows: I64) -> Finding:
+def _finding(rule: Rule, channel: str, said: Outcome, rows: I64, suppression: Suppression | None) -> Finding:
     grades = np.bincount(said.grade[rows], minlength=Grade.NONE + 1)
     by_grade = {Grade(i).label: int(n) for i, n in enumerate(grades) if n}
     # The finding is as well known as its best-known connection; the counts say how many that are.
@@ -252,4 +261,6 @@ def _finding(rule: Rule, channel: str, said: Outcome, rows: I64) -> Finding:
     shown = said.frames[ordered]
     frames = list(dict.fromkeys(int(f) for f in shown.reshape(-1)[: 8 * MAX_FRAMES] if f > 0))[:MAX_FRAMES]
     details = list(dict.fromkeys(said.detail[row] for row in rows.tolist() if row in said.detail))[:MAX_DETAILS]
-    return Finding(rule, channel, strongest, by_grade, tuple(rows.tolist()), tuple(sorted(frames)), tuple(details))
+    return Finding(
+        rule, channel, strongest, by_grade, tuple(rows.tolist()), tuple(sorted(frames)), tuple(details), suppression
+    )

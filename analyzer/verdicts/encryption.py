@@ -12,7 +12,7 @@ from analyzer.protocols.tls import null_cipher
 from analyzer.registries import Encryption, Grade, Protocol, Ternary
 from analyzer.verdicts.columns import Answer
 
-_CLEAR_TUNNELS: Final = (Protocol.VXLAN, Protocol.GENEVE, Protocol.IPIP, Protocol.GRE)
+_CLEAR_TUNNELS: Final = (Protocol.VXLAN, Protocol.GENEVE, Protocol.IPIP, Protocol.GRE, Protocol.TUNNEL)
 _PRINTABLE_SEGMENTS: Final = 2
 """Segments of text below which a conversation is not called cleartext for being printable."""
 

@@ -148,11 +148,13 @@ def _server_certificates(evidence: Evidence) -> tuple[Mask, Mask, Mask]:
     def column(name: str, dtype: type) -> I64:
         return np.array([getattr(c, name) for c in certificates] or [0], dtype)[safe]
 
+    # The API server makes its loopback certificate in the same way, and its loopback client holds it.
+    held = np.array([c.common_name.startswith(f"{LOOPBACK_NAME}@") for c in certificates] or [False], bool)[safe]
     when = evidence.flows.first_ns
     outdated = parsed & (when > 0)
     outdated &= (when > column("not_after_ns", np.int64)) | (when < column("not_before_ns", np.int64))
     return (
-        parsed & column("kubelet_self_made", bool).astype(bool),
+        parsed & column("kubelet_self_made", bool).astype(bool) & ~held,
         parsed & column("self_signed", bool).astype(bool),
         outdated,
     )

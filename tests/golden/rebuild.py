@@ -1,4 +1,4 @@
-"""Rebuild what the program writes into the repository: the README's tables and the reports under ``reports/``.
+"""Rebuild what is made from the code: the README's tables, the JSON schema and the reports under ``reports/``.
 
 Run by ``make golden``; a test compares, so that a change of the output is seen as a difference in review.
 """
@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from analyzer.cluster.catalogue import channels
+from analyzer.report.schema_document import json_schema_text
 from analyzer.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,7 @@ def main() -> None:
     """Rebuild everything."""
     readme = ROOT / "README.md"
     readme.write_text(generated_readme(readme.read_text()))
+    (ROOT / "analyzer" / "data" / "report.schema.json").write_text(json_schema_text())
     REPORTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as fresh:
         write_reports(Path(fresh))

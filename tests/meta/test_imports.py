@@ -20,9 +20,10 @@ RANKS: dict[str, int] = {
     "verdicts": 60, "rules": 65,
     "report": 70,
     "pipeline": 80,
+    "user_files": 82,
     "cli": 90,
 }  # fmt: skip
-PACKAGE_OF = {"flow_index": "flows", "heads": "flows", "ledger": "flows", "legs": "flows", "__main__": "cli"}
+PACKAGE_OF = dict.fromkeys(("flow_index", "heads", "late", "ledger", "legs", "traffic"), "flows") | {"__main__": "cli"}
 """Modules that stand beside the package they belong with."""
 SANS_IO = range(20, 70)
 FORBIDDEN = {"os", "socket", "subprocess", "time", "logging", "pathlib", "sys", "random", "tempfile"}

@@ -37,8 +37,13 @@ class ChainPool:
         # Imported where a certificate is met: `cryptography` costs as much to load as a small capture to read.
         from analyzer.protocols.tls.certificates import chain_ders
 
-        chain = tuple(self._certificate(der) for der in chain_ders(body)[:MAX_CHAIN])
-        return self._chains.setdefault(chain, len(self._chains)) if chain else -1
+        ders = chain_ders(body)
+        return self.number(ders) if ders else -1
+
+    def number(self, ders: tuple[bytes, ...]) -> int:
+        """Row of the chain of these certificates, leaf first; at least one."""
+        chain = tuple(self._certificate(der) for der in ders[:MAX_CHAIN])
+        return self._chains.setdefault(chain, len(self._chains))
 
     def column(self, view: Handshakes, message: I64) -> I32:
         """Chain of each Certificate message (T,), as far as its octets are known; -1 = none visible."""

@@ -115,6 +115,11 @@ def requested_names(body: bytes, *, with_algorithms: bool) -> tuple[str, ...]:
     at = 1 + (body[0] if body else 0)
     if with_algorithms:
         at += 2 + int.from_bytes(body[at : at + 2])
+    return listed_names(body, at)
+
+
+def listed_names(body: bytes, at: int) -> tuple[str, ...]:
+    """Names in the list that begins at `at`: of a CertificateRequest, or certificate_authorities (RFC 8446 4.2.4)."""
     stop = min(len(body), at + 2 + int.from_bytes(body[at : at + 2]))
     at += 2
     names: list[str] = []

@@ -93,7 +93,7 @@ def decide(view: Handshakes, closed: U8) -> Outcome:
     clear = read_clear(view)
     sequences = encrypted_sequences(view.walk, view.last_hello)
     client, server = _half(sequences, slice(None, view.count)), _half(sequences, slice(view.count, None))
-    early = _early_data(view)
+    early = offers_early_data(view)
     flights = read_flights(view.cipher, view.accepts_key, early, client, server)
     is_13 = view.is_13
 
@@ -143,7 +143,8 @@ def _closed(closed: U8) -> Mask:
     return over
 
 
-def _early_data(view: Handshakes) -> Mask:
+def offers_early_data(view: Handshakes) -> Mask:
+    """Flows whose ClientHello has the early_data extension (RFC 8446 4.2.10): (T,) bool."""
     early = np.zeros(view.count, bool)
     for flows, hellos in view.client_parts:
         early[flows] = hellos.extensions.pick(EARLY_DATA, len(hellos))[0] >= 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,18 @@ from analyzer.protocols.tls.chains import ChainPool, requested_by_flow
 from analyzer.protocols.tls.describe import ClientColumns, Shape, describe_clients, describe_servers
 from analyzer.protocols.tls.flight import ENCRYPTED_EXTENSIONS, KEYS, RSA_2048
 from analyzer.protocols.tls.hello import HelloEnd
+from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.protocols.tls.legacy import ternary
-from analyzer.protocols.tls.outcome import REASONS, Outcome, decide
+from analyzer.protocols.tls.outcome import REASONS, Outcome, decide, offers_early_data
 from analyzer.protocols.tls.stacks import Stack
 from analyzer.protocols.tls.strings import StringPool, text_of
 from analyzer.protocols.tls.view import Handshakes
 from analyzer.registries import Grade, Ternary
 from analyzer.schema import I32, I64, U8, Certificate, Mask, StreamHeads, TlsFacts, TlsReading
+
+if TYPE_CHECKING:
+    from analyzer.protocols.tls.decrypted import Opened
+    from analyzer.protocols.tls.opening import OpenedFlow
 
 Columns = dict[str, NDArray[Any]]
 
@@ -57,10 +62,42 @@ def read_tls(heads: StreamHeads, flows: I64, closed: U8) -> TlsReading:
     -----
     RFC 8446, RFC 5246 and their predecessors; for TLS 1.3 without keys see `flight`.
     """
+    return _read(heads, flows, closed, None)[0]
+
+
+def read_tls_with_keys(heads: StreamHeads, flows: I64, closed: U8, keys: KeyLog) -> tuple[TlsReading, Opened]:
+    """Read the handshakes of TLS flows, and decrypt those for which `keys` has secrets.
+
+    Parameters
+    ----------
+    heads, flows, closed
+        As for `read_tls`.
+    keys : KeyLog
+
+    Returns
+    -------
+    reading : TlsReading
+        What was decrypted is observed; everything else is as without keys.
+    opened : Opened
+        Application data of the flows that were decrypted, by row of the facts.
+    """
+    reading, found = _read(heads, flows, closed, keys)
+    from analyzer.protocols.tls.decrypted import application_streams
+
+    return reading, application_streams(found)
+
+
+def _read(heads: StreamHeads, flows: I64, closed: U8, keys: KeyLog | None) -> tuple[TlsReading, dict[int, OpenedFlow]]:
     if closed.shape != (flows.shape[0], 2):
         raise ValueError(f"closed has shape {closed.shape}, expected ({flows.shape[0]}, 2)")
     view = Handshakes(heads, flows)
     outcome = decide(view, closed)
+    opened: dict[int, OpenedFlow] = {}
+    if keys is not None:
+        # Loaded where keys were given: `cryptography` costs as much to load as a small capture to read.
+        from analyzer.protocols.tls import decrypted, opening
+
+        opened = opening.open_flows(view, keys, np.flatnonzero(offers_early_data(view)))
     strings, chains = StringPool(), ChainPool()
     facts: Columns = {
         "flow": view.flows,
@@ -84,19 +121,21 @@ def read_tls(heads: StreamHeads, flows: I64, closed: U8) -> TlsReading:
     facts |= _hello_columns(view, outcome, strings)
     facts["client_chain"] = chains.column(view, outcome.clear.client_certificate)
     facts["server_chain"] = chains.column(view, outcome.clear.server_certificate)
+    if opened:
+        decrypted.chain_columns(opened, facts, chains)
     facts |= _certificate_columns(view, outcome, chains, facts["server_chain"], facts["server_stack"])
     facts["client_key"] = _keys(facts["client_chain"], outcome.flights.client_key, chains, strings)
     facts["server_key"] = _keys(facts["server_chain"], outcome.flights.server_key, chains, strings)
     facts |= _frames(view, outcome)
+    facts["decrypted"] = np.full(view.count, Ternary.UNKNOWN, np.uint8)
+    facts["decryption"] = np.full(view.count, -1, np.int32)
+    requested = requested_by_flow(view, outcome.clear.request)
+    if keys is not None:
+        requested = tuple(sorted([*requested, *decrypted.add_facts(view, opened, facts, strings)]))
     types = {name: str(annotation) for name, annotation in TlsFacts.__annotations__.items()}
     table = TlsFacts(**{name: column.astype(_DTYPES[types[name]]) for name, column in facts.items()})
-    return TlsReading(
-        table,
-        strings.strings(),
-        chains.chains(),
-        chains.certificates(),
-        requested_by_flow(view, outcome.clear.request),
-    )
+    reading = TlsReading(table, strings.strings(), chains.chains(), chains.certificates(), requested)
+    return reading, opened
 
 
 _DTYPES: Final[dict[str, type]] = {
@@ -219,7 +258,7 @@ def _certificate_columns(
         lengths[name] = np.where(message >= 0, clear + _MESSAGE_HEADER, sealed)
     leaf_yes, leaf_no = _leaves(server_chain, chains)
     length = lengths["server_certificate_len"]
-    go = view.is_13 & (server_stack == Stack.GO) & (flights.server_certificate >= 0)
+    go = view.is_13 & (server_chain < 0) & (server_stack == Stack.GO) & (flights.server_certificate >= 0)
     fits = (length >= SELF_MADE_LENGTH[0]) & (length <= SELF_MADE_LENGTH[1])
     of_rsa = flights.server_key == RSA_2048
     # No length shows that a certificate is *not* self-signed: sealed, the answer is YES or stays open.

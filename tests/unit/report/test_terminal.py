@@ -71,7 +71,7 @@ def test_the_worst_comes_first_and_every_answer_has_its_grade() -> None:
     text = _rendered(example_document(40), 160)
     places = [text.index(word) for word in ("✗ at-risk", "? undecidable ", "✓ sound", "· informational")]
     assert places == sorted(places)
-    severities = [text.index(f" {word} PW") for word in ("CRITICAL ", "HIGH ", "LOW ")]
+    severities = [text.index(f" {word} PW") for word in ("CRITICAL ", "HIGH ", "LOW  SUPPRESSED ")]
     assert severities == sorted(severities)
     (row,) = [line for line in text.splitlines() if "API server to kubelet" in line and "at-risk" in line]
     assert re.search(r"encrypted ✓ observed\s+presented ✓ inferred\s+unverified ✗ inferred\s+5", row)

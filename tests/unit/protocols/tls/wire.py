@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.protocols.tls import read_tls
-from analyzer.schema import StreamHeads, TlsReading
+from analyzer.schema import TLS_STRINGS, StreamHeads, TlsReading
 
 CCS, ALERT, HANDSHAKE, DATA = 20, 21, 22, 23
 AES_128_GCM = 0x1301
@@ -118,8 +118,7 @@ def read(heads: StreamHeads, closed: tuple[int, int] = (0, 0)) -> TlsReading:
 def fact(reading: TlsReading, column: str, row: int = 0) -> Any:
     """One fact; text for string columns."""
     value = getattr(reading.facts, column)[row].item()
-    strings = ("sni", "alpn", "alpn_offered", "groups_offered", "ja3", "ja3s", "ja4", "client_key", "server_key")
-    if column in strings or column == "unclear":
+    if column in TLS_STRINGS:
         return reading.strings[value] if value >= 0 else None
     return value
 

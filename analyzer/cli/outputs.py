@@ -1,0 +1,120 @@
+"""What ``analyze`` and ``report`` write: the same options, the same files, the same summary, the same exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from analyzer.report.outcome import THRESHOLDS
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_FILE: Final = click.Path(dir_okay=False, allow_dash=True)
+_FOLDER: Final = click.Path(file_okay=False)
+_DECORATORS: Final = (
+    click.option(
+        "--csv",
+        "csv_folder",
+        metavar="DIR",
+        type=_FOLDER,
+        help="Write connections.csv, channels.csv and findings.csv into DIR.",
+    ),
+    click.option(
+        "--json", "json_file", metavar="FILE", type=_FILE, help="Write the whole report as JSON; - is standard output."
+    ),
+    click.option(
+        "--html",
+        "html_file",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="Write a self-contained HTML report.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files asked for."""
+
+    csv_folder: str | None = None
+    json_file: str | None = None
+    html_file: str | None = None
+
+    @property
+    def on_standard_output(self) -> bool:
+        """One of the files is standard output, so that nothing else may be written there."""
+        return self.json_file == "-"
+
+
+def output_options(function: _Function) -> _Function:
+    """Give a command the options of `Outputs`; it gets them as keyword arguments of the same names."""
+    for decorator in reversed(_DECORATORS):
+        function = decorator(function)
+    return function
+
+
+def fail_on_option(default: str | None) -> Callable[[_Function], _Function]:
+    """Give a command ``--fail-on``."""
+    note = "" if default else " By default what the report was made with."
+    return click.option(
+        "--fail-on",
+        type=click.Choice(THRESHOLDS),
+        default=default,
+        show_default=default is not None,
+        help=f"Exit with status 1 on findings of this severity or above that are not suppressed.{note}",
+    )
+
+
+def write_outputs(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
+    """Write the files asked for; their names, for the note at the end."""
+    written: list[str] = []
+    if outputs.csv_folder is not None:
+        from analyzer.report.tables import write_csv
+
+        written += map(str, write_csv(document, Path(outputs.csv_folder)))
+    if outputs.json_file is not None:
+        from analyzer.report.tables import json_text
+
+        written += _text(outputs.json_file, json_text(document))
+    if outputs.html_file is not None:
+        from analyzer.report.html import render_html
+
+        written += _text(outputs.html_file, render_html(document))
+    return written
+
+
+def _text(target: str, text: str) -> list[str]:
+    if target == "-":
+        click.echo(text, nl=False)
+        return []
+    from analyzer.report.tables import write_atomically
+
+    write_atomically(Path(target), text)
+    return [target]
+
+
+def show(document: Mapping[str, Any], outputs: Outputs, *, quiet: bool, no_color: bool) -> None:
+    """Write the files, then the summary on standard output and the notes on standard error."""
+    written = write_outputs(document, outputs)
+    for item in document["captures"]:
+        for damage in item["damage"]:
+            click.echo(f"planewire: {item['name']}: offset {damage['offset']}: {damage['reason']}", err=True)
+    for entry in document["suppressions"]["entries"]:
+        if entry["status"] == "expired":
+            click.echo(
+                f"planewire: {entry['source']}: expired on {entry['expires']}: {entry['code']} counts again", err=True
+            )
+    if quiet:
+        return
+    if not outputs.on_standard_output:
+        from rich.console import Console
+
+        from analyzer.report.terminal import render
+
+        # Off a terminal rich writes no colour by itself; NO_COLOR is honoured by it too.
+        render(document, Console(no_color=no_color or None, soft_wrap=False, highlight=False))
+    for name in written:
+        click.echo(f"wrote {name}", err=True)

@@ -1,0 +1,202 @@
+"""HTTP/1 messages behind the head: segments late in a connection that begin with a request or status line.
+
+A connection that is kept alive for hours shows its most telling request when it likes. Such segments are kept, with
+what follows them up to the end of their field section; each distinct one once, so that a probe repeated for days takes
+the room of one and memory follows the number of connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from analyzer.decode.gather import gather_block
+from analyzer.decode.transport import TCP
+from analyzer.flows import FlowRows
+from analyzer.heads import HeadCollector
+from analyzer.schema import I64, U8, U64, LateMessage, PacketTable
+
+LATE_REQUESTS: Final = 64
+"""Distinct requests kept behind the head of a direction; as many as are read of the head."""
+LATE_RESPONSES: Final = 16
+"""Distinct status lines kept likewise; Kubernetes components answer with fewer."""
+LATE_OCTETS: Final = 8 * 1024
+"""Octets kept of one message: Apache, nginx and many proxies bound a field line at 8 KiB."""
+_IDENTITY: Final = 1024
+"""Octets that, with the length of the segment, tell one request from another."""
+_STATUS_IDENTITY: Final = 12
+"""Octets that tell one status line from another: ``HTTP/1.1 403``."""
+_PATIENCE: Final = 8
+"""Segments of the same direction that may come before the one in which a message goes on."""
+
+# Odd multipliers of a multilinear hash: it saves looking at repeats, and the octets themselves decide.
+_MULTIPLIERS: Final[U64] = np.random.default_rng(1).integers(1, 1 << 63, _IDENTITY // 8, np.uint64) | np.uint64(1)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A message whose field section goes on in a segment to come, at sequence number ``expects``."""
+
+    stream: int
+    frame: int
+    octets: bytearray
+    expects: int
+    patience: int = _PATIENCE
+
+
+class LateCollector:
+    """Collect late message starts table after table; `take` hands over what is complete.
+
+    Parameters
+    ----------
+    heads : HeadCollector
+        Has the octets up to its limit: what begins behind that is late.
+    """
+
+    def __init__(self, heads: HeadCollector) -> None:
+        self._heads = heads
+        self._seen: dict[int, tuple[set[bytes], set[bytes]]] = {}  # stream -> identities of requests, of responses
+        self._done: list[LateMessage] = []
+        self._open: list[_Open] = []
+        self._full: set[int] = set()
+        self.pending_octets = 0
+
+    def add(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
+        """Keep the late message starts among `packets`; to be called once the heads have been given them."""
+        fresh = self._fresh_starts(packets, rows, octets)
+        if fresh.shape[0] == 0 and not self._open:
+            return
+        segments = _Segments(packets, rows, octets)
+        self._open = [m for m in self._open if self._follow(m, segments, -1)]
+        for row in fresh.tolist():
+            opened = self._begin(row, segments)
+            if opened is not None and self._follow(opened, segments, row):
+                self._open.append(opened)
+
+    def take(self, *, all_of_them: bool = False) -> list[LateMessage]:
+        """Hand over the messages kept, and forget their octets; with `all_of_them` also those still going on."""
+        if all_of_them:
+            for message in self._open:
+                self._finish(message)
+            self._open = []
+        taken, self._done = self._done, []
+        self.pending_octets = 0
+        return taken
+
+    def full_streams(self) -> I64:
+        """Streams in which a message found no room, ascending: (K,) int64."""
+        return np.array(sorted(self._full), np.int64)
+
+    def _fresh_starts(self, packets: PacketTable, rows: FlowRows, octets: U8) -> I64:
+        """Indices into `rows` of late starts, the first of each distinct one of this table."""
+        starts: I64 = rows.http[packets.protocol[rows.packet[rows.http]] == TCP]
+        if starts.shape[0] == 0:
+            return starts
+        packet = rows.packet[starts]
+        stream = rows.flow[starts] * 2 + rows.side[starts]
+        late = self._heads.is_behind(stream, packets.seq[packet].astype(np.int64))
+        late &= ~np.isin(stream, self.full_streams())
+        starts, packet, stream = starts[late], packet[late], stream[late]
+        if starts.shape[0] == 0:
+            return starts
+        begin = packets.payload_start[packet]
+        have = packets.payload_stop[packet] - begin
+        block = gather_block(octets, begin, _IDENTITY)
+        status = block[:, 0] == ord("H")  # as `_identity` tells them apart
+        status &= block[:, 4] == ord("/")
+        counted = np.where(status, np.minimum(have, _STATUS_IDENTITY), have)
+        block[np.arange(_IDENTITY) >= counted[:, None]] = 0
+        mixed = (block.view(np.uint64) * _MULTIPLIERS).sum(axis=1, dtype=np.uint64)
+        keys = np.stack([stream.astype(np.uint64), counted.astype(np.uint64), mixed], axis=1)
+        first = np.unique(keys, axis=0, return_index=True)[1]
+        return starts[np.sort(first)]
+
+    def _begin(self, row: int, segments: _Segments) -> _Open | None:
+        """Keep the start in `row` where it is new and there is room; the message, where it goes on."""
+        stream = int(segments.stream[row])
+        octets = segments.octets_of(row)
+        requests, responses = self._seen.setdefault(stream, (set(), set()))
+        if octets.startswith(b"HTTP/"):
+            known, identity, room = responses, octets[:_STATUS_IDENTITY], LATE_RESPONSES
+        else:
+            known, identity, room = requests, len(octets).to_bytes(4) + octets[:_IDENTITY], LATE_REQUESTS
+        if identity in known:
+            return None
+        if len(known) >= room:
+            self._full.add(stream)
+            return None
+        known.add(identity)
+        message = _Open(stream, segments.frame(row), bytearray(octets[:LATE_OCTETS]), segments.end(row))
+        return self._unless_finished(message, whole=segments.is_whole(row))
+
+    def _follow(self, message: _Open, segments: _Segments, after: int) -> bool:
+        """Add to `message` what the segments past row `after` hold of it; whether it still goes on."""
+        for row in segments.of_stream(message.stream, after):
+            if segments.seq(row) != message.expects:
+                message.patience -= 1
+                if not message.patience:
+                    self._finish(message)
+                    return False
+                continue
+            message.octets += segments.octets_of(row)[: LATE_OCTETS - len(message.octets)]
+            message.expects, message.patience = segments.end(row), _PATIENCE
+            if self._unless_finished(message, whole=segments.is_whole(row)) is None:
+                return False
+        return True
+
+    def _unless_finished(self, message: _Open, *, whole: bool) -> _Open | None:
+        ends = b"\r\n\r\n" in message.octets or b"\n\n" in message.octets
+        if ends or not whole or len(message.octets) >= LATE_OCTETS:
+            self._finish(message)
+            return None
+        return message
+
+    def _finish(self, message: _Open) -> None:
+        self._done.append(LateMessage(message.stream, message.frame, bytes(message.octets)))
+        self.pending_octets += len(message.octets)
+
+
+class _Segments:
+    """The segments of one table, by row of its `FlowRows`, and by stream when that is asked for."""
+
+    def __init__(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
+        self.stream = rows.flow * 2 + rows.side
+        self._packets, self._packet, self._octets = packets, rows.packet, octets
+        self._order: I64 | None = None
+        self._ordered: I64 = self.stream
+
+    def of_stream(self, stream: int, after: int) -> Iterable[int]:
+        """Rows of `stream` past row `after` that carry payload, in order."""
+        if self._order is None:
+            packet = self._packet
+            payload = np.flatnonzero(self._packets.payload_stop[packet] > self._packets.payload_start[packet])
+            self._order = payload[np.argsort(self.stream[payload], kind="stable")]
+            self._ordered = self.stream[self._order]
+        low, high = np.searchsorted(self._ordered, [stream, stream + 1]).tolist()
+        first = low + int(np.searchsorted(self._order[low:high], after, side="right"))
+        yield from map(int, self._order[first:high])
+
+    def octets_of(self, row: int) -> bytes:
+        """Captured payload."""
+        packet = self._packet[row]
+        begin, stop = int(self._packets.payload_start[packet]), int(self._packets.payload_stop[packet])
+        return self._octets[begin : min(stop, begin + LATE_OCTETS)].tobytes()
+
+    def seq(self, row: int) -> int:
+        return int(self._packets.seq[self._packet[row]])
+
+    def end(self, row: int) -> int:
+        """Sequence number of the octet behind the payload."""
+        return (self.seq(row) + int(self._packets.payload_len[self._packet[row]])) & 0xFFFFFFFF
+
+    def frame(self, row: int) -> int:
+        return int(self._packets.frame[self._packet[row]])
+
+    def is_whole(self, row: int) -> bool:
+        """Whether the snap length cut nothing off."""
+        packet = self._packet[row]
+        have = int(self._packets.payload_stop[packet]) - int(self._packets.payload_start[packet])
+        return have == int(self._packets.payload_len[packet])

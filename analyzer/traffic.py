@@ -1,0 +1,152 @@
+"""Traffic over time: packets and octets of each flow in at most 120 equal bins, and when a frame was captured.
+
+How long a capture lasts is known only at its end. Bins are therefore a power of two of nanoseconds long and begin at
+multiples of their length since the epoch: where time runs past the last bin, two neighbours become one, and the counts
+are those that would have been taken with the longer bins from the start. The same holds for the times of frames, of
+which every second one is dropped when there are too many. Both are bounded by the number of flows, not by the length
+of the capture, and do not depend on how the input was cut.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from analyzer.schema import I64, FrameTimes, Mask, Traffic
+
+MAX_BINS: Final = 120
+"""Bins between the first and the last packet: as many as a reader tells apart."""
+_SHORTEST: Final = 20
+"""Logarithm to base 2 of the shortest bin: 1.05 ms."""
+_ROWS: Final = 1 << 21
+"""Rows (a flow in a bin) held before bins become longer; more only where there are as many flows."""
+_BLOCK: Final = 1 << 19
+"""Rows gathered before they are merged with those before."""
+_SAMPLES: Final = 1 << 16
+"""Frames whose time is kept at most."""
+
+
+class TrafficCounter:
+    """Count packets and octets by flow and bin; `add` tables of packets, `settle` at fixed frame numbers.
+
+    Parameters
+    ----------
+    rows : int
+        Rows held before bins become longer.
+    """
+
+    def __init__(self, rows: int = _ROWS) -> None:
+        self._limit = rows
+        self._shift = _SHORTEST
+        self._first: int | None = None
+        self._last = 0
+        self._recent: list[Traffic] = []
+        self._settled: list[Traffic] = []
+        self._merge_at = _BLOCK
+
+    def add(self, time_ns: I64, wire_len: I64, flows: I64, local: I64) -> None:
+        """Count packets.
+
+        Parameters
+        ----------
+        time_ns, wire_len : (N,) int64
+            Nanoseconds since the epoch, 0 where unknown (such packets are left out), and octets of each packet.
+        flows : (F,) int64
+            The distinct flows of these packets.
+        local : (N,) int64
+            Row in `flows` of each packet.
+        """
+        low = int(time_ns.min())
+        if low <= 0:
+            timed: Mask = time_ns > 0
+            time_ns, wire_len, local = time_ns[timed], wire_len[timed], local[timed]
+            if time_ns.shape[0] == 0:
+                return
+            low = int(time_ns.min())
+        high = int(time_ns.max())
+        self._first = low if self._first is None else min(low, self._first)
+        self._last = max(high, self._last)
+        while (self._last >> self._shift) - (self._first >> self._shift) >= MAX_BINS:
+            self._shift += 1
+        base = low >> self._shift
+        width = (high >> self._shift) - base + 1
+        code = local if width == 1 else local * width + ((time_ns >> self._shift) - base)
+        size = flows.shape[0] * width
+        if size > 8 * code.shape[0]:
+            codes, code = np.unique(code, return_inverse=True)
+            size = codes.shape[0]
+        else:
+            codes = np.arange(size)
+        packets = np.bincount(code, minlength=size)
+        octets = np.bincount(code, wire_len, minlength=size).astype(np.int64)
+        seen = np.flatnonzero(packets)
+        codes = codes[seen]
+        self._recent.append(
+            Traffic(self._shift, flows[codes // width], codes % width + base, packets[seen], octets[seen])
+        )
+
+    def settle(self) -> None:
+        """Merge what was counted since the last call; to be called at frame numbers that no chunking changes."""
+        if not self._recent:
+            return
+        self._settled.append(_merged(self._recent, self._shift))
+        self._recent = []
+        if sum(len(block) for block in self._settled) < self._merge_at:
+            return
+        whole = _merged(self._settled, self._shift)
+        while len(whole) > max(self._limit, 4 * np.unique(whole.flow).shape[0]):
+            self._shift += 1
+            whole = _merged([whole], self._shift)
+        self._settled = [whole]
+        self._merge_at = max(_BLOCK, 2 * len(whole))
+
+    def result(self) -> Traffic:
+        """Everything counted so far, by flow and bin; flows are named as `add` named them."""
+        return _merged([*self._settled, *self._recent], self._shift)
+
+
+class FrameClock:
+    """Capture times of frames, every one of few, evenly spaced ones of many.
+
+    Parameters
+    ----------
+    samples : int
+        Times kept at most.
+    """
+
+    def __init__(self, samples: int = _SAMPLES) -> None:
+        self._limit = samples
+        self._stride = 1
+        self._parts: list[I64] = []
+        self._count = 0
+
+    def add(self, first_frame: int, time_ns: I64) -> None:
+        """Take the times of consecutive frames, the first of which has number `first_frame` (from 1)."""
+        chosen = time_ns[-(first_frame - 1) % self._stride :: self._stride]
+        self._parts.append(chosen.copy())
+        self._count += chosen.shape[0]
+        while self._count > self._limit:
+            whole = np.concatenate(self._parts)[::2]
+            self._stride *= 2
+            self._parts, self._count = [whole], whole.shape[0]
+
+    def result(self) -> FrameTimes:
+        """The times so far."""
+        times = np.concatenate(self._parts) if self._parts else np.empty(0, np.int64)
+        return FrameTimes(self._stride, times)
+
+
+def _merged(parts: list[Traffic], shift: int) -> Traffic:
+    """One table of several, in bins of 2^shift ns, sorted by flow and bin."""
+    if not parts:
+        empty = np.empty(0, np.int64)
+        return Traffic(shift, empty, empty, empty, empty)
+    flow = np.concatenate([part.flow for part in parts])
+    number = np.concatenate([part.bin >> (shift - part.shift) for part in parts])
+    base = int(number.min())
+    width = int(number.max()) - base + 1
+    codes, group = np.unique(flow * width + (number - base), return_inverse=True)
+    packets = np.bincount(group, np.concatenate([part.packets for part in parts]), minlength=codes.shape[0])
+    octets = np.bincount(group, np.concatenate([part.octets for part in parts]), minlength=codes.shape[0])
+    return Traffic(shift, codes // width, codes % width + base, packets.astype(np.int64), octets.astype(np.int64))

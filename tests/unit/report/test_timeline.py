@@ -1,0 +1,56 @@
+"""Traffic and events over time, on real recordings: sums are those of the channels, events have their frames."""
+
+from __future__ import annotations
+
+import pytest
+
+from analyzer.capture.source import open_capture
+from analyzer.pipeline import run
+from analyzer.report.document import Document, build_document
+from analyzer.report.timeline import EVENT_KINDS
+from tests.conftest import LAB
+
+CAPTURES = ("09-anonymous-kubelet.pcap", "12-overlay-vxlan.pcap", "28-fmt-duplicates-reordered.pcap")
+
+
+def document_of(name: str) -> Document:
+    with open_capture(str(LAB / name)) as reader:
+        return build_document(run(reader))
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_bins_add_up_to_the_channels(name: str) -> None:
+    document = document_of(name)
+    timeline = document["timeline"]
+    assert 0 < timeline["bins"] <= 120
+    by_id = {channel["id"]: channel for channel in document["channels"]}
+    assert [traffic["id"] for traffic in timeline["channels"]] == list(by_id)
+    for traffic in timeline["channels"]:
+        for column in ("packets", "octets"):
+            assert len(traffic[column]) == timeline["bins"]
+            assert sum(traffic[column]) == by_id[traffic["id"]][column]
+    for kind in EVENT_KINDS:
+        assert sum(timeline["event_bins"][kind]) == timeline["event_counts"][kind]
+
+
+def test_events_name_what_happened_and_the_frame_that_shows_it() -> None:
+    document = document_of("09-anonymous-kubelet.pcap")
+    timeline, data = document["timeline"], document["connections"]["data"]
+    assert timeline["frame_stride"] == 1
+    kinds = [event["kind"] for event in timeline["events"]]
+    assert kinds.count("refusal") == data["server_verification"].count("refused") == 1
+    assert kinds.count("credential") == 1
+    assert kinds.count("cleartext-request") == 5
+    times = [event["time"] for event in timeline["events"]]
+    assert times == sorted(times)
+    for event in timeline["events"]:
+        row = event["connection"]
+        assert data["first_frame"][row] <= event["frame"] <= data["last_frame"][row]
+        assert data["first_time"][row] <= event["time"] <= data["last_time"][row]
+        assert data["channel"][row] == event["channel"]
+
+
+def test_an_empty_capture_has_no_bins() -> None:
+    timeline = document_of("29-fmt-empty.pcap")["timeline"]
+    assert timeline["bins"] == 0
+    assert timeline["channels"] == timeline["events"] == []

@@ -476,7 +476,7 @@ def _finding(finding: Finding, table: _Connections) -> Document:
         "hosts": hosts,
         "connections": list(finding.connections),
         "frames": list(finding.frames),
-        "filter": _display_filter(rule, table, rows),
+        "filter": _display_filter(rule, table, rows, finding.frames),
         "limits": rule.limits,
         "fingerprint": digest[:32],
         "suppression": None if finding.suppression is None else _suppression(finding.suppression),
@@ -517,8 +517,12 @@ def _suppressions(result: AuditResult) -> Document:
     }
 
 
-def _display_filter(rule: Rule, table: _Connections, rows: I64) -> str:
-    """The rule's filter, narrowed to the first few server endpoints of the finding."""
+def _display_filter(rule: Rule, table: _Connections, rows: I64, frames: Sequence[int]) -> str:
+    """The rule's filter, narrowed to the first few server endpoints of the finding, and the evidence by number.
+
+    Wireshark shows a message in the frame that completes it, and reads some protocols on their usual ports only: the
+    numbers hold what its fields would miss.
+    """
     flows = table.flows
     endpoints: dict[str, None] = {}
     for row in rows.tolist():
@@ -530,7 +534,8 @@ def _display_filter(rule: Rule, table: _Connections, rows: I64) -> str:
         if len(endpoints) == 4:
             break
     where = " || ".join(endpoints)
-    return f"({where}) && ({rule.filter})" if len(endpoints) > 1 else f"{where} && ({rule.filter})"
+    around = f"({where}) && ({rule.filter})" if len(endpoints) > 1 else f"{where} && ({rule.filter})"
+    return f"({around}) || frame.number in {{{', '.join(map(str, frames))}}}" if frames else around
 
 
 # ------------------------------------------------------------------------------------ everything around

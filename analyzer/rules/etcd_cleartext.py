@@ -35,6 +35,6 @@ ETCD_CLEARTEXT = Rule(
     source="https://kubernetes.io/docs/tasks/administer-cluster/configure-upgrade-etcd/#securing-etcd-clusters",
     cis="CIS Kubernetes Benchmark 1.12: 1.2.23, 1.2.26, 2.1, 2.2",
     limits="",
-    filter="http2",
+    filter="http2 || tcp.len > 0",
     check=_check,
 )

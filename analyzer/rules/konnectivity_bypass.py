@@ -16,7 +16,7 @@ def _check(audit: Audit) -> Outcome:
     direct = to_nodes & audit.roles.client_is(CONTROL_PLANE)
     return outcome(
         scope=to_nodes if agents.any() else np.zeros_like(to_nodes),
-        decidable=np.ones_like(to_nodes),
+        decidable=audit.recognised,
         violation=direct,
         grade=Grade.INFERRED,
         frames=[audit.evidence.flows.first_frame],

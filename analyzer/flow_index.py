@@ -36,6 +36,35 @@ def _hash(keys: U64, seed: np.uint64) -> U64:
     return mixed
 
 
+_REGISTER_BITS: Final = 12
+
+
+class DistinctCounter:
+    """About how many distinct keys were seen, in 4 KiB: HyperLogLog (Flajolet et al. 2007), within 2 % of them."""
+
+    def __init__(self) -> None:
+        self._registers = np.zeros(1 << _REGISTER_BITS, np.uint8)
+
+    def add(self, keys: U64) -> None:
+        """Take in keys: (N, 5) uint64."""
+        mixed = _hash(keys, np.uint64(0x5851F42D4C957F2D))
+        register = (mixed >> np.uint64(64 - _REGISTER_BITS)).astype(np.int64)
+        rest = mixed << np.uint64(_REGISTER_BITS) | np.uint64((1 << _REGISTER_BITS) - 1)
+        # Leading zeros + 1, by the exponent of the rest: rounding to float can but raise it to the next power of two.
+        high = (rest >> np.uint64(32)).astype(np.float64)
+        low = np.where(high > 0, high, (rest & np.uint64(0xFFFFFFFF)).astype(np.float64))
+        rank = np.where(high > 0, 33, 65) - np.frexp(low)[1]
+        np.maximum.at(self._registers, register, rank.astype(np.uint8))
+
+    def __int__(self) -> int:
+        registers = self._registers.shape[0]
+        empty = int((self._registers == 0).sum())
+        estimate = 0.7213 / (1 + 1.079 / registers) * registers**2 / float((0.5 ** self._registers.astype(float)).sum())
+        if estimate <= 2.5 * registers and empty:
+            estimate = registers * float(np.log(registers / empty))
+        return round(estimate)
+
+
 class FlowIndex:
     """Dense identifiers 0, 1, 2 ... of the distinct keys asked for, in order of first appearance within a call.
 
@@ -79,6 +108,21 @@ class FlowIndex:
             self._slots[at[free]] = ids[free]
             lost = self._slots[at] != ids
             ids, at = ids[lost], (at[lost] + 1) & (self._slots.shape[0] - 1)
+
+    def find(self, keys: U64) -> I64:
+        """Identifier of each key, -1 where it has none: (N, 5) uint64 -> (N,) int64. Nothing is added."""
+        size_mask = self._slots.shape[0] - 1
+        at = (_hash(keys, self._seed) & np.uint64(size_mask)).astype(np.int64)
+        result: I64 = np.full(keys.shape[0], -1, np.int64)
+        looking: I64 = np.arange(keys.shape[0])
+        while looking.shape[0]:
+            held = self._slots[at[looking]]
+            looking, held = looking[held != _EMPTY], held[held != _EMPTY]
+            same = (self._keys[held] == keys[looking]).all(axis=1)
+            result[looking[same]] = held[same]
+            looking = looking[~same]
+            at[looking] = (at[looking] + 1) & size_mask
+        return result
 
     def lookup(self, keys: U64) -> I64:
         """Identifier of each key, new ones added.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP, UDP
 from analyzer.decode.tunnel import ETHERIP, GRE, IPV4_IN_IP, IPV6_IN_IP, MPLS_IN_IP
-from analyzer.flow_index import KEY_WORDS, FlowIndex
+from analyzer.flow_index import KEY_WORDS, DistinctCounter, FlowIndex
 from analyzer.registries import Decode, InitiatorSource
 from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable
 from analyzer.traffic import TrafficCounter
@@ -63,6 +63,7 @@ class _State:
     payload_octets: I64
     flags: U8
     syn_seq: I64
+    syn_ns: I64  # when that SYN was captured; 0 = none
     syn_ack_of: I64  # sequence number that the peer's SYN+ACK acknowledges; -1 = none seen
     origin: I64  # data sequence number of the first packet of each side; -1 = none yet
     cut_packets: I64
@@ -100,6 +101,7 @@ class _Columns:
             "payload_octets": (two, i64),
             "flags": (two, np.uint8),
             "syn_seq": (two, i64),
+            "syn_ns": (two, i64),
             "syn_ack_of": (two, i64),
             "origin": (two, i64),
             "cut_packets": ((n,), i64),
@@ -130,16 +132,29 @@ class FlowRows:
 
     ``packet`` (K,) int64 rows of the packet table that belong to a flow; ``flow`` (K,) int64 flow number in order of
     creation; ``side`` (K,) int64 canonical side of the sender; ``http`` (H,) int64 which of the K begin with an HTTP/1
-    request or status line, ascending.
+    request or status line, ascending; ``left_out`` and ``left_out_octets`` packets, and their octets, of flows past the
+    limit, which are in none of the columns.
     """
 
     packet: I64
     flow: I64
     side: I64
     http: I64
+    left_out: int = 0
+    left_out_octets: int = 0
 
 
-def _keys(packets: PacketTable) -> tuple[U64, I64]:
+_LEFT_OUT: Final = -2
+"""In place of a key's newest flow: that one came past the limit."""
+_SOFT_SHARE: Final = 4
+"""One part in so many of the limit is kept free for flows that carry payload."""
+
+_VANTAGE_BIT: Final = 20
+"""Where in the last key word the vantage point stands, above the encapsulation path (decode.packets.MAX_PATHS)."""
+MAX_VANTAGES: Final = 1 << (32 - _VANTAGE_BIT)
+
+
+def _keys(packets: PacketTable, vantage: int) -> tuple[U64, I64]:
     """Canonical key words (N, 5) uint64 and the sender's side (N,) int64."""
     src, dst = packets.src.view(np.uint64), packets.dst.view(np.uint64)
     src_port, dst_port = packets.src_port.astype(np.uint64), packets.dst_port.astype(np.uint64)
@@ -161,6 +176,8 @@ def _keys(packets: PacketTable) -> tuple[U64, I64]:
         | packets.encapsulation.astype(np.uint64) << np.uint64(8)
         | packets.protocol
     )
+    if vantage:
+        keys[:, 4] |= np.uint64(vantage << _VANTAGE_BIT)
     return keys, swap.astype(np.int64)
 
 
@@ -235,9 +252,16 @@ class FlowBuilder:
     ----------
     seed : int
         See `FlowIndex`.
+    limit : int or None
+        Flows kept. Once three quarters are there, a new one is kept from its first packet with payload on: a SYN flood
+        or a scan takes no place from connections that say something. Once all are there, no new one is. What is left
+        out is counted. It does not depend on how the input was cut into tables.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, limit: int | None = None) -> None:
+        self._limit = limit
+        self._soft_limit = None if limit is None else limit - limit // _SOFT_SHARE
+        self._refused = DistinctCounter()
         self._index = FlowIndex(seed)
         self._current: I64 = np.full(1 << 10, -1, np.int64)  # newest flow of each key
         self._columns = _Columns()
@@ -258,8 +282,8 @@ class FlowBuilder:
         numbers: U8 = (words & np.uint64(0xFF)).astype(np.uint8)
         return numbers
 
-    def add(self, packets: PacketTable, octets: U8) -> FlowRows:
-        """Count `packets`, whose payload offsets point into `octets`.
+    def add(self, packets: PacketTable, octets: U8, vantage: int = 0) -> FlowRows:
+        """Count `packets`, whose payload offsets point into `octets`, as seen from the given vantage point.
 
         Returns
         -------
@@ -273,11 +297,108 @@ class FlowBuilder:
             packets = packets.take(rows)
         if rows.shape[0] == 0:
             return FlowRows(rows, rows, rows, rows)
-        keys, side = _keys(packets)
+        keys, side = _keys(packets, vantage)
+        if self._soft_limit is not None and len(self) + rows.shape[0] > self._soft_limit:
+            return self._add_limited(packets, octets, rows, keys, side)
         key = self._index.lookup(keys)
         flow = self._assign(packets, key, side)
         http = self._count(packets, octets, flow, side)
         return FlowRows(rows, flow, side, http)
+
+    @property
+    def left_out(self) -> int:
+        """About how many flows were left out because of the limit."""
+        return int(self._refused)
+
+    # --------------------------------------------------------------------------------- past the limit
+
+    def _add_limited(self, packets: PacketTable, octets: U8, rows: I64, keys: U64, side: I64) -> FlowRows:
+        """`add` near and past the limit: in slices that cannot step over it, in order of frame."""
+        order = np.argsort(packets.frame * 8 + packets.depth, kind="stable")
+        packets, rows, keys, side = packets.take(order), rows[order], keys[order], side[order]
+        parts: list[FlowRows] = []
+        stack = [(0, rows.shape[0])]
+        while stack:
+            start, stop = stack.pop()
+            part = slice(start, stop)
+            kept = self._admitted(packets.take(part), keys[part], side[part], single=stop - start == 1)
+            if kept is None:
+                middle = (start + stop) // 2
+                stack += [(middle, stop), (start, middle)]
+                continue
+            left_out = np.flatnonzero(~kept) + start
+            if left_out.shape[0]:
+                self._refused.add(keys[left_out])
+            chosen = np.flatnonzero(kept) + start
+            flow, http = chosen, chosen[:0]
+            if chosen.shape[0]:
+                there = packets.take(chosen)
+                flow = self._assign(there, self._index.lookup(keys[chosen]), side[chosen])
+                http = self._count(there, octets, flow, side[chosen])
+            octets_out = int(packets.wire_len[left_out].sum())
+            parts.append(FlowRows(rows[chosen], flow, side[chosen], http, int(left_out.shape[0]), octets_out))
+        before = np.cumsum([0, *(part.packet.shape[0] for part in parts)])
+        return FlowRows(
+            np.concatenate([part.packet for part in parts]),
+            np.concatenate([part.flow for part in parts]),
+            np.concatenate([part.side for part in parts]),
+            np.concatenate([part.http + shift for part, shift in zip(parts, before[:-1].tolist(), strict=True)]),
+            sum(part.left_out for part in parts),
+            sum(part.left_out_octets for part in parts),
+        )
+
+    def _admitted(self, packets: PacketTable, keys: U64, side: I64, *, single: bool) -> Mask | None:
+        """Which of `packets` belong to flows that are kept: (N,) bool; None where a smaller slice must be asked."""
+        assert self._limit is not None
+        assert self._soft_limit is not None
+        n, count = len(packets), len(self)
+        if count + n <= self._soft_limit or (single and count < self._soft_limit):
+            return np.ones(n, bool)
+        if count < self._soft_limit:
+            return None
+        known = self._index.find(keys)
+        current = np.where(known >= 0, self._current[np.maximum(known, 0)], -1)
+        fresh = current < 0
+        if count >= self._limit:
+            kept: Mask = ~fresh
+            self._cut_reopened(packets, known, current, side, kept)
+            return kept
+        speaks = (packets.payload_len > 0) | np.isin(packets.protocol, PORTLESS)
+        opening = fresh & speaks
+        syn = (packets.protocol == TCP) & ((packets.tcp_flags & (SYN | ACK)) == SYN)
+        if count + int((opening | syn).sum()) > self._limit and not single:
+            return None
+        kept = ~fresh
+        if opening.any():
+            # From its first packet that says something on, a flow is kept.
+            late = np.flatnonzero(fresh)
+            spoken = self._key_of_each(keys[opening])
+            key = self._index.find(keys[late])
+            first = np.full(int(key.max()) + 1, n, np.int64)
+            np.minimum.at(first, spoken, np.flatnonzero(opening))
+            kept[late] = (key >= 0) & (late >= np.where(key >= 0, first[np.maximum(key, 0)], n))
+        return kept
+
+    def _key_of_each(self, keys: U64) -> I64:
+        """Identifiers of new keys, with room for their newest flow."""
+        key = self._index.lookup(keys)
+        self._reserve_current()
+        return key
+
+    def _cut_reopened(self, packets: PacketTable, known: I64, current: I64, side: I64, kept: Mask) -> None:
+        """Take out of `kept` what follows a SYN that opens one more connection on the ports of a flow that is kept."""
+        rows = np.flatnonzero(kept)
+        if rows.shape[0] == 0:
+            return
+        there = packets.take(rows)
+        self._note_origins(there, current[rows], side[rows])
+        reopening = rows[self._reopening(there, current[rows], side[rows])]
+        if reopening.shape[0] == 0:
+            return
+        first = np.full(int(known.max()) + 1, len(packets), np.int64)
+        np.minimum.at(first, known[reopening], reopening)
+        kept[rows] = rows < first[known[rows]]
+        self._current[known[reopening]] = _LEFT_OUT
 
     # ------------------------------------------------------------------------------ identity over time
 
@@ -287,12 +408,15 @@ class FlowBuilder:
         self.state.order[rows] = order
         return rows
 
-    def _assign(self, packets: PacketTable, key: I64, side: I64) -> I64:
-        """Flow of each packet: the newest of its key, and a new one from each SYN that opens another connection."""
+    def _reserve_current(self) -> None:
         if len(self._index) > self._current.shape[0]:
             grown = np.full(len(self._index) * 3 // 2, -1, np.int64)
             grown[: self._current.shape[0]] = self._current
             self._current = grown
+
+    def _assign(self, packets: PacketTable, key: I64, side: I64) -> I64:
+        """Flow of each packet: the newest of its key, and a new one from each SYN that opens another connection."""
+        self._reserve_current()
         order = packets.frame * 8 + packets.depth
         fresh = np.flatnonzero(self._current[key] < 0)
         if fresh.shape[0]:
@@ -418,6 +542,7 @@ class FlowBuilder:
         state, f, s = self.state, flow[syn], side[syn]
         unset = state.syn_seq[f, s] < 0
         state.syn_seq[f[unset], s[unset]] = packets.seq[syn[unset]]
+        state.syn_ns[f[unset], s[unset]] = packets.time_ns[syn[unset]]
         answer = (packets.tcp_flags[syn] & ACK) != 0
         f, s = f[answer], 1 - s[answer]
         acked = (packets.ack[syn[answer]].astype(np.int64) - 1) & 0xFFFFFFFF
@@ -486,6 +611,7 @@ class FlowBuilder:
             protocol=(keys[:, 4] & np.uint64(0xFF)).astype(np.uint8),
             encapsulation=state.encapsulation[order],
             initiator=source,
+            vantage=(keys[:, 4] >> np.uint64(_VANTAGE_BIT) & np.uint64(MAX_VANTAGES - 1)).astype(np.int32),
             first_frame=state.first_frame[order],
             last_frame=state.last_frame[order],
             first_ns=state.first_ns[order],

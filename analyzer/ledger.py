@@ -6,6 +6,7 @@ packets = in flows + outside flows, by reason       (decoded packets of every ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,7 +29,11 @@ REASONS: Final[dict[Decode, str]] = {
     Decode.BAD_TRANSPORT: "malformed TCP or UDP header",
     Decode.UNSUPPORTED_LINK: "link type without a decoder",
     Decode.TOO_DEEP: "more nested headers than the limit",
+    Decode.NOT_A_PACKET: "a record that is no packet (pcapng custom block, journal entry, system call)",
 }
+
+
+LEFT_OUT: Final = "of flows past the limit"
 
 
 @dataclass
@@ -43,21 +48,40 @@ class Ledger:
         Packets by `Decode` status: outermost ones, and those found inside tunnels.
     in_flows : int
         Decoded packets that belong to a flow.
+    left_out, left_out_octets : int
+        Decoded packets of flows past the limit, and their octets.
     """
 
     frames: int = 0
     outer: I64 = field(default_factory=lambda: np.zeros(len(_STATUSES), np.int64))
     inner: I64 = field(default_factory=lambda: np.zeros(len(_STATUSES), np.int64))
     in_flows: int = 0
+    left_out: int = 0
+    left_out_octets: int = 0
 
-    def add(self, frames: int, packets: PacketTable, in_flows: int) -> None:
+    def add(
+        self, frames: int, packets: PacketTable, in_flows: int, left_out: int = 0, left_out_octets: int = 0
+    ) -> None:
         """Count one table: `frames` read, the `packets` made of them, how many of these joined a flow."""
+        self.left_out += left_out
+        self.left_out_octets += left_out_octets
         self.frames += frames
         outermost = packets.depth == 0
         self.outer += np.bincount(packets.status[outermost], minlength=len(_STATUSES))
         if outermost.shape[0] != frames:
             self.inner += np.bincount(packets.status[~outermost], minlength=len(_STATUSES))
         self.in_flows += in_flows
+
+    @classmethod
+    def total(cls, ledgers: Sequence[Ledger]) -> Ledger:
+        """The sum of several; the very one where there is one."""
+        if len(ledgers) == 1:
+            return ledgers[0]
+        whole = cls()
+        for ledger in ledgers:
+            for name, value in vars(ledger).items():
+                setattr(whole, name, getattr(whole, name) + value)
+        return whole
 
     @property
     def decoded(self) -> int:
@@ -77,7 +101,8 @@ class Ledger:
         """Packets that belong to no flow, by reason; of every nesting level."""
         both = self.outer + self.inner
         outside = {REASONS[Decode.LATER_FRAGMENT]: int(both[Decode.LATER_FRAGMENT])}
-        portless = int(both[Decode.OTHER_TRANSPORT]) + int(both[Decode.OK]) - self.in_flows
+        portless = int(both[Decode.OTHER_TRANSPORT]) + int(both[Decode.OK]) - self.in_flows - self.left_out
+        outside[LEFT_OUT] = self.left_out
         outside[REASONS[Decode.OTHER_TRANSPORT]] = portless
         for status in _STATUSES:
             if status not in _DECODED and self.inner[status]:

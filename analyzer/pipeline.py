@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.capture.several import CaptureSet
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
@@ -31,7 +32,7 @@ from analyzer.protocols.ssh import read_ssh
 from analyzer.protocols.tls import read_tls, read_tls_with_keys
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Protocol, Ternary
-from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary
+from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary, InputSummary, LeftOut
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
 from analyzer.rules.suppressions import Suppressions
 from analyzer.schema import (
@@ -39,6 +40,7 @@ from analyzer.schema import (
     TLS_STRINGS,
     U8,
     CaptureChunk,
+    CaptureOrigin,
     CaptureReader,
     Certificate,
     CleartextReading,
@@ -50,8 +52,10 @@ from analyzer.schema import (
     TlsFacts,
     TlsReading,
     Traffic,
+    VantagePoint,
 )
 from analyzer.traffic import FrameClock
+from analyzer.vantage import Handshakes, correlate
 from analyzer.verdicts import Declarations, judge
 
 _TUNNELS: Final = {
@@ -74,6 +78,12 @@ LATE_OCTETS: Final = 16 << 20
 """Octets of messages from behind the heads from which they are read and their octets dropped."""
 
 
+MAX_FLOWS: Final = 1_000_000
+"""Flows kept of one run: a capture is read in memory that follows them, and so that is bounded (see `FlowBuilder`)."""
+MAX_COMMENTS: Final = 3
+"""Distinct packet comments kept of one connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one run; the defaults hold everything a cluster really does."""
@@ -82,6 +92,7 @@ class Limits:
     heads_budget: int = HEADS_BUDGET
     epoch_frames: int = EPOCH_FRAMES
     settle_octets: int = SETTLE_OCTETS
+    max_flows: int = MAX_FLOWS
     late_octets: int = LATE_OCTETS
 
 
@@ -110,6 +121,15 @@ class _Read:
     conflict: Mask
 
 
+@dataclass
+class CaptureBook:
+    """What became of the frames of one capture."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    first_ns: int | None = None
+    last_ns: int | None = None
+
+
 class Pipeline:
     """One analysis under way: `add` chunks, then `finish`.
 
@@ -123,10 +143,14 @@ class Pipeline:
     def __init__(self, limits: Limits | None = None, keys: KeyLog | None = None) -> None:
         self.limits = limits or Limits()
         self.decoder = Decoder()
-        self.flows = FlowBuilder()
+        self.flows = FlowBuilder(limit=self.limits.max_flows)
         self.heads = HeadCollector(self.flows, self.limits.head_octets)
+        self.books: list[CaptureBook] = []
+        self.frames = 0
+        self._vantage = 0
+        self._said: dict[int, str] = {}
+        self._comments: dict[int, dict[str, None]] = {}
         self.late = LateCollector(self.heads)
-        self.ledger = Ledger()
         self.keys = keys
         if keys is not None:
             self.heads.keep_protected()
@@ -134,8 +158,27 @@ class Pipeline:
         self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
-        self.first_ns: int | None = None
-        self.last_ns: int | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The books of all captures as one."""
+        return Ledger.total([book.ledger for book in self.books])
+
+    @property
+    def first_ns(self) -> int | None:
+        """Time of the earliest frame; None where no frame has one."""
+        return min((book.first_ns for book in self.books if book.first_ns is not None), default=None)
+
+    @property
+    def last_ns(self) -> int | None:
+        """Time of the latest frame; None where no frame has one."""
+        return max((book.last_ns for book in self.books if book.last_ns is not None), default=None)
+
+    def book(self, capture: int) -> CaptureBook:
+        """The book of one capture, empty where none of its frames came."""
+        while len(self.books) <= capture:
+            self.books.append(CaptureBook())
+        return self.books[capture]
 
     def use_secrets(self, key_log: bytes) -> None:
         """Take a key log that the capture holds: for connections that have not been read yet."""
@@ -144,8 +187,13 @@ class Pipeline:
             self.heads.keep_protected()
         self.keys.add(key_log)
 
-    def add(self, chunk: CaptureChunk) -> None:
-        """Take the frames of one chunk."""
+    def add(self, chunk: CaptureChunk, comments: Sequence[tuple[int, str]] = ()) -> None:
+        """Take the frames of one chunk, and what the capture says of some of them: (frame, text)."""
+        self._said = {frame: text for frame, text in comments if frame}
+        if chunk.vantage != self._vantage:
+            # What a decoder remembers of one vantage point's packets says nothing of another's.
+            self._vantage = chunk.vantage
+            self.decoder = self.decoder.afresh()
         start = 0
         while start < len(chunk):
             number = chunk.first_frame + start
@@ -163,18 +211,30 @@ class Pipeline:
     def _add_part(self, chunk: CaptureChunk) -> None:
         packets = self.decoder.decode(chunk)
         octets = self.decoder.octets
-        rows = self.flows.add(packets, octets)
+        rows = self.flows.add(packets, octets, chunk.vantage)
         self.clock.add(chunk.first_frame, chunk.time_ns)
         self.heads.add(packets, rows, octets)
         self.late.add(packets, rows, octets)
-        self.ledger.add(len(chunk), packets, rows.packet.shape[0])
+        if self._said:
+            self._note_comments(packets.frame[rows.packet], rows.flow)
+        book = self.book(chunk.capture)
+        book.ledger.add(len(chunk), packets, rows.packet.shape[0], rows.left_out, rows.left_out_octets)
+        self.frames += len(chunk)
         if packets.depth.any():
             self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
         timed = chunk.time_ns[chunk.time_ns > 0]
         if timed.shape[0]:
             first, last = int(timed.min()), int(timed.max())
-            self.first_ns = first if self.first_ns is None else min(first, self.first_ns)
-            self.last_ns = last if self.last_ns is None else max(last, self.last_ns)
+            book.first_ns = first if book.first_ns is None else min(first, book.first_ns)
+            book.last_ns = last if book.last_ns is None else max(last, book.last_ns)
+
+    def _note_comments(self, frame: I64, flow: I64) -> None:
+        """Remember the first distinct comments on packets of each flow."""
+        at = np.flatnonzero(np.isin(frame, list(self._said)))
+        for number, row in zip(frame[at].tolist(), flow[at].tolist(), strict=True):
+            kept = self._comments.setdefault(row, {})
+            if len(kept) < MAX_COMMENTS:
+                kept[self._said[number]] = None
 
     def _note_tunnels(self, depth: U8, frame: I64, flow: I64) -> None:
         """Remember which flows carried packets: the flow one level up in the same frame."""
@@ -209,7 +269,7 @@ class Pipeline:
             self.heads.release(ready)
         held = self.heads.held()
         ended = (state.flags[held] & (FIN | RST)).any(axis=1)
-        quiet = state.last_frame[held] <= self.ledger.frames - self.limits.epoch_frames
+        quiet = state.last_frame[held] <= self.frames - self.limits.epoch_frames
         self._close(held[ended & quiet])
         if self.heads.pending_octets > self.limits.heads_budget:
             held = self.heads.held()
@@ -314,8 +374,23 @@ class Pipeline:
         numbers = streams[:, 0] >> 1
         crowded = np.isin(numbers, self.late.full_streams() >> 1)
         assembled = _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
+        flat = streams.reshape(-1)
+        flawed = assembled.gap | (table.cut_packets > 0) | (table.packets == 0).any(axis=1)
+        place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
+        seen = correlate(
+            table,
+            assembled.leg_of,
+            Handshakes(
+                self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2),
+                self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2),
+            ),
+            flawed,
+        )
         return replace(
             assembled,
+            leg_of=seen.leg_of,
+            skews=seen.skews,
+            comments={place[flow]: tuple(texts) for flow, texts in self._comments.items()},
             traffic=_in_table_order(self.flows.traffic.result(), numbers),
             frame_times=self.clock.result(),
         )
@@ -347,6 +422,8 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
         chunk.interface[part],
         chunk.link_type[part],
         chunk.first_frame + start,
+        chunk.capture,
+        chunk.vantage,
     )
 
 
@@ -395,6 +472,18 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
     return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
 
 
+def _legs(table: FlowTable) -> I64:
+    """The legs of connections within each vantage point; `correlate` joins those of different ones."""
+    ends = np.flatnonzero(np.diff(table.vantage)) + 1
+    if ends.shape[0] == 0:
+        return stitch(table)
+    leg_of = []
+    for begin, end in pairwise([0, *ends.tolist(), len(table)]):
+        own = stitch(table.take(slice(begin, end)))
+        leg_of.append(np.where(own >= 0, own + begin, own))
+    return np.concatenate(leg_of)
+
+
 def _assemble(
     table: FlowTable,
     numbers: I64,
@@ -438,7 +527,7 @@ def _assemble(
         identification,
         _canonical(replace(merged, facts=facts, requested_names=names)),
         CleartextReading(tuple(http), tuple(ssh)),
-        stitch(table),
+        _legs(table),
         gathered(p.from_start for p in parts),
         gathered(p.gap for p in parts),
         gathered(p.conflict for p in parts),
@@ -468,18 +557,16 @@ def _canonical(reading: TlsReading) -> TlsReading:
 
 def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> CaptureQuality:
     """What the capture lacks, over TCP connections that carried payload."""
-    flows = evidence.flows
-    tcp = (flows.protocol == 6) & (evidence.leg_of < 0) & (flows.payload_octets.sum(axis=1) > 0)
     drops = [i.dropped for c in captures for i in c.interfaces if i.dropped is not None]
-    seen = evidence.tls_column("client_hello_seen") | evidence.tls_column("server_hello_seen")
+    counts = {name: int(mask.sum()) for name, mask in evidence.quality.items()}
     return CaptureQuality(
-        connections=int(tcp.sum()),
-        handshake_seen=int((tcp & (seen == 1)).sum()),
-        mid_connection=int((tcp & evidence.mid_connection).sum()),
-        one_sided=int((tcp & (flows.packets == 0).any(axis=1)).sum()),
-        cut_by_snaplen=int((tcp & (flows.cut_packets > 0)).sum()),
-        with_gaps=int((tcp & evidence.gap & (flows.cut_packets == 0)).sum()),
-        crowded=int((tcp & evidence.crowded).sum()),
+        connections=counts["connections"],
+        handshake_seen=counts["handshake_seen"],
+        mid_connection=counts["mid_connection"],
+        one_sided=counts["one_sided"],
+        cut_by_snaplen=counts["cut_by_snaplen"],
+        with_gaps=counts["with_gaps"],
+        crowded=counts["crowded"],
         dropped=sum(drops) if drops else None,
         damaged=any(c.damage for c in captures),
     )
@@ -504,7 +591,7 @@ def run(
     progress: Callable[[int, int], None] | None = None,
     keys: KeyLog | None = None,
 ) -> AuditResult:
-    """Analyse one capture.
+    """Analyse one input: a capture, or several as `capture.several.open_captures` gives them.
 
     Parameters
     ----------
@@ -517,22 +604,47 @@ def run(
         TLS secrets, besides those that the capture itself holds (pcapng decryption secrets).
     """
     pipeline = Pipeline(limits, keys)
-    secrets = 0
+    comments = secrets = 0
     for chunk in reader:
         for key_log in reader.secrets[secrets:]:
             pipeline.use_secrets(key_log)
         secrets = len(reader.secrets)
-        pipeline.add(chunk)
+        pipeline.add(chunk, reader.comments[comments:])
+        comments = len(reader.comments)
         if progress is not None:
-            progress(reader.octets_read, pipeline.ledger.frames)
-    summary = CaptureSummary(
-        reader.name,
-        reader.format,
-        reader.octets_read,
-        pipeline.ledger.frames,
-        pipeline.first_ns,
-        pipeline.last_ns,
-        tuple(reader.interfaces),
-        tuple(reader.damage),
+            progress(reader.octets_read, pipeline.frames)
+    if isinstance(reader, CaptureSet):
+        origins, vantages = reader.origins, reader.vantages
+    else:
+        facts = (tuple(reader.interfaces), tuple(reader.damage), tuple(reader.comments))
+        origins = [CaptureOrigin(reader.name, reader.format, reader.octets_read, 0, 0, *facts)]
+        vantages = [VantagePoint("", (0,), False, "")]
+    summaries = []
+    for number, origin in enumerate(origins):
+        book = pipeline.book(number)
+        summaries.append(
+            CaptureSummary(
+                origin.name,
+                origin.format,
+                origin.octets,
+                book.ledger.frames,
+                book.first_ns,
+                book.last_ns,
+                origin.interfaces,
+                origin.damage,
+                origin.first_number,
+                vantages[origin.vantage].name,
+                tuple(origin.comments),
+                book.ledger,
+            )
+        )
+    result = conclude(pipeline.evidence(), pipeline.ledger, summaries, cluster or ClusterContext())
+    left_out = LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows)
+    inputs = InputSummary(
+        tuple(vantages),
+        tuple(reader.skipped) if isinstance(reader, CaptureSet) else (),
+        reader.skipped_count if isinstance(reader, CaptureSet) else 0,
+        tuple(dict.fromkeys(reader.names)),
+        left_out,
     )
-    return conclude(pipeline.evidence(), pipeline.ledger, [summary], cluster or ClusterContext())
+    return replace(result, inputs=inputs)

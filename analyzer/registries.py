@@ -83,6 +83,7 @@ class Decode(OpenEnum):
     BAD_TRANSPORT = 8  #: TCP data offset below 5 or past the packet (RFC 9293 3.1)
     UNSUPPORTED_LINK = 9  #: a link type we have no decoder for
     TOO_DEEP = 10  #: more nested headers than the limit
+    NOT_A_PACKET = 11  #: a record of another kind, which Wireshark numbers as a frame (pcapng custom block, journal)
 
 
 class Protocol(OpenEnum):

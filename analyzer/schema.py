@@ -62,8 +62,11 @@ class Interface:
     name: str = ""  #: as the capture says (pcapng if_name), untrusted text
     description: str = ""
     hardware: str = ""
+    filter: str = ""  #: the capture filter, as the capture says (pcapng if_filter)
+    system: str = ""  #: operating system of the capturing host (pcapng if_os)
     received: int | None = None  #: frames the capture says it received (ISB isb_ifrecv)
-    dropped: int | None = None  #: frames the capture says it dropped (ISB isb_ifdrop + isb_osdrop)
+    dropped: int | None = None
+    """Frames the capture says it dropped: ISB isb_ifdrop + isb_osdrop, or the sum of epb_dropcount if larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,10 @@ class Damage:
 
     offset: int  #: octets from the start of the (decompressed) input
     reason: str
+
+
+NO_LINK = -1
+"""Link type of a record that is no packet and still has a frame number (pcapng custom block, journal entry)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +101,14 @@ class CaptureChunk:
     interface : (N,) int32
         Row in the reader's ``interfaces``.
     link_type : (N,) int32
-        LINKTYPE_ value of the frame's interface.
+        LINKTYPE_ value of the frame's interface; `NO_LINK` where the record is no packet.
     first_frame : int
-        Number of the first frame, counted from 1 as Wireshark does.
+        Number of the first frame, counted from 1 as Wireshark does. Where several captures are read as one input the
+        count goes on from one to the next; `report.numbering` turns it back into each file's own.
+    capture : int
+        Which capture of the input: 0, 1, 2 ... in the order they are read.
+    vantage : int
+        Which vantage point: captures of one vantage point are one recording, and are read one after the other.
     """
 
     octets: U8
@@ -107,9 +119,57 @@ class CaptureChunk:
     interface: I32
     link_type: I32
     first_frame: int
+    capture: int = 0
+    vantage: int = 0
 
     def __len__(self) -> int:
         return int(self.start.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureOrigin:
+    """What one capture of an input was, once it has been read.
+
+    Attributes
+    ----------
+    name, format : str
+    octets : int
+        Of the input, before decompression.
+    first_number : int
+        Number of frames of the captures before it: the frame that the whole input counts as ``first_number + 1`` is
+        this capture's frame 1.
+    vantage : int
+    interfaces, damage, comments : sequence
+        As in `CaptureReader`; comments name frames as the file itself numbers them.
+    """
+
+    name: str
+    format: str
+    octets: int
+    first_number: int
+    vantage: int
+    interfaces: Sequence[Interface]
+    damage: Sequence[Damage]
+    comments: Sequence[tuple[int, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VantagePoint:
+    """A place packets were recorded at: one node, or one interface of it."""
+
+    name: str  #: as the user or the file names tell; untrusted text
+    captures: tuple[int, ...]  #: rows of the input's captures, in order of time
+    given: bool  #: the user named it
+    assumed: str  #: why these captures were taken as one vantage point; empty where there was no choice
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that was found and not analysed."""
+
+    name: str
+    reason: str
+    named: bool  #: the user named this very file, rather than a folder, a pattern or an archive
 
 
 class CaptureReader(TypingProtocol):
@@ -126,7 +186,10 @@ class CaptureReader(TypingProtocol):
     secrets: list[bytes]  #: pcapng decryption secrets (NSS key log text), never printed
     names: list[tuple[str, str]]  #: (address, name) from pcapng name resolution blocks, untrusted text
     comments: list[tuple[int, str]]  #: (frame, text) from pcapng packet comments; frame 0 = section or interface
-    octets_read: int  #: of the input, before decompression
+
+    @property
+    def octets_read(self) -> int:
+        """Octets of the input read so far, before decompression."""
 
     def __iter__(self) -> Iterator[CaptureChunk]: ...
 
@@ -205,6 +268,8 @@ class FlowTable(Table):
         Index into the list of encapsulation paths.
     initiator : (F,) uint8
         `registries.InitiatorSource`.
+    vantage : (F,) int32
+        Vantage point it was seen from: flows of different vantage points are never one row.
     first_frame, last_frame : (F,) int64
     first_ns, last_ns : (F,) int64
     packets, octets, payload_octets : (F, 2) int64
@@ -230,6 +295,7 @@ class FlowTable(Table):
     protocol: U8
     encapsulation: I32
     initiator: U8
+    vantage: I32
     first_frame: I64
     last_frame: I64
     first_ns: I64

@@ -227,6 +227,10 @@ def _row(index: int, nodes: int) -> dict[str, Any]:
         "last_time": _time(START_S + index * 0.25 + 2.5),
         "duration_s": 2.5,
         "evidence_frames": f"{1 + index * 9} {4 + index * 9}",
+        "vantage": "",
+        "capture": "",
+        "last_capture": "",
+        "comment": HOSTILE[turn % len(HOSTILE)] if kind.channel == "dns" else "",
     }
     return row
 
@@ -270,14 +274,16 @@ def _endpoints(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     seen: dict[str, dict[str, Any]] = {}
     for row in rows:
         for side in ("client", "server"):
-            entry = seen.setdefault(row[f"{side}_ip"], {"address": row[f"{side}_ip"], "names": [], "roles": []})
+            entry = seen.setdefault(
+                row[f"{side}_ip"], {"address": row[f"{side}_ip"], "names": [], "capture_names": [], "roles": []}
+            )
             name, role = row[f"{side}_name"], row[f"{side}_role"]
             if name and name not in entry["names"]:
                 entry["names"].append(name)
             if role not in [known["role"] for known in entry["roles"]]:
                 reason = f"{'offers' if side == 'server' else 'dials'} port {row['server_port']}"
                 entry["roles"].append(
-                    {"role": role, "grade": "inferred", "reason": reason, "frame": row["first_frame"]}
+                    {"role": role, "grade": "inferred", "reason": reason, "frame": row["first_frame"], "capture": 0}
                 )
     return [seen[address] for address in sorted(seen)]
 
@@ -322,6 +328,7 @@ def _timeline(rows: list[dict[str, Any]], kinds: list[Kind]) -> dict[str, Any]:
                     "kind": of,
                     "time": row["first_time"],
                     "frame": row["first_frame"],
+                    "capture": 0,
                     "connection": index,
                     "channel": row["channel"],
                     "text": text,
@@ -355,6 +362,7 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
         finding["hosts"] = sorted({rows[i]["server_name"] or rows[i]["server_ip"] for i in index})
         finding["connections"] = index
         finding["frames"] = [rows[i]["first_frame"] + 3 for i in index]
+        finding["evidence"] = [{"capture": 0, "frames": finding["frames"]}]
         last = rows[index[-1]]["last_frame"]
         finding["filter"] = f"tcp.port == {rows[index[0]]['server_port']} && frame.number <= {last}"
         finding["fingerprint"] = f"{finding['code']}-{finding['channel']}"
@@ -378,12 +386,24 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
                 "last_time": _time(START_S + connections * 0.25 + 2.5),
                 "duration_s": connections * 0.25 + 2.5,
                 "interfaces": [
-                    {"name": HOSTILE[2], "link_type": "LINUX_SLL2", "snaplen": 96, "received": frames, "dropped": 0},
-                    {"name": HOSTILE[4], "link_type": "ETHERNET", "snaplen": 0, "received": None, "dropped": None},
+                    {"name": HOSTILE[2], "link_type": "LINUX_SLL2", "snaplen": 96, "received": frames, "dropped": 0,
+                     "description": HOSTILE[3], "hardware": "", "system": HOSTILE[0], "filter": HOSTILE[1]},
+                    {"name": HOSTILE[4], "link_type": "ETHERNET", "snaplen": 0, "received": None, "dropped": None,
+                     "description": "", "hardware": "", "system": "", "filter": ""},
                 ],
+                "vantage": "",
+                "comment_count": 2,
+                "comments": [{"number": 0, "text": HOSTILE[1]}, {"number": 4, "text": HOSTILE[2]}],
+                "ledger": None,
                 "damage": [],
             }
         ],
+        "vantage_points": [
+            {"name": "", "captures": [0], "given": False, "assumed": "", "flows": len(rows),
+             "connections": len(counted), "seen_elsewhere": 0}
+        ],
+        "clock_skews": [],
+        "skipped": {"count": 1, "files": [{"name": HOSTILE[3], "reason": "it is empty", "named": False}]},
         "cluster": {
             "given": True,
             "sources": ["kube-apiserver.yaml", "nodes.json"],
@@ -407,6 +427,11 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
             "cut_by_snaplen": 0,
             "with_gaps": 1,
             "dropped": 0,
+            "shares": [
+                {"name": "connections", "connections": len(counted), "packets": sum(row["packets"] for row in counted),
+                 "octets": sum(row["octets"] for row in counted), "meaning": "TCP connections that carried payload",
+                 "undecidable": {"encryption": 0, "client_certificate": 0, "server_verification": 0}}
+            ],
         },
         "ledger": {
             "frames": frames,
@@ -418,6 +443,7 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
             "duplicates": 0,
             "flows": len(rows),
             "legs": len(rows) - len(counted),
+            "left_out": {"flows": 0, "packets": 0, "octets": 0, "limit": 1_000_000},
             "balanced": True,
             "lines": [["frames read", frames], ["decoded", frames - 3], ["not decoded: not IP", 3]],
         },

@@ -29,6 +29,14 @@ _ZSTD_SLICE: Final = 1024
 binding returns all that its input holds at once: this bounds it to 32 MiB."""
 
 
+MAX_EXPANSION: Final = 256
+"""Octets that one compressed octet may stand for, past the first `FREE_EXPANSION`. Captures of real traffic shrink
+two to twenty times; a decompression bomb reaches a thousand and, with zstd, xz and bzip2, any number."""
+
+FREE_EXPANSION: Final = 1 << 30
+"""Octets that any input may expand to: whatever the ratio, this much is read in seconds and in bounded memory."""
+
+
 class MissingPackage(ImportError):
     """A decompressor is not installed; the text says how to mend that."""
 
@@ -220,6 +228,8 @@ class DecompressedSource:
     ----------
     source : OctetSource
     compression : Compression
+    max_expansion : int
+        See `MAX_EXPANSION`; past it the input ends with a problem.
 
     Raises
     ------
@@ -227,7 +237,9 @@ class DecompressedSource:
         The decompressor is not installed.
     """
 
-    def __init__(self, source: OctetSource, compression: Compression) -> None:
+    def __init__(self, source: OctetSource, compression: Compression, max_expansion: int = MAX_EXPANSION) -> None:
+        self._max_expansion: Final = max_expansion
+        self._made = 0
         self._source: Final = source
         self._compression: Final = compression
         self._member: Member | None = compression.start()
@@ -251,6 +263,12 @@ class DecompressedSource:
             octets = self._decompress(self._member, len(target))
             if octets:
                 target[: len(octets)] = octets
+                self._made += len(octets)
+                if self._made > FREE_EXPANSION and self._made > self._max_expansion * self._source.octets_read:
+                    self.problem = (
+                        f"it expands more than {self._max_expansion} times, past {FREE_EXPANSION} octets, as a "
+                        "decompression bomb does: reading stops here; --max-expansion sets the limit"
+                    )
                 return len(octets)
         return 0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -13,6 +15,7 @@ import numpy as np
 from analyzer.capture import compressed, pcap, pcapng
 from analyzer.capture.blocks import SECTION_HEADER
 from analyzer.capture.facts import CaptureFacts
+from analyzer.capture.growing import GrowingSource, connect, never, parse_address
 from analyzer.capture.records import RecordParser
 from analyzer.capture.stream import ChunkBuffer, FileSource, OctetSource, PrefixedSource, read_prefix
 from analyzer.errors import CaptureFormatError, InputError
@@ -53,6 +56,42 @@ class _Recognised:
     damage: Damage | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How inputs are opened.
+
+    Attributes
+    ----------
+    chunk_octets : int
+        Octets of the buffer that chunks are cut from; at least 64 are used. A larger record makes it grow.
+    stdin : BinaryIO, optional
+        What ``-`` stands for; `sys.stdin.buffer` if not given. It is not closed.
+    follow : bool
+        A file is read as it grows, until it has been idle or `stopped` says so.
+    idle_s : float or None
+        Seconds without an octet that end a followed file or a connection; None = never.
+    stopped : callable
+        Asked while such an input has nothing: True ends it.
+    max_expansion : int
+        See `compressed.MAX_EXPANSION`.
+    """
+
+    chunk_octets: int = CHUNK_OCTETS
+    stdin: BinaryIO | None = None
+    follow: bool = False
+    idle_s: float | None = None
+    stopped: Callable[[], bool] = never
+    max_expansion: int = compressed.MAX_EXPANSION
+
+
+@dataclass(frozen=True, slots=True)
+class TarStream:
+    """An input that turned out to be a tar archive, at its first octet, decompressed."""
+
+    source: OctetSource
+    compression: compressed.Compression | None
+
+
 def open_capture(path: str, *, chunk_octets: int = CHUNK_OCTETS, stdin: BinaryIO | None = None) -> FileReader:
     """Open a capture and read its file header.
 
@@ -77,11 +116,29 @@ def open_capture(path: str, *, chunk_octets: int = CHUNK_OCTETS, stdin: BinaryIO
     CaptureFormatError
         It is empty or not a capture. A capture that is cut or corrupt does not raise: see `FileReader.damage`.
     """
-    source = _open(path, stdin)
+    opening = Opening(chunk_octets, stdin)
+    found = open_source(path, open_octets(path, opening), opening)
+    if isinstance(found, TarStream):
+        found.source.close()
+        inside = f"inside its {found.compression.name} data " if found.compression is not None else ""
+        raise CaptureFormatError(path, 0, f"{inside}it is a tar archive, which holds captures and is none")
+    return found
+
+
+def open_source(name: str, source: OctetSource, opening: Opening) -> FileReader | TarStream:
+    """Recognise what `source` holds; `open_capture` for an input that is open already.
+
+    Raises
+    ------
+    CaptureFormatError
+        It is empty or neither a capture nor a tar archive; `source` is closed then.
+    """
     try:
         facts = CaptureFacts()
-        recognised = _recognise(path, source, facts)
-        return FileReader(path, recognised, facts, max(chunk_octets, _LEAST_CHUNK))
+        recognised = _recognise(name, source, facts, opening.max_expansion)
+        if isinstance(recognised, TarStream):
+            return recognised
+        return FileReader(name, recognised, facts, max(opening.chunk_octets, _LEAST_CHUNK))
     except BaseException:
         source.close()
         raise
@@ -181,10 +238,21 @@ def _keep_freed_memory() -> None:
     np.empty(24 << 20, np.uint8)
 
 
-def _open(path: str, stdin: BinaryIO | None) -> OctetSource:
+def open_octets(path: str, opening: Opening) -> OctetSource:
+    """Open a file, a pipe, ``-`` or ``tcp://host:port``, whatever is in it.
+
+    Raises
+    ------
+    InputError
+        It cannot be opened.
+    """
     if path == "-":
-        return FileSource(sys.stdin.buffer if stdin is None else stdin, owned=False)
+        return FileSource(sys.stdin.buffer if opening.stdin is None else opening.stdin, owned=False)
+    if (address := parse_address(path)) is not None:
+        return connect(path, address, opening.idle_s, opening.stopped)
     try:
+        if opening.follow and stat.S_ISREG(os.stat(path).st_mode):
+            return GrowingSource(open(path, "rb", buffering=0), opening.idle_s, opening.stopped)
         return FileSource(open(path, "rb", buffering=0), owned=True)
     except FileNotFoundError:
         reason = "no such file"
@@ -197,7 +265,7 @@ def _open(path: str, stdin: BinaryIO | None) -> OctetSource:
     raise InputError(path, reason)
 
 
-def _recognise(path: str, source: OctetSource, facts: CaptureFacts) -> _Recognised:
+def _recognise(path: str, source: OctetSource, facts: CaptureFacts, max_expansion: int) -> _Recognised | TarStream:
     """Look through compression, then at the file header."""
     prefix = read_prefix(source, compressed.MAGIC_LEN)
     compression = compressed.recognise(prefix)
@@ -206,7 +274,7 @@ def _recognise(path: str, source: OctetSource, facts: CaptureFacts) -> _Recognis
     if compression is not None:
         suffix = f".{compression.suffix}"
         try:
-            source = compressed.DecompressedSource(source, compression)
+            source = compressed.DecompressedSource(source, compression, max_expansion)
         except compressed.MissingPackage as error:
             raise CaptureFormatError(path, 0, str(error)) from None
     header = read_prefix(source, 4)
@@ -215,6 +283,8 @@ def _recognise(path: str, source: OctetSource, facts: CaptureFacts) -> _Recognis
     if header == SECTION_HEADER.to_bytes(4, "little"):
         return _open_pcapng(path, suffix, source, header, facts)
     header += read_prefix(source, _PREFIX_LEN - len(header))
+    if header[_TAR_MAGIC_AT:] == _TAR_MAGIC:
+        return TarStream(PrefixedSource(header, source), compression)
     raise CaptureFormatError(path, 0, _describe_stranger(header, source.problem, compression))
 
 
@@ -266,8 +336,6 @@ def _describe_stranger(header: bytes, problem: str, compression: compressed.Comp
     for magic, what in _FOREIGN:
         if header.startswith(magic):
             return f"{inside}it is {what}"
-    if header[_TAR_MAGIC_AT:] == _TAR_MAGIC:
-        return f"{inside}it is a tar archive: unpack it and name a capture in it"
     if len(header) < 4:
         return f"{inside}it has {len(header)} octets, too few to be a capture; {_EXPECTED}"
     start = header[:8]

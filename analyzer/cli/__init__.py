@@ -12,6 +12,8 @@ from analyzer import __version__
 
 COMMANDS: Final[dict[str, str]] = {
     "analyze": "Say which channels of a capture are encrypted, authenticated and verified.",
+    "ledger": "Account for every frame of a capture, without a verdict.",
+    "report": "Render a JSON report again, as HTML, CSV, Markdown, SARIF or Parquet.",
     "explain": "Explain a finding's code: what it means, why it matters, how to fix it.",
     "rules": "List the rules.",
     "facts": "Print a script that gathers the cluster facts --cluster reads.",
@@ -58,7 +60,9 @@ def main() -> None:
     try:
         cli.main(prog_name="planewire", standalone_mode=True)
     except PlanewireError as error:
-        click.echo(f"planewire: {error}", err=True)
+        from analyzer.report.text import visible
+
+        click.echo(f"planewire: {visible(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output (head, less) went away: nothing is left to say.

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from analyzer.report.outcome import THRESHOLDS
+from analyzer.report.text import visible
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _FILE: Final = click.Path(dir_okay=False, allow_dash=True)
@@ -32,6 +33,27 @@ _DECORATORS: Final = (
         type=click.Path(dir_okay=False),
         help="Write a self-contained HTML report.",
     ),
+    click.option(
+        "--markdown",
+        "markdown_file",
+        metavar="FILE",
+        type=_FILE,
+        help="Write a summary for a ticket or a pull request; - is standard output.",
+    ),
+    click.option(
+        "--sarif",
+        "sarif_file",
+        metavar="FILE",
+        type=_FILE,
+        help="Write the findings as SARIF 2.1.0; - is standard output.",
+    ),
+    click.option(
+        "--parquet",
+        "parquet_folder",
+        metavar="DIR",
+        type=_FOLDER,
+        help="Write the three tables as Parquet into DIR (needs planewire[parquet]).",
+    ),
 )
 
 
@@ -42,11 +64,18 @@ class Outputs:
     csv_folder: str | None = None
     json_file: str | None = None
     html_file: str | None = None
+    markdown_file: str | None = None
+    sarif_file: str | None = None
+    parquet_folder: str | None = None
+
+    def __post_init__(self) -> None:
+        if [self.json_file, self.markdown_file, self.sarif_file].count("-") > 1:
+            raise click.UsageError("only one output can be standard output")
 
     @property
     def on_standard_output(self) -> bool:
         """One of the files is standard output, so that nothing else may be written there."""
-        return self.json_file == "-"
+        return "-" in (self.json_file, self.markdown_file, self.sarif_file)
 
 
 def output_options(function: _Function) -> _Function:
@@ -83,6 +112,18 @@ def write_outputs(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
         from analyzer.report.html import render_html
 
         written += _text(outputs.html_file, render_html(document))
+    if outputs.markdown_file is not None:
+        from analyzer.report.markdown import markdown_text
+
+        written += _text(outputs.markdown_file, markdown_text(document))
+    if outputs.sarif_file is not None:
+        from analyzer.report.sarif import sarif_text
+
+        written += _text(outputs.sarif_file, sarif_text(document))
+    if outputs.parquet_folder is not None:
+        from analyzer.report.frames import write_parquet
+
+        written += map(str, write_parquet(document, Path(outputs.parquet_folder)))
     return written
 
 
@@ -96,12 +137,30 @@ def _text(target: str, text: str) -> list[str]:
     return [target]
 
 
+def tell_problems(document: Mapping[str, Any], *, quiet: bool) -> None:
+    """Say on standard error what of the input could not be read, one line each."""
+    for item in document["captures"]:
+        for damage in item["damage"]:
+            _note(f"{item['name']}: offset {damage['offset']}: {damage['reason']}")
+    skipped = document["skipped"]["files"]
+    for one in skipped:
+        if one["named"]:
+            _note(f"{one['name']}: {one['reason']}")
+    found = [one["name"] for one in skipped if not one["named"]]
+    others = document["skipped"]["count"] - (len(skipped) - len(found))
+    if others and not quiet:
+        more = f" and {others - 3:,} more" if others > 3 else ""
+        _note(f"skipped, no captures: {', '.join(found[:3])}{more}")
+
+
+def _note(text: str) -> None:
+    click.echo(f"planewire: {visible(text)}", err=True)
+
+
 def show(document: Mapping[str, Any], outputs: Outputs, *, quiet: bool, no_color: bool) -> None:
     """Write the files, then the summary on standard output and the notes on standard error."""
     written = write_outputs(document, outputs)
-    for item in document["captures"]:
-        for damage in item["damage"]:
-            click.echo(f"planewire: {item['name']}: offset {damage['offset']}: {damage['reason']}", err=True)
+    tell_problems(document, quiet=quiet)
     for entry in document["suppressions"]["entries"]:
         if entry["status"] == "expired":
             click.echo(

@@ -18,18 +18,21 @@ from analyzer.cluster.roles import (
     LOOPBACK,
     NODE,
     POD,
+    ROLES,
     SERVICE,
     USER,
     Roles,
     ServiceKind,
 )
+from analyzer.cluster.tunnels import ssh_tunnels
 from analyzer.decode.transport import TCP, UDP
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Grade, Protocol, Ternary
 from analyzer.schema import I64, U8, Mask
 
-SSH_PORT: Final = 22
 INSECURE_APISERVER_PORT: Final = 8080  # --insecure-port, removed in 1.24, no longer served since 1.20
+BOOTSTRAP_NS: Final = 5_000_000_000
+"""A kubelet whose request was approved connects with its certificate within this time of its last words without."""
 NODEPORT_RANGE: Final = (30000, 32767)  # --service-node-port-range
 
 _CARRIERS: Final = (
@@ -105,6 +108,10 @@ class _Rules:
         """Flows whose client has `role`; a leg's client is the client of its connection."""
         return self.roles.member[role][self.roles.client[self.evidence.root]]
 
+    def _any_role(self, ends: I64) -> Mask:
+        known: Mask = np.any([self.roles.member[role] for role in ROLES], axis=0)[ends]
+        return known
+
     def _same_host(self) -> Mask:
         same: Mask = (self.roles.client == self.roles.server) | self.roles.server_is(LOOPBACK)
         return same
@@ -143,18 +150,12 @@ class _Rules:
             self.via |= rows & ~self.from_control_plane
 
     def ssh(self) -> None:
-        is_ssh = self.protocol == Protocol.SSH
-        go = np.zeros(len(self.evidence), bool)
-        go[[flow for flow, facts in self.evidence.ssh.items() if facts.client_banner.startswith("SSH-2.0-Go")]] = True
-        tunnel = is_ssh & go & self.from_control_plane
-        self.settle(tunnel, "ssh-tunnel", "a Go SSH client on the control plane dials a node")
-        # Where the banner was not captured, direction, port and age are all there is.
-        middle = self.tcp & (self.port == SSH_PORT) & self.from_control_plane & self.roles.server_is(NODE)
-        middle &= self.evidence.mid_connection
-        self.settle(middle, "ssh-tunnel", "the control plane has long held a connection to a node's SSH port")
-        self.settle(
-            is_ssh | (self.tcp & (self.port == SSH_PORT)), "ssh-session", "SSH, not from the control plane's Go client"
-        )
+        """The API server's tunnels and administrators' sessions (see `analyzer.cluster.tunnels`)."""
+        found = ssh_tunnels(self.evidence, self.roles, self.from_control_plane)
+        for reason, rows in found.tunnels:
+            self.settle(rows, "ssh-tunnel", reason)
+        for reason, rows in found.sessions:
+            self.settle(rows, "ssh-session", reason)
 
     def apiserver(self) -> None:
         here = self.kind == ServiceKind.APISERVER
@@ -165,6 +166,12 @@ class _Rules:
         self.settle(here & own, "controlplane-to-apiserver", "the API server's own host calls it", grade)
         self.settle(here & self._client(POD), "pod-to-apiserver", "a pod calls the API server", grade)
         masqueraded = here & self._client(NODE) & self.evidence.client_is_go & self._absent() & self._asked()
+        self.settle(
+            masqueraded & self._bootstrapping(here),
+            "node-to-apiserver",
+            "from a node without a certificate, just before the first connection of that node with one: "
+            "a kubelet that asks for its certificate",
+        )
         self.settle(
             masqueraded,
             "pod-to-apiserver",
@@ -182,6 +189,11 @@ class _Rules:
         relayed = here & self._client(NODE) & (self.roles.tunnelled | self._same_host())
         relayed &= ~self._absent() & (self.evidence.client_is_go | self.evidence.mid_connection | ~self.tls)
         self.settle(relayed, "apiserver-to-kubelet", "a node dials a kubelet for the API server, which uses a tunnel")
+        # An agent may be a pod of its own address. The certificate is the API server's: the tunnel is TCP.
+        relayed = here & self._client(POD) & self.roles.tunnelled & self.evidence.client_is_go & self._presented()
+        self.settle(
+            relayed, "apiserver-to-kubelet", "a pod dials a kubelet with a certificate, as an agent's peer does"
+        )
         self.via |= (self.channel == self.rows["apiserver-to-kubelet"]) & ~self.from_control_plane
         self.settle(here, "user-to-kubelet", "someone other than the API server calls a kubelet", grade)
         readonly = self.kind == ServiceKind.KUBELET_READONLY
@@ -192,7 +204,11 @@ class _Rules:
 
     def etcd_and_konnectivity(self) -> None:
         grade = self.service_grade
-        self.settle(self.kind == ServiceKind.ETCD, "apiserver-to-etcd", "a client of etcd's client port", grade)
+        etcd = self.kind == ServiceKind.ETCD
+        if self.roles.declared:
+            # Other programs bring an etcd of their own: what neither is declared nor has the control plane's clients.
+            etcd &= (grade == Grade.DECLARED) | self.from_control_plane | self._client(ETCD) | self._same_host()
+        self.settle(etcd, "apiserver-to-etcd", "a client of etcd's client port", grade)
         agents = self.kind == ServiceKind.KONNECTIVITY_AGENTS
         self.settle(agents, "konnectivity-agent-to-server", "dials the konnectivity server's agent port", grade)
         frontend = self.kind == ServiceKind.KONNECTIVITY_FRONTEND
@@ -216,6 +232,7 @@ class _Rules:
     def from_the_control_plane(self) -> None:
         """What the API server dials besides kubelets: webhooks and aggregated APIs by name, the rest by its proxy."""
         dials = self.from_control_plane & ~self._same_host() & self.tcp & (~self.tls | self.evidence.client_may_be_go)
+        dials &= ~self._not_proxied()
         named = np.array([s.endswith(".svc") for s in self.evidence.tls.strings], bool)
         webhook = dials & self.tls & self.evidence.tls_text_where("sni", named)
         self.settle(webhook, "apiserver-to-webhook", "the control plane dials a Service by its in-cluster name")
@@ -254,14 +271,39 @@ class _Rules:
         low, high = NODEPORT_RANGE
         nodeport = (self.port >= low) & (self.port <= high) & self.roles.server_is(NODE) & self.tcp
         self.settle(nodeport, "nodeport", "a node's port in the NodePort range")
+        # An address inside the pod network that no pod has may be a host's own end of the overlay. Where such a one
+        # is a mere end of a connection, without opening or payload, nothing tells whose it was.
+        unnamed = np.array([row not in self.roles.names for row in range(self.roles.addresses.shape[0])], bool)
+        bare = (self.protocol == Protocol.NO_DATA) & self.evidence.mid_connection
+        bare &= self.roles.declared & unnamed[self.roles.client]
         known = self.roles.server_is(POD) | self.roles.server_is(SERVICE) | self._client(POD) | self._client(SERVICE)
-        self.settle(known, "workload", "a pod or a service is on one side")
-        talks = self.protocol != Protocol.UNKNOWN
-        self.settle(
-            talks & (self.protocol != Protocol.NO_DATA), "workload", "no role of the control plane on either side"
-        )
+        self.settle(known & ~bare, "workload", "a pod or a service is on one side")
+        talks = (self.protocol != Protocol.UNKNOWN) & (self.protocol != Protocol.NO_DATA)
+        # What a node keeps open to the control plane, or to whoever is not known, may be of the control plane.
+        core = self.roles.server_is(CONTROL_PLANE) | self.roles.server_is(ETCD)
+        core |= self.evidence.mid_connection & self.tls & self._client(NODE) & ~self._any_role(self.roles.server)
+        self.settle(talks & ~core, "workload", "no role of the control plane on either side")
 
     # ------------------------------------------------------------------------------------------ helpers
+
+    def _bootstrapping(self, here: Mask) -> Mask:
+        """Connections of a node that showed no life before, and soon afterwards shows a certificate: (F,) bool.
+
+        A kubelet in TLS bootstrapping asks with a token and comes back with the certificate. One that is at work
+        renews its lease every ten seconds, so what a pod sends while its node's kubelet runs is not taken for it.
+        """
+        flows, client = self.evidence.flows, self.roles.client
+        never = np.iinfo(np.int64).max
+        first_life = np.full(self.roles.addresses.shape[0], never)
+        first_certificate = first_life.copy()
+        alive = here & (self._presented() | self.evidence.mid_connection) & self._client(NODE)
+        np.minimum.at(first_life, client[alive], flows.first_frame[alive])
+        certified = here & self._presented() & self._client(NODE)
+        np.minimum.at(first_certificate, client[certified], flows.first_ns[certified])
+        asks = here & self._client(NODE) & (flows.first_frame < first_life[client])
+        came = first_certificate[client]
+        soon: Mask = (came != never) & (came - np.minimum(flows.last_ns, came) <= BOOTSTRAP_NS)
+        return asks & soon
 
     def _absent(self) -> Mask:
         return self.evidence.tls_is("client_certificate", Ternary.NO)
@@ -271,6 +313,20 @@ class _Rules:
 
     def _asked(self) -> Mask:
         return self.evidence.tls_is("certificate_requested", Ternary.YES)
+
+    def _not_proxied(self) -> Mask:
+        """Cleartext HTTP/1 read from its start without X-Forwarded-Uri, which the API server's proxy always adds.
+
+        Only when it upgrades a connection does it not (apimachinery pkg/util/proxy/upgradeaware.go).
+        """
+        plain = [
+            flow
+            for flow, requests in self.evidence.requests.items()
+            if self.protocol[flow] == Protocol.HTTP1 and not any(r.forwarded_uri or r.upgrade for r in requests)
+        ]
+        rows = np.zeros(len(self.evidence), bool)
+        rows[plain] = True
+        return rows & self.evidence.from_start[:, 0] & ~self.evidence.gap
 
     def _well_known(self) -> Mask:
         """Ports whose service is known, as long as the API server's proxy is not known to dial them."""

@@ -49,6 +49,7 @@ class ServiceKind(IntEnum):
 # Default ports, each with its source; a role taken from one is never better than INFERRED.
 APISERVER_PORT: Final = 6443  # kube-apiserver --secure-port
 HTTPS_PORT: Final = 443  # Service kubernetes; load balancers and managed control planes
+OTHER_APISERVER_PORTS: Final = (HTTPS_PORT, 8443, 16443)  # and minikube's --apiserver-port default; MicroK8s
 KUBELET_PORT: Final = 10250  # KubeletConfiguration.port
 KUBELET_READONLY_PORT: Final = 10255  # KubeletConfiguration.readOnlyPort, legacy default
 ETCD_PORT: Final = 2379  # etcd --listen-client-urls
@@ -259,7 +260,8 @@ class _Inference:
         self.declared = declared
         protocol = evidence.identification.protocol
         self.tls = protocol == Protocol.TLS
-        self.http = np.isin(protocol, (Protocol.HTTP1, Protocol.HTTP2))
+        self.http2 = protocol == Protocol.HTTP2
+        self.http = self.http2 | (protocol == Protocol.HTTP1)
         self.silent = protocol == Protocol.NO_DATA
         self.go = evidence.client_is_go
         self.presented = evidence.tls_is("client_certificate", Ternary.YES)
@@ -269,7 +271,10 @@ class _Inference:
         self._paths()
         self._names()
         self._default_ports()
+        self._behind_balancer()
+        self._agents()
         self._control_plane()
+        self._called_and_calling()
         self._https_port()
         self._legs()
         self._nodes()
@@ -312,27 +317,79 @@ class _Inference:
         self._mark(self.tls & self.evidence.tls_text_where("sni", wanted), ServiceKind.APISERVER)
 
     def _default_ports(self) -> None:
+        """Documented ports, where neither inventory nor server name says that a workload answers there."""
         port = self.evidence.flows.port[:, 1]
+        named = np.array([s.endswith(".svc") for s in self.evidence.tls.strings], bool)
+        # The API server dials webhooks and aggregated APIs by name; metrics-server, for one, listens on 10250.
+        by_name = np.unique(self.roles.service[self.tls & self.evidence.tls_text_where("sni", named)])
+        open_to = ~np.isin(self.roles.service, by_name)
+        if self.declared is not None:
+            open_to &= ~self.roles.server_is(POD) | self.roles.server_is(CONTROL_PLANE) | self.roles.server_is(NODE)
+            open_to &= ~self.roles.server_is(SERVICE)
         talks = self.tls | self.silent
-        self._mark(self.tls & (port == APISERVER_PORT), ServiceKind.APISERVER)
-        self._mark(talks & (port == KUBELET_PORT), ServiceKind.KUBELET)
-        self._mark((self.http | self.silent) & (port == KUBELET_READONLY_PORT), ServiceKind.KUBELET_READONLY)
-        self._mark((self.tls | self.http) & (port == ETCD_PORT), ServiceKind.ETCD)
-        self._mark((talks | self.http) & np.isin(port, KONNECTIVITY_AGENT_PORTS), ServiceKind.KONNECTIVITY_AGENTS)
-        self._mark(self.tls & np.isin(port, KONNECTIVITY_FRONTEND_PORTS), ServiceKind.KONNECTIVITY_FRONTEND)
+        self._mark(open_to & self.tls & (port == APISERVER_PORT), ServiceKind.APISERVER)
+        self._mark(open_to & talks & (port == KUBELET_PORT), ServiceKind.KUBELET)
+        self._mark(open_to & (self.http | self.silent) & (port == KUBELET_READONLY_PORT), ServiceKind.KUBELET_READONLY)
+        self._mark(open_to & (self.tls | self.http) & (port == ETCD_PORT), ServiceKind.ETCD)
+        # Other programs are at home on 8090 and 8091 (Couchbase): agents and API servers are Go.
+        documented = np.isin(port, (KONNECTIVITY_AGENT_PORTS[0], KONNECTIVITY_FRONTEND_PORTS[0]))
+        tls = open_to & self.tls & (self.evidence.client_may_be_go | documented)
+        agents = tls | (open_to & (self.http2 | (self.silent & documented)))
+        self._mark(agents & np.isin(port, KONNECTIVITY_AGENT_PORTS), ServiceKind.KONNECTIVITY_AGENTS)
+        self._mark(tls & np.isin(port, KONNECTIVITY_FRONTEND_PORTS), ServiceKind.KONNECTIVITY_FRONTEND)
+
+    def _behind_balancer(self) -> None:
+        """An API server under an address the inventory does not know: nodes present their certificates nowhere else."""
+        if self.declared is None:
+            return
+        unknown = ~np.any([self.roles.server_is(role) for role in ROLES], axis=0)
+        presents = self.tls & self.go & self.presented & self.roles.client_is(NODE) & unknown
+        self._mark(presents & np.isin(self.evidence.flows.port[:, 1], OTHER_APISERVER_PORTS), ServiceKind.APISERVER)
+
+    def _agents(self) -> None:
+        """Agents on a port of the cluster's choice: an egress proxy is declared, and nodes dial its host over TLS."""
+        declared = self.declared
+        if declared is None or not declared.egress_proxy or self.kind(ServiceKind.KONNECTIVITY_AGENTS).any():
+            return
+        ports = self.evidence.flows.port[:, 1]
+        dials = self.tls & self.evidence.client_may_be_go & self.roles.client_is(NODE)
+        dials &= self.roles.server_is(CONTROL_PLANE) & ~self.roles.client_is(CONTROL_PLANE)
+        dials &= (self.roles.kind() == ServiceKind.OTHER) & ~np.isin(ports, CONTROL_PLANE_PORTS)
+        # An agent dials every server once and stays; what is dialled again and again is another service.
+        services, counts = np.unique(self.roles.service[dials], return_counts=True)
+        clients = np.array([np.unique(self.roles.client[dials & (self.roles.service == s)]).shape[0] for s in services])
+        steady = services[counts <= 2 * clients] if services.shape[0] else services
+        self._mark(dials & np.isin(self.roles.service, steady), ServiceKind.KONNECTIVITY_AGENTS)
+
+    def _called_and_calling(self) -> None:
+        """Without an inventory or a telling port: whom a node dials on an HTTPS port and who dials its kubelet."""
+        if self.declared is not None or self.roles.member[CONTROL_PLANE].any():
+            return
+        talks = self.tls & (self.evidence.flows.payload_octets > 0).any(axis=1)
+        kubelet = talks & self.kind(ServiceKind.KUBELET)
+        client, server = self.roles.client, self.roles.server
+        calls = talks & np.isin(self.evidence.flows.port[:, 1], OTHER_APISERVER_PORTS)
+        size = self.roles.addresses.shape[0]
+        answers = np.isin(server * size + client, client[kubelet] * size + server[kubelet])
+        self._mark(calls & answers & (client != server), ServiceKind.APISERVER)
+        self._give(
+            self.kind(ServiceKind.APISERVER), "server", CONTROL_PLANE, "nodes dial it, and it dials their kubelets"
+        )
 
     def _https_port(self) -> None:
-        """Port 443: the API server, where the control plane has it or the server asks Go clients for certificates."""
-        https = self.tls & (self.evidence.flows.port[:, 1] == HTTPS_PORT)
+        """HTTPS ports: the API server, where the control plane has it or Go clients are asked for certificates."""
+        ports = self.evidence.flows.port[:, 1]
+        https = self.tls & np.isin(ports, OTHER_APISERVER_PORTS)
         if not https.any():
             return
         asked = self.evidence.tls_is("certificate_requested", Ternary.YES) & self.go
         http2 = self.evidence.tls_text_in("alpn", frozenset({"h2"}))
         known = self.roles.server_is(CONTROL_PLANE)
         if self.declared is None:
-            known |= asked & http2
+            # The API server itself is asked by aggregated APIs, which look the same from here.
+            known |= asked & http2 & ~self.roles.client_is(CONTROL_PLANE)
         self._mark(https & known, ServiceKind.APISERVER)
-        self._give(self.kind(ServiceKind.APISERVER), "server", CONTROL_PLANE, "serves the Kubernetes API on port 443")
+        self._give(self.kind(ServiceKind.APISERVER), "server", CONTROL_PLANE, "serves the Kubernetes API")
 
     def kind(self, kind: ServiceKind) -> Mask:
         """Flows whose server is of `kind`: (F,) bool."""
@@ -391,9 +448,12 @@ class _Inference:
         """Translated connections: where one leg ends at the API server, the address dialled is its Service."""
         evidence, roles = self.evidence, self.roles
         legs = np.flatnonzero(evidence.leg_of >= 0)
+        roots = evidence.leg_of[legs]
+        # In and out of a tunnel, or from another vantage point, a leg has the connection's own addresses.
+        moved_ends = (roles.server[legs] != roles.server[roots]) | (roles.client[legs] != roles.client[roots])
+        legs, roots = legs[moved_ends], roots[moved_ends]
         if legs.shape[0] == 0:
             return
-        roots = evidence.leg_of[legs]
         kinds = roles.kind()
         api = kinds[legs] == ServiceKind.APISERVER
         dialled = self._flows_where(roots[api].tolist())

@@ -19,7 +19,7 @@ from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, read_link
 from analyzer.decode.transport import TCP, UDP, decode_transport
 from analyzer.decode.tunnel import NAMES, TRANSPORT, InnerPackets, find_inner
 from analyzer.registries import Decode, LinkType
-from analyzer.schema import I32, I64, U8, CaptureChunk, Mask, PacketTable
+from analyzer.schema import I32, I64, NO_LINK, U8, CaptureChunk, Mask, PacketTable
 
 MAX_TUNNEL_DEPTH: Final = 6
 """Packets inside packets followed per frame. Real clusters nest two (an overlay over IPsec over a cloud's tunnel). At
@@ -63,6 +63,14 @@ class Decoder:
         self.octets: U8 = np.empty(0, np.uint8)
         self.fragments = Reassembler()
         self._index: dict[str, int] = {"": 0}
+
+    def afresh(self) -> Decoder:
+        """A decoder that knows the same paths and remembers no packet."""
+        other = Decoder()
+        other.paths, other._index = self.paths, self._index
+        other.fragments.counts = self.fragments.counts
+        other.fragments.counts.given_up += self.fragments.incomplete
+        return other
 
     def _path(self, parent: int, kind: int, identifier: int) -> int:
         step = NAMES[kind] if identifier < 0 else f"{NAMES[kind]}:{identifier}"
@@ -330,7 +338,9 @@ def _decode_level(chunk: CaptureChunk, octets: U8, level: _Level, depth: int) ->
     status[ip.later_fragment & (status == Decode.OK)] = Decode.LATER_FRAGMENT
     # A frame that is neither IPv4 nor IPv6 by its link header is NOT_IP, unless the header itself was cut.
     status[link.cut] = Decode.TRUNCATED_LINK
-    status[link.unsupported] = Decode.UNSUPPORTED_LINK
+    if link.unsupported.any():
+        status[link.unsupported] = Decode.UNSUPPORTED_LINK
+        status[level.link_type == NO_LINK] = Decode.NOT_A_PACKET
     status[link.deep] = Decode.TOO_DEEP
     readable: Mask = status == Decode.OK
     transport = decode_transport(

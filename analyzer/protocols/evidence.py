@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,6 +24,7 @@ from analyzer.schema import (
     TlsReading,
     Traffic,
 )
+from analyzer.vantage import ClockSkew
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Evidence:
     tls : TlsReading
     cleartext : CleartextReading
     leg_of : (F,) int64
-        See `analyzer.legs.stitch`.
+        See `analyzer.legs.stitch`; over several vantage points `analyzer.vantage.correlate`.
     from_start : (F, 2) bool
         Per side: the head begins with the stream's first octet.
     gap : (F,) bool
@@ -50,6 +52,10 @@ class Evidence:
     traffic : Traffic
         Packets and octets over time; flows are rows of `flows`.
     frame_times : FrameTimes
+    skews : tuple of ClockSkew
+        Clock differences between vantage points that share connections.
+    comments : mapping
+        By flow: the first distinct comments that the capture has on its packets, untrusted text.
     """
 
     flows: FlowTable
@@ -64,6 +70,8 @@ class Evidence:
     crowded: Mask
     traffic: Traffic = field(default_factory=lambda: Traffic(0, *(np.empty(0, np.int64) for _ in range(4))))
     frame_times: FrameTimes = field(default_factory=lambda: FrameTimes(1, np.empty(0, np.int64)))
+    skews: tuple[ClockSkew, ...] = ()
+    comments: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.flows)
@@ -161,3 +169,23 @@ class Evidence:
         """TCP flows of which no SYN was captured, with or without ACK: (F,) bool."""
         joined: Mask = (self.flows.protocol == TCP) & (self.flows.syn_seq < 0).all(axis=1)
         return joined
+
+    @cached_property
+    def quality(self) -> dict[str, Mask]:
+        """What the capture shows of each TCP connection that carried payload, and what it lacks: (F,) bool each.
+
+        ``connections`` are all of them; the rest are subsets. A connection's legs are not counted again.
+        """
+        flows = self.flows
+        tcp = (flows.protocol == TCP) & (self.leg_of < 0) & (flows.payload_octets.sum(axis=1) > 0)
+        seen = self.tls_column("client_hello_seen") | self.tls_column("server_hello_seen")
+        cut = flows.cut_packets > 0
+        return {
+            "connections": tcp,
+            "handshake_seen": tcp & (seen == 1),
+            "mid_connection": tcp & self.mid_connection,
+            "one_sided": tcp & (flows.packets == 0).any(axis=1),
+            "cut_by_snaplen": tcp & cut,
+            "with_gaps": tcp & self.gap & ~cut,
+            "crowded": tcp & self.crowded,
+        }

@@ -29,11 +29,12 @@ from analyzer.registries import (
     Ternary,
     TlsVersion,
 )
+from analyzer.report.numbering import Numbering
 from analyzer.report.outcome import exit_status
 from analyzer.report.timeline import timeline
 from analyzer.rules import Audit, Finding, Rule, RuleCount
 from analyzer.rules.suppressions import Suppression, Suppressions
-from analyzer.schema import I64, U8, Damage, Interface
+from analyzer.schema import I64, U8, Damage, Interface, Skipped, VantagePoint
 
 SCHEMA_VERSION: Final = "1"
 
@@ -94,6 +95,14 @@ _GROUPS: Final = {
 }
 _MAX_ACTIVITY: Final = 5
 _YEAR_10000_NS: Final = min(253402300800 * 10**9, 2**63 - 1)
+_MAX_NAMES: Final = 3
+"""Names that a capture gives one address, listed of it."""
+_MAX_NAME: Final = 253  # RFC 1035 2.3.4
+SAID_BY_CAPTURE: Final = "(named by the capture)"
+"""Stands behind a name that whoever wrote the capture chose: it decides nothing."""
+_MAX_COMMENTS: Final = 200
+"""Comments listed of one capture."""
+_MAX_COMMENT: Final = 500
 _MAX_LISTED: Final = 50
 """Addresses listed by name in one channel or finding."""
 
@@ -110,6 +119,29 @@ class CaptureSummary:
     last_ns: int | None
     interfaces: Sequence[Interface] = ()
     damage: Sequence[Damage] = ()
+    first_number: int = 0  #: frames of the captures before it; see `schema.CaptureChunk`
+    vantage: str = ""
+    comments: Sequence[tuple[int, str]] = ()
+    ledger: Ledger | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Flows that came past the limit: about how many, and the limit."""
+
+    flows: int = 0
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class InputSummary:
+    """What all captures of a run were together."""
+
+    vantages: Sequence[VantagePoint] = ()
+    skipped: Sequence[Skipped] = ()
+    skipped_count: int = 0
+    names: Sequence[tuple[str, str]] = ()  #: addresses with names that the captures give them, untrusted text
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass(frozen=True)
@@ -136,6 +168,7 @@ class AuditResult:
     captures: Sequence[CaptureSummary]
     cluster: ClusterSummary = field(default_factory=ClusterSummary)
     suppressions: Suppressions = field(default_factory=Suppressions)
+    inputs: InputSummary = field(default_factory=InputSummary)
 
 
 def time_text(ns: int | None) -> str | None:
@@ -156,7 +189,8 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
         Severity from which findings fail the run, or ``never``.
     """
     audit = result.audit
-    table = _Connections(audit)
+    numbering = Numbering([c.first_number for c in result.captures], [c.name for c in result.captures])
+    table = _Connections(audit, result.inputs)
     findings = [_finding(finding, table) for finding in result.findings]
     columns = table.columns()
     channel_rows = _channels(audit, table, result.findings)
@@ -164,10 +198,13 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "planewire", "version": __version__},
         "captures": [_capture(capture) for capture in result.captures],
+        "vantage_points": _vantage_points(result),
+        "clock_skews": _clock_skews(result),
+        "skipped": _skipped(result.inputs),
         "cluster": _cluster(result.cluster),
         "quality": _quality(result),
         "ledger": _ledger(result),
-        "endpoints": _endpoints(audit),
+        "endpoints": _endpoints(audit, table),
         "connections": {"columns": list(columns), "data": columns},
         "channels": channel_rows,
         "findings": findings,
@@ -178,6 +215,7 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
         "timeline": _timeline(audit, table, channel_rows),
     }
     document["summary"] = _summary(document, audit)
+    numbering.settle(document)
     document["outcome"] = {"fail_on": fail_on, "exit_status": exit_status(document, fail_on)}
     return document
 
@@ -188,8 +226,14 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
 class _Connections:
     """Text columns of the connection table, each made once per distinct value."""
 
-    def __init__(self, audit: Audit) -> None:
+    def __init__(self, audit: Audit, inputs: InputSummary) -> None:
         self.audit = audit
+        self.vantages = [vantage.name for vantage in inputs.vantages] or [""]
+        self.said_names: dict[str, list[str]] = {}
+        for address, name in inputs.names:
+            kept = self.said_names.setdefault(address, [])
+            if len(kept) < _MAX_NAMES and name[:_MAX_NAME] not in kept:
+                kept.append(name[:_MAX_NAME])
         self.flows = audit.evidence.flows
         self.address = [address_text(a) for a in audit.roles.addresses]
         self.catalogue = channels()
@@ -210,7 +254,10 @@ class _Connections:
 
     def _names(self, ends: I64) -> list[str]:
         names = self.audit.roles.names
-        return [names.get(i, "") for i in ends.tolist()]
+        if not self.said_names:
+            return [names.get(i, "") for i in ends.tolist()]
+        said = [self.said_names.get(address, [""])[0] for address in self.address]
+        return [names.get(i) or (f"{said[i]} {SAID_BY_CAPTURE}" if said[i] else "") for i in ends.tolist()]
 
     def _times(self, values: I64) -> list[str | None]:
         """`time_text` of a column: numpy prints nanoseconds itself."""
@@ -260,6 +307,10 @@ class _Connections:
         )
         columns = np.stack([evidence.identification.frame, *(evidence.tls_column(n) for n in names)], axis=1)
         return [" ".join(str(f) for f in dict.fromkeys(sorted(row)) if f > 0) for row in columns.tolist()]
+
+    def _comments(self) -> list[str]:
+        said = self.audit.evidence.comments
+        return ["; ".join(text[:_MAX_COMMENT] for text in said.get(row, ())) for row in range(len(self.flows))]
 
     def columns(self) -> dict[str, list[Any]]:
         """All columns by name, in the order of the contract."""
@@ -332,6 +383,10 @@ class _Connections:
             "duration_s": [round(d / 1e9, 6) for d in duration],
             "last_frame": flows.last_frame.tolist(),
             "evidence_frames": self._evidence_frames(),
+            "vantage": [self.vantages[i] for i in flows.vantage.tolist()],
+            "capture": [],
+            "last_capture": [],
+            "comment": self._comments(),
         }
         return columns
 
@@ -476,6 +531,7 @@ def _finding(finding: Finding, table: _Connections) -> Document:
         "hosts": hosts,
         "connections": list(finding.connections),
         "frames": list(finding.frames),
+        "evidence": [{"capture": 0, "frames": list(finding.frames)}] if finding.frames else [],
         "filter": _display_filter(rule, table, rows, finding.frames),
         "limits": rule.limits,
         "fingerprint": digest[:32],
@@ -558,6 +614,10 @@ def _capture(capture: CaptureSummary) -> Document:
         "interfaces": [
             {
                 "name": i.name,
+                "description": i.description,
+                "hardware": i.hardware,
+                "system": i.system,
+                "filter": i.filter,
                 "link_type": LinkType(i.link_type).name,
                 "snaplen": i.snaplen,
                 "received": i.received,
@@ -565,7 +625,82 @@ def _capture(capture: CaptureSummary) -> Document:
             }
             for i in capture.interfaces
         ],
+        "vantage": capture.vantage,
+        "comment_count": len(capture.comments),
+        "comments": [
+            {"number": frame, "text": text[:_MAX_COMMENT]} for frame, text in capture.comments[:_MAX_COMMENTS]
+        ],
+        "ledger": _sums(capture.ledger) if capture.ledger is not None else None,
         "damage": [{"offset": d.offset, "reason": d.reason} for d in capture.damage],
+    }
+
+
+def _sums(ledger: Ledger) -> Document:
+    """The books of one capture."""
+    return {
+        "decoded": ledger.decoded,
+        "not_decoded": ledger.not_decoded(),
+        "inner_packets": ledger.inner_packets,
+        "packets_in_flows": ledger.in_flows,
+        "packets_outside_flows": ledger.outside_flows(),
+        "balanced": ledger.balanced,
+    }
+
+
+def _vantage_points(result: AuditResult) -> list[Document]:
+    flows, root = result.audit.evidence.flows, result.audit.evidence.root
+    elsewhere = np.zeros(len(flows), bool)
+    if len(result.inputs.vantages) > 1:
+        places = np.unique(np.stack([root, flows.vantage.astype(np.int64)], axis=1), axis=0)[:, 0]
+        several = np.bincount(places, minlength=len(flows)) > 1
+        elsewhere = several[root]
+    return [
+        {
+            "name": vantage.name,
+            "captures": list(vantage.captures),
+            "given": vantage.given,
+            "assumed": vantage.assumed,
+            "flows": int((flows.vantage == row).sum()),
+            "connections": int(np.unique(root[flows.vantage == row]).shape[0]),
+            "seen_elsewhere": int((elsewhere & (flows.vantage == row)).sum()),
+        }
+        for row, vantage in enumerate(result.inputs.vantages)
+    ]
+
+
+def _clock_skews(result: AuditResult) -> list[Document]:
+    names = [vantage.name for vantage in result.inputs.vantages]
+    return [
+        {
+            "one": names[skew.one],
+            "other": names[skew.other],
+            "offset_ns": skew.offset_ns if skew.handshakes else None,
+            "spread_ns": skew.spread_ns if skew.handshakes else None,
+            "delay_ns": skew.delay_ns if skew.handshakes else None,
+            "handshakes": skew.handshakes,
+            "connections": skew.shared,
+        }
+        for skew in result.audit.evidence.skews
+    ]
+
+
+def _skew_text(skew: Document) -> str:
+    """What two vantage points share, and how their clocks differ, as one sentence."""
+    shared = f"{skew['one']} and {skew['other']} both saw {skew['connections']} of the connections"
+    if not skew["handshakes"]:
+        return f"{shared}; no handshake was seen whole at both, so how their clocks differ is not known."
+    ahead = "ahead of" if skew["offset_ns"] >= 0 else "behind"
+    offset, spread = abs(skew["offset_ns"]) / 1e6, skew["spread_ns"] / 1e6
+    return (
+        f"{shared}; the clock of {skew['other']} is {offset:.3f} ms {ahead} that of {skew['one']}, by the median of "
+        f"{skew['handshakes']} handshakes (nine tenths of them within {spread:.3f} ms)."
+    )
+
+
+def _skipped(inputs: InputSummary) -> Document:
+    return {
+        "count": inputs.skipped_count,
+        "files": [{"name": s.name, "reason": s.reason, "named": s.named} for s in inputs.skipped],
     }
 
 
@@ -606,8 +741,16 @@ def _quality(result: AuditResult) -> Document:
     note(quality.cut_by_snaplen, "have packets cut by the snap length: what was cut cannot be judged.")
     note(quality.with_gaps, "have gaps in the octets that matter: packets were lost by the capture.")
     note(quality.crowded, "carry more distinct HTTP requests than are read: a request late in them may be missing.")
+    if result.ledger.left_out:
+        notes.append(
+            f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} and "
+            f"were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows raises the limit."
+        )
     if quality.dropped:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
+    if result.inputs.skipped_count:
+        notes.append(f"{result.inputs.skipped_count} files that were found are no captures, or could not be read.")
+    notes += [_skew_text(skew) for skew in _clock_skews(result)]
     for capture in result.captures:
         notes += [f"{capture.name}: damaged at offset {d.offset}: {d.reason}." for d in capture.damage]
     notes += _decryption_notes(result.audit)
@@ -620,7 +763,43 @@ def _quality(result: AuditResult) -> Document:
         "cut_by_snaplen": quality.cut_by_snaplen,
         "with_gaps": quality.with_gaps,
         "dropped": quality.dropped,
+        "shares": _shares(result.audit),
     }
+
+
+_MEANING: Final = {
+    "handshake_seen": "versions, names and who authenticated can be judged",
+    "mid_connection": "began before the capture: versions, names and who authenticated are not in it",
+    "one_sided": "one direction only: what the other side offered or presented is not in it",
+    "cut_by_snaplen": "cut by the snap length: what was cut off cannot be judged",
+    "with_gaps": "octets that matter were lost: what they held cannot be judged",
+    "crowded": "more distinct HTTP requests than are read: a late one may be missing",
+}
+
+
+def _shares(audit: Audit) -> list[Document]:
+    """Connections by what was captured of them, their part of the traffic, and how many verdicts that leaves open."""
+    flows, verdicts = audit.evidence.flows, audit.verdicts
+    masks = audit.evidence.quality
+    shares = []
+    for name, mask in masks.items():
+        if name != "connections" and not mask.any():
+            continue
+        shares.append(
+            {
+                "name": name,
+                "connections": int(mask.sum()),
+                "packets": int(flows.packets[mask].sum()),
+                "octets": int(flows.octets[mask].sum()),
+                "undecidable": {
+                    "encryption": int((verdicts.encryption.value[mask] == 0).sum()),
+                    "client_certificate": int((verdicts.client_certificate.value[mask] == 0).sum()),
+                    "server_verification": int((verdicts.server_verification.value[mask] == 0).sum()),
+                },
+                "meaning": _MEANING.get(name, "TCP connections that carried payload"),
+            }
+        )
+    return shares
 
 
 def _ledger(result: AuditResult) -> Document:
@@ -631,6 +810,9 @@ def _ledger(result: AuditResult) -> Document:
     lines += [[f"not decoded: {reason}", n] for reason, n in not_decoded.items()]
     lines += [["Packets found inside tunnels", ledger.inner_packets], ["Packets in flows", ledger.in_flows]]
     lines += [[f"outside flows: {reason}", n] for reason, n in outside.items()]
+    left_out = result.inputs.left_out
+    if ledger.left_out:
+        lines += [[f"Flows past the limit of {left_out.limit:,}, about", left_out.flows]]
     lines += [["Flows", len(evidence)], ["of these second legs of a connection (NAT, tunnel)", legs]]
     return {
         "frames": ledger.frames,
@@ -642,13 +824,21 @@ def _ledger(result: AuditResult) -> Document:
         "duplicates": 0,
         "flows": len(evidence),
         "legs": legs,
+        "left_out": {
+            "flows": left_out.flows,
+            "packets": ledger.left_out,
+            "octets": ledger.left_out_octets,
+            "limit": left_out.limit,
+        },
         "balanced": ledger.balanced,
         "lines": lines,
     }
 
 
-def _endpoints(audit: Audit) -> list[Document]:
-    by_address: dict[int, list[Document]] = {}
+def _endpoints(audit: Audit, table: _Connections) -> list[Document]:
+    by_address: dict[int, list[Document]] = {
+        row: [] for row, address in enumerate(table.address) if address in table.said_names
+    }
     for statement in audit.roles.statements:
         by_address.setdefault(statement.address, []).append(
             {
@@ -656,6 +846,7 @@ def _endpoints(audit: Audit) -> list[Document]:
                 "grade": statement.grade.label,
                 "reason": statement.reason,
                 "frame": statement.frame,
+                "capture": 0,
             }
         )
     names = audit.roles.names
@@ -663,6 +854,7 @@ def _endpoints(audit: Audit) -> list[Document]:
         {
             "address": address_text(audit.roles.addresses[row]),
             "names": [names[row]] if names.get(row) else [],
+            "capture_names": table.said_names.get(table.address[row], []),
             "roles": roles,
         }
         for row, roles in sorted(by_address.items(), key=lambda item: audit.roles.addresses[item[0]].tobytes())

@@ -22,5 +22,12 @@ def exit_status(document: Mapping[str, Any], fail_on: str) -> int:
     """Status of the process: findings that nobody accepted first, then incomplete input, else 0."""
     if any(f["suppression"] is None and reaches(f["severity"], fail_on) for f in document["findings"]):
         return FINDINGS
+    return INCOMPLETE if incomplete(document) else CLEAN
+
+
+def incomplete(document: Mapping[str, Any]) -> bool:
+    """Tell whether something of what the user named was not read, or the capture says that it lacks frames."""
     damaged = any(item["damage"] for item in document["captures"])
-    return INCOMPLETE if damaged or document["quality"]["dropped"] else CLEAN
+    unread = any(one["named"] for one in document["skipped"]["files"])
+    left_out = bool(document["ledger"]["left_out"]["packets"])
+    return damaged or unread or left_out or bool(document["quality"]["dropped"])

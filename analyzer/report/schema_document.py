@@ -43,8 +43,9 @@ class Keywords:
 
 
 Count = Annotated[int, Keywords(minimum=0)]
-Frame = Annotated[int, Keywords("Frame number from 1 as Wireshark counts; 0 = none.", minimum=0)]
+Frame = Annotated[int, Keywords("Frame number from 1 in its file, as Wireshark counts; 0 = none.", minimum=0)]
 Time = Annotated[str, Keywords("RFC 3339, UTC, nanoseconds.")]
+CaptureRow = Annotated[int, Keywords("Row of `captures`: the file whose frames are counted.", minimum=0)]
 ConnectionRow = Annotated[int, Keywords("Row of the connections table.", minimum=0)]
 
 
@@ -59,6 +60,10 @@ class InterfaceEntry(TypedDict):
     """One capture interface."""
 
     name: str
+    description: str
+    hardware: str
+    system: Annotated[str, Keywords("Operating system of the capturing host, as the capture says.")]
+    filter: Annotated[str, Keywords("Capture filter, as the capture says: traffic it kept out is not judged.")]
     link_type: str | int
     snaplen: Annotated[int, Keywords("Octets; 0 = not limited.", minimum=0)]
     received: int | None
@@ -72,6 +77,24 @@ class DamageEntry(TypedDict):
     reason: str
 
 
+class CommentEntry(TypedDict):
+    """What a capture says of itself or of one frame: untrusted text."""
+
+    number: Annotated[int, Keywords("Frame in this capture; 0 = the capture or an interface of it.", minimum=0)]
+    text: str
+
+
+class CaptureLedger(TypedDict):
+    """Where the frames of one capture went; sums as in `Ledger`."""
+
+    decoded: Count
+    not_decoded: dict[str, int]
+    inner_packets: Count
+    packets_in_flows: Count
+    packets_outside_flows: dict[str, int]
+    balanced: bool
+
+
 class CaptureEntry(TypedDict):
     """One input."""
 
@@ -83,7 +106,50 @@ class CaptureEntry(TypedDict):
     last_time: Time | None
     duration_s: float
     interfaces: list[InterfaceEntry]
+    vantage: Annotated[str, Keywords("Name of its vantage point; empty where there is one only.")]
+    comment_count: Count
+    comments: Annotated[list[CommentEntry], Keywords("The first ones.")]
+    ledger: CaptureLedger | None
     damage: list[DamageEntry]
+
+
+class VantagePointEntry(TypedDict):
+    """A place packets were recorded at."""
+
+    name: str
+    captures: Annotated[list[int], Keywords("Rows of `captures`, in order of time.")]
+    given: Annotated[bool, Keywords("Named by the user.")]
+    assumed: Annotated[str, Keywords("Why these captures were taken as one vantage point.")]
+    flows: Count
+    connections: Count
+    seen_elsewhere: Annotated[int, Keywords("Flows of connections that another vantage point saw too.", minimum=0)]
+
+
+class ClockSkewEntry(TypedDict):
+    """How two vantage points' clocks differ, by the handshakes both saw."""
+
+    one: str
+    other: str
+    offset_ns: Annotated[int | None, Keywords("How far `other` is ahead of `one`: median; null = not known.")]
+    spread_ns: Annotated[int | None, Keywords("Half the range of the middle nine tenths.")]
+    delay_ns: Annotated[int | None, Keywords("Time on the way between them: median.")]
+    handshakes: Count
+    connections: Annotated[int, Keywords("Connections that both saw.", minimum=0)]
+
+
+class SkippedEntry(TypedDict):
+    """A file that was found and not analysed."""
+
+    name: str
+    reason: str
+    named: Annotated[bool, Keywords("The user named this very file.")]
+
+
+class SkippedEntries(TypedDict):
+    """Files that were found and not analysed."""
+
+    count: Count
+    files: Annotated[list[SkippedEntry], Keywords("The first 1000.")]
 
 
 class DeclaredEntry(TypedDict):
@@ -107,6 +173,25 @@ class ClusterEntry(TypedDict):
     notes: list[str]
 
 
+class UndecidableCounts(TypedDict):
+    """Connections whose answer is undecidable, by question."""
+
+    encryption: Count
+    client_certificate: Count
+    server_verification: Count
+
+
+class ShareEntry(TypedDict):
+    """TCP connections with payload, by what was captured of them."""
+
+    name: str
+    connections: Count
+    packets: Count
+    octets: Count
+    undecidable: UndecidableCounts
+    meaning: Annotated[str, Keywords("What that means for the verdicts.")]
+
+
 class Quality(TypedDict):
     """What this capture can and cannot show."""
 
@@ -118,6 +203,16 @@ class Quality(TypedDict):
     cut_by_snaplen: Count
     with_gaps: Count
     dropped: int | None
+    shares: Annotated[list[ShareEntry], Keywords("`connections`, which are all, and those subsets that are not empty.")]
+
+
+class LeftOutEntry(TypedDict):
+    """What came past the limit of flows and was counted, not kept."""
+
+    flows: Annotated[int, Keywords("About how many.", minimum=0)]
+    packets: Count
+    octets: Count
+    limit: Count
 
 
 class Ledger(TypedDict):
@@ -132,6 +227,7 @@ class Ledger(TypedDict):
     duplicates: Count
     flows: Count
     legs: Count
+    left_out: LeftOutEntry
     balanced: bool
     lines: Annotated[list[list[str | int]], Keywords("Pairs of a label and a number.")]
 
@@ -143,6 +239,7 @@ class RoleEntry(TypedDict):
     grade: GradeLabel
     reason: str
     frame: Frame
+    capture: CaptureRow
 
 
 class EndpointEntry(TypedDict):
@@ -150,6 +247,7 @@ class EndpointEntry(TypedDict):
 
     address: str
     names: list[str]
+    capture_names: Annotated[list[str], Keywords("Names that the captures give it: untrusted, decide nothing.")]
     roles: list[RoleEntry]
 
 
@@ -231,6 +329,13 @@ class ChannelEntry(TypedDict):
     findings: list[str]
 
 
+class EvidenceEntry(TypedDict):
+    """Frames of one capture."""
+
+    capture: CaptureRow
+    frames: list[Frame]
+
+
 class SuppressionEntry(TypedDict):
     """Who accepted a finding, why, and until when; it does not count for the exit status."""
 
@@ -277,6 +382,7 @@ class FindingEntry(TypedDict):
     hosts: list[str]
     connections: list[ConnectionRow]
     frames: list[Frame]
+    evidence: Annotated[list[EvidenceEntry], Keywords("The same frames by capture.")]
     filter: Annotated[str, Keywords("Wireshark display filter that shows the evidence.")]
     limits: str
     fingerprint: str
@@ -353,6 +459,7 @@ class EventEntry(TypedDict):
     kind: Literal["credential", "session", "refusal", "cleartext-request", "handshake"]
     time: Time | None
     frame: Frame
+    capture: CaptureRow
     connection: ConnectionRow
     channel: str
     text: str
@@ -415,6 +522,9 @@ class Document(TypedDict):
     schema_version: Literal["1"]
     tool: Tool
     captures: list[CaptureEntry]
+    vantage_points: list[VantagePointEntry]
+    clock_skews: list[ClockSkewEntry]
+    skipped: SkippedEntries
     cluster: ClusterEntry
     quality: Quality
     ledger: Ledger
@@ -498,7 +608,11 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "last_time": _TIME,
     "duration_s": _NUMBER,
     "last_frame": _COUNT,
-    "evidence_frames": {"type": "string", "pattern": "^([0-9]+( [0-9]+)*)?$"},
+    "evidence_frames": {"type": "string", "pattern": "^(([0-9]+:)?[0-9]+( ([0-9]+:)?[0-9]+)*)?$"},
+    "vantage": _TEXT,
+    "capture": _TEXT,
+    "last_capture": _TEXT,
+    "comment": _TEXT,
 }
 """Columns of the connections table in their order, each with the JSON schema of one value."""
 

@@ -1,7 +1,7 @@
-"""Tables for other programs: pandas frames, CSV files, and the JSON document itself.
+"""Tables for other programs: CSV files, and the JSON document itself.
 
 CSV cells are made inert here: what a peer wrote into a header never becomes a formula of whoever opens the file. In
-frames and cells characters that do not print are shown as escapes; JSON holds them as JSON escapes.
+cells characters that do not print are shown as escapes; JSON holds them as JSON escapes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from analyzer.errors import OutputError
 from analyzer.report.schema_document import GRADES, QUESTIONS, ChannelEntry, as_document
 from analyzer.report.text import spreadsheet_safe, visible
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CSV_FILES: Final = ("connections.csv", "channels.csv", "findings.csv")
 
@@ -45,6 +42,7 @@ _CHANNEL_FIELDS: Final = (
     "clients",
     "servers",
 )
+_SUPPRESSION_FIELDS: Final = ("reason", "author", "expires")
 _FINDING_FIELDS: Final = (
     "code",
     "name",
@@ -64,35 +62,12 @@ _FINDING_FIELDS: Final = (
     "filter",
     "limits",
     "fingerprint",
+    "id",
+    "suppressed",
+    *(f"suppression_{name}" for name in _SUPPRESSION_FIELDS),
 )
 _OWN_TEXT: Final = frozenset({"flags"})
 """Columns in which no captured text stands and a leading ``--`` must stay as it is."""
-
-
-def connections_frame(document: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the connections: one row a connection, columns in the order of the contract.
-
-    Parameters
-    ----------
-    document : mapping
-        A report document (`analyzer.report.schema_document.Document`).
-
-    Returns
-    -------
-    DataFrame, (N, C)
-        ``N`` connections; the index is the row number that findings and ``leg_of`` refer to.
-    """
-    return _frame(_connection_columns(document))
-
-
-def channels_frame(document: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the channels: one row a channel, the counts as ``<question>_<value>`` and ``<question>_grade_<grade>``."""
-    return _frame(_channel_columns(document))
-
-
-def findings_frame(document: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the findings: one row a finding, lists joined by a blank (flags and hosts by ``; ``)."""
-    return _frame(_finding_columns(document))
 
 
 def write_csv(document: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[Path]:
@@ -123,8 +98,8 @@ def write_csv(document: Mapping[str, Any], folder: str | os.PathLike[str]) -> li
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(str(place), error.strerror or "cannot be created") from error
-    columns = (_connection_columns, _channel_columns, _finding_columns)
-    texts = [_csv_text(make(document)) for make in columns]
+    columns = (connection_columns(document), channel_columns(document), finding_columns(document))
+    texts = [_csv_text(columns[0]), *(_csv_text(_joined(these)) for these in columns[1:])]
     paths = [place / name for name in CSV_FILES]
     for path, text in zip(paths, texts, strict=True):
         write_atomically(path, text)
@@ -147,8 +122,10 @@ def write_json(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Pat
     return write_atomically(Path(path), json_text(document))
 
 
-def write_atomically(path: Path, text: str) -> Path:
-    """Write `text` beside `path` and rename it over `path`, so that a reader never meets half a file.
+def write_atomically(path: Path, content: str | bytes) -> Path:
+    """Write `content` beside `path` and rename it over `path`, so that a reader never meets half a file.
+
+    Text is encoded as UTF-8.
 
     Raises
     ------
@@ -158,8 +135,8 @@ def write_atomically(path: Path, text: str) -> Path:
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content.encode() if isinstance(content, str) else content)
             # mkstemp makes files only their owner can read; a report gets what any new file gets.
             Path(temporary).chmod(0o666 & ~_umask())
             Path(temporary).replace(path)
@@ -171,18 +148,6 @@ def write_atomically(path: Path, text: str) -> Path:
     return path
 
 
-def _frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    """Frame of the columns, its text `visible`: a lone surrogate would stop pandas where Arrow holds the strings."""
-    # Only a caller who wants frames pays for pandas: the files are written without it.
-    import pandas as pd
-
-    return pd.DataFrame({name: list(_mapped(values, _shown)) for name, values in columns.items()})
-
-
-def _shown(value: object) -> object:
-    return visible(value) if isinstance(value, str) else value
-
-
 def _umask() -> int:
     # The only way POSIX offers to read it is to set it.
     mask = os.umask(0)
@@ -190,23 +155,27 @@ def _umask() -> int:
     return mask
 
 
-def _connection_columns(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+def connection_columns(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Columns of the connections, in the order of the contract."""
     connections = as_document(document)["connections"]
     return {name: connections["data"][name] for name in connections["columns"]}
 
 
-def _channel_columns(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+def channel_columns(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Columns of the channels, the counts as ``<question>_<value>`` and ``<question>_grade_<grade>``; lists stay so."""
     records = [_channel_record(channel) for channel in as_document(document)["channels"]]
     counted = [f"{q}_{value}" for q, values in QUESTIONS.items() for value in values]
     graded = [f"{q}_grade_{grade}" for q in QUESTIONS for grade in GRADES]
     return {name: [record[name] for record in records] for name in [*_CHANNEL_FIELDS, *counted, *graded]}
 
 
-def _finding_columns(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+def finding_columns(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Columns of the findings; lists stay lists."""
     records: list[dict[str, Any]] = [{**finding} for finding in as_document(document)["findings"]]
     for record in records:
-        for name, separator in (("flags", "; "), ("hosts", "; "), ("connections", " "), ("frames", " ")):
-            record[name] = separator.join(map(str, record[name]))
+        accepted = record["suppression"]
+        record["suppressed"] = accepted is not None
+        record |= {f"suppression_{name}": accepted[name] if accepted else None for name in _SUPPRESSION_FIELDS}
     return {name: [record[name] for record in records] for name in _FINDING_FIELDS}
 
 
@@ -216,9 +185,18 @@ def _channel_record(channel: ChannelEntry) -> dict[str, Any]:
         counts, grades = record[question], record["grades"][question]
         record |= {f"{question}_{value}": counts[value] for value in values}
         record |= {f"{question}_grade_{grade}": grades[grade] for grade in GRADES}
-    record["findings"] = " ".join(record["findings"])
-    record["clients"], record["servers"] = "; ".join(record["clients"]), "; ".join(record["servers"])
     return record
+
+
+_SEPARATORS: Final = {"findings": " ", "connections": " ", "frames": " "}
+
+
+def _joined(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Columns whose cells are texts and numbers: numbers and codes joined by a blank, everything else by ``; ``."""
+    return {
+        name: [_SEPARATORS.get(name, "; ").join(map(str, v)) if isinstance(v, list) else v for v in values]
+        for name, values in columns.items()
+    }
 
 
 def _csv_text(columns: Mapping[Any, Sequence[Any]]) -> str:

@@ -16,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from analyzer.report import ledger_view
 from analyzer.report.schema_document import (
     GRADES,
     QUESTIONS,
@@ -32,6 +33,8 @@ _WIDE: Final = 112
 _MAX_FINDINGS: Final = 20
 _MAX_FRAMES: Final = 8
 _MAX_NOTES: Final = 12
+_MAX_NAMED: Final = 4
+"""Captures named in a command to copy."""
 
 _VERDICT_STYLES: Final = {
     "at-risk": "bold red",
@@ -75,9 +78,10 @@ def render(
     typed = as_document(document)
     unicode = console.encoding.lower().startswith("utf")
     marks = _MARKS if unicode else _ASCII_MARKS
-    parts: list[RenderableType] = [*_headline(typed), Text()]
+    rule = box.SIMPLE_HEAD if unicode else box.ASCII2
+    captured, answer = _headline(typed)
+    parts: list[RenderableType] = [*captured, *ledger_view.brief(typed, rule), Text(), *answer, Text()]
     if typed["channels"]:
-        rule = box.SIMPLE_HEAD if unicode else box.ASCII2
         parts += [_channels(typed, marks, rule, wide=console.width >= _WIDE), Text()]
     parts += _findings(typed)
     parts += _open_questions(typed)
@@ -91,10 +95,18 @@ def render(
         console.print(Text("    " + visible(command)), highlight=False, soft_wrap=True)
 
 
+def render_ledger(document: Mapping[str, Any], console: Console) -> None:
+    """Print what was captured and what became of every frame, without a verdict."""
+    rule = box.SIMPLE_HEAD if console.encoding.lower().startswith("utf") else box.ASCII2
+    for part in ledger_view.whole(as_document(document), rule):
+        console.print(part, highlight=False)
+
+
 def default_commands(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return three commands that follow from the document: (command, what it shows)."""
     typed = as_document(document)
-    capture = shlex.quote(visible(typed["captures"][0]["name"])) if typed["captures"] else "CAPTURE"
+    names = [shlex.quote(visible(capture["name"])) for capture in typed["captures"]]
+    capture = " ".join(names) if 0 < len(names) <= _MAX_NAMED else "CAPTURE..."
     page = (f"planewire analyze {capture} --html report.html", "The whole report as one page to share")
     findings = [finding for finding in _by_severity(typed) if finding["suppression"] is None]
     if not findings:
@@ -105,11 +117,13 @@ def default_commands(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]
         )
     worst = findings[0]
     # The frames make a short command; the finding's own filter is for Wireshark's bar.
-    some = ", ".join(map(str, worst["frames"][:4]))
+    evidence = worst["evidence"][0] if worst["evidence"] else {"capture": 0, "frames": []}
+    some = ", ".join(map(str, evidence["frames"][:4]))
+    held_by = names[evidence["capture"]] if evidence["capture"] < len(names) else "CAPTURE"
     shown = f"frame.number in {{{some}}}" if some else visible(worst["filter"])
     return (
         (f"planewire explain {worst['code']}", "Why the worst finding matters, and how to end it"),
-        (f"tshark -r {capture} -Y {shlex.quote(shown)}", "Its packets"),
+        (f"tshark -r {held_by} -Y {shlex.quote(shown)}", "Its packets"),
         page,
     )
 
@@ -117,10 +131,13 @@ def default_commands(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]
 # -------------------------------------------------------------------------------------------- headline
 
 
-def _headline(document: Document) -> list[RenderableType]:
+def _headline(document: Document) -> tuple[list[RenderableType], list[RenderableType]]:
+    """What was captured, and what the answer is."""
     summary, quality = document["summary"], document["quality"]
     captured = [f"{_number(document['ledger']['frames'], 'frame')}", _number(summary["connections"], "connection")]
-    span = sum(capture["duration_s"] for capture in document["captures"])
+    durations = [capture["duration_s"] for capture in document["captures"]]
+    # Files of one recording follow each other; vantage points recorded at the same time.
+    span = sum(durations) if len(document["vantage_points"]) < 2 else max(durations)
     if span:
         captured.insert(1, duration_text(span))
     names = ", ".join(visible(capture["name"]) for capture in document["captures"][:3])
@@ -145,7 +162,7 @@ def _headline(document: Document) -> list[RenderableType]:
         if len(verdicts) > len("Channels: "):
             verdicts.append(", ")
         verdicts.append(f"{counts[verdict]} {verdict}", _VERDICT_STYLES[verdict] if counts[verdict] else "dim")
-    return [captured_line, quality_line, Text(), Text(visible(summary["answer"]), style="bold"), verdicts]
+    return [captured_line, quality_line], [Text(visible(summary["answer"]), style="bold"), verdicts]
 
 
 def duration_text(seconds: float) -> str:
@@ -250,10 +267,21 @@ def _findings(document: Document) -> list[RenderableType]:
         parts.append(_indented(Text(visible(finding["message"])), 4))
         parts.append(_indented(Text.assemble(("Do: ", "bold"), visible(finding["remediation"])), 4))
         parts += [_indented(Text.assemble(("Set: ", "bold"), visible(flag)), 4) for flag in finding["flags"]]
-        parts.append(_indented(Text(_frames_text(finding["frames"]), style="dim"), 4))
+        parts.append(_indented(Text(_evidence_text(finding, document), style="dim"), 4))
     if len(findings) > _MAX_FINDINGS:
         parts.append(_indented(Text(f"and {len(findings) - _MAX_FINDINGS} more: they are in every other output.")))
     return [*parts, Text()]
+
+
+def _evidence_text(finding: FindingEntry, document: Document) -> str:
+    """The frames of a finding, with their files where there are several."""
+    if len(document["captures"]) < 2 or not finding["evidence"]:
+        return _frames_text(finding["frames"])
+    texts = [
+        f"{_frames_text(group['frames'])} of {visible(document['captures'][group['capture']]['name'])}"
+        for group in finding["evidence"]
+    ]
+    return "; ".join(texts)
 
 
 def _frames_text(frames: Sequence[int]) -> str:

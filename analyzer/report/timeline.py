@@ -87,6 +87,7 @@ def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> d
                 "kind": event.kind,
                 "time_ns": time or None,
                 "frame": event.frame,
+                "capture": 0,
                 "connection": event.flow,
                 "channel": channel_of[event.flow],
                 "text": event.text[:_MAX_TEXT],

@@ -23,7 +23,8 @@ RANKS: dict[str, int] = {
     "user_files": 82,
     "cli": 90,
 }  # fmt: skip
-PACKAGE_OF = dict.fromkeys(("flow_index", "heads", "late", "ledger", "legs", "traffic"), "flows") | {"__main__": "cli"}
+_BESIDE_FLOWS = ("flow_index", "heads", "late", "ledger", "legs", "traffic", "vantage")
+PACKAGE_OF = dict.fromkeys(_BESIDE_FLOWS, "flows") | {"__main__": "cli"}
 """Modules that stand beside the package they belong with."""
 SANS_IO = range(20, 70)
 FORBIDDEN = {"os", "socket", "subprocess", "time", "logging", "pathlib", "sys", "random", "tempfile"}

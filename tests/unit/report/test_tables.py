@@ -1,4 +1,4 @@
-"""CSV, JSON and frames: whole, inert, deterministic, and in agreement."""
+"""CSV and JSON: whole, inert, deterministic, and in agreement."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 
 from analyzer.errors import OutputError
 from analyzer.report import tables
-from analyzer.report.schema_document import CONNECTION_COLUMNS, QUESTIONS
-from analyzer.report.tables import CSV_FILES, channels_frame, connections_frame, findings_frame, write_csv, write_json
+from analyzer.report.schema_document import QUESTIONS
+from analyzer.report.tables import CSV_FILES, write_csv, write_json
 from analyzer.report.text import visible
 from tests.conftest import ROOT
 from tests.document_example import HOSTILE, example_document
@@ -26,24 +26,6 @@ from tests.document_example import HOSTILE, example_document
 def _read(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-def test_frames_hold_every_row_and_column() -> None:
-    document = example_document(40)
-    frame = connections_frame(document)
-    assert list(frame.columns) == list(CONNECTION_COLUMNS)
-    for name in ("client_ip", "server_port", "encryption", "mid_connection", "leg_of", "duration_s"):
-        assert frame[name].tolist() == document["connections"]["data"][name]
-    assert frame["octets"].dtype.kind == "i"
-    assert channels_frame(document)["id"].tolist() == [channel["id"] for channel in document["channels"]]
-    assert findings_frame(document)["code"].tolist() == [finding["code"] for finding in document["findings"]]
-
-
-def test_frames_of_an_empty_audit_have_their_columns() -> None:
-    document = example_document(0)
-    assert list(connections_frame(document).columns) == list(CONNECTION_COLUMNS)
-    assert "encryption_cleartext" in channels_frame(document).columns
-    assert len(channels_frame(document)) == len(findings_frame(document)) == 0
 
 
 def test_csv_agrees_with_the_document(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from analyzer.registries import (
     Ternary,
     TlsVersion,
 )
+from analyzer.report.filters import with_frames
 from analyzer.report.numbering import Numbering
 from analyzer.report.outcome import exit_status
 from analyzer.report.timeline import timeline
@@ -591,7 +592,7 @@ def _display_filter(rule: Rule, table: _Connections, rows: I64, frames: Sequence
             break
     where = " || ".join(endpoints)
     around = f"({where}) && ({rule.filter})" if len(endpoints) > 1 else f"{where} && ({rule.filter})"
-    return f"({around}) || frame.number in {{{', '.join(map(str, frames))}}}" if frames else around
+    return with_frames(around, frames)
 
 
 # ------------------------------------------------------------------------------------ everything around

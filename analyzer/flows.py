@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.decode.gather import gather_block
+from analyzer.decode.gather import gather_words
 from analyzer.decode.transport import TCP, UDP
 from analyzer.decode.tunnel import ETHERIP, GRE, IPV4_IN_IP, IPV6_IN_IP, MPLS_IN_IP
-from analyzer.flow_index import KEY_WORDS, DistinctCounter, FlowIndex
+from analyzer.flow_index import KEY_WORDS, DirectionCache, DistinctCounter, FlowIndex
 from analyzer.registries import Decode, InitiatorSource
 from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable
 from analyzer.traffic import TrafficCounter
@@ -154,81 +154,122 @@ _VANTAGE_BIT: Final = 20
 MAX_VANTAGES: Final = 1 << (32 - _VANTAGE_BIT)
 
 
-def _keys(packets: PacketTable, vantage: int) -> tuple[U64, I64]:
-    """Canonical key words (N, 5) uint64 and the sender's side (N,) int64."""
-    src, dst = packets.src.view(np.uint64), packets.dst.view(np.uint64)
-    src_port, dst_port = packets.src_port.astype(np.uint64), packets.dst_port.astype(np.uint64)
+def _keys(packets: PacketTable, rows: I64, vantage: int) -> tuple[U64, I64]:
+    """Canonical key words (K, 5) uint64 of some packets, and the sender's side (K,) int64."""
+    src, dst = packets.src[rows].view(np.uint64), packets.dst[rows].view(np.uint64)
+    src_port, dst_port = packets.src_port[rows].astype(np.uint64), packets.dst_port[rows].astype(np.uint64)
     s0, s1, d0, d1 = src[:, 0], src[:, 1], dst[:, 0], dst[:, 1]
-    swap: Mask = (s1 > d1) | ((s1 == d1) & (src_port > dst_port))
-    keys = np.empty((len(packets), KEY_WORDS), np.uint64)
-    if s0.any() or d0.any():
-        swap = (s0 > d0) | ((s0 == d0) & swap)
-        keys[:, 0] = np.where(swap, d0, s0)
-        keys[:, 2] = np.where(swap, s0, d0)
-    else:
-        keys[:, 0] = keys[:, 2] = 0  # IPv4 alone: the first eight octets of mapped addresses are zero
-    keys[:, 1] = np.where(swap, d1, s1)
-    keys[:, 3] = np.where(swap, s1, d1)
+    swap: Mask = (s0 > d0) | ((s0 == d0) & ((s1 > d1) | ((s1 == d1) & (src_port > dst_port))))
+    keys = np.empty((rows.shape[0], KEY_WORDS), np.uint64)
+    keys[:, 0], keys[:, 2] = np.where(swap, d0, s0), np.where(swap, s0, d0)
+    keys[:, 1], keys[:, 3] = np.where(swap, d1, s1), np.where(swap, s1, d1)
     low, high = np.where(swap, dst_port, src_port), np.where(swap, src_port, dst_port)
     keys[:, 4] = (
         low << np.uint64(48)
         | high << np.uint64(32)
-        | packets.encapsulation.astype(np.uint64) << np.uint64(8)
-        | packets.protocol
+        | packets.encapsulation[rows].astype(np.uint64) << np.uint64(8)
+        | packets.protocol[rows]
     )
     if vantage:
         keys[:, 4] |= np.uint64(vantage << _VANTAGE_BIT)
     return keys, swap.astype(np.int64)
 
 
+def _directed(packets: PacketTable, vantage: int) -> tuple[U64, U64, Mask | None]:
+    """What tells the packets of IPv4 flows and their direction apart: the addresses, and all else: (N,) uint64 each.
+
+    The mask says of which packets it does; None: of all.
+    """
+    src, dst = packets.src.view(np.uint64), packets.dst.view(np.uint64)
+    pair = packets.src.view(np.uint32)[:, 3].astype(np.uint64)
+    pair <<= np.uint64(32)
+    pair |= packets.dst.view(np.uint32)[:, 3]
+    other = (src[:, 1] ^ _MAPPED) | (dst[:, 1] ^ _MAPPED)
+    other &= _PREFIX
+    other |= src[:, 0]
+    other |= dst[:, 0]
+    rest = packets.src_port.astype(np.uint64)
+    rest <<= np.uint64(16)
+    rest |= packets.dst_port
+    rest <<= np.uint64(32)
+    rest |= packets.encapsulation.astype(np.uint64) << np.uint64(8)
+    rest |= packets.protocol
+    if vantage:
+        rest |= np.uint64(vantage << _VANTAGE_BIT)
+    return pair, rest, other == 0 if other.any() else None
+
+
+_MAPPED: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
+"""Octets 8 to 15 of an IPv4 address mapped into IPv6 (RFC 4291 2.5.5.2), without the address."""
+_PREFIX: Final = np.frombuffer(b"\xff\xff\xff\xff\0\0\0\0", np.uint64)[0]
+"""Those of them that every such address shares."""
+
+
 def _one_of(values: NDArray[np.uint32], wanted: list[int]) -> Mask:
     """`numpy.isin` for a handful of values, without its sort."""
-    found: Mask = values == wanted[0]
+    found: Mask = values == np.uint32(wanted[0])
     for value in wanted[1:]:
-        found |= values == value
+        found |= values == np.uint32(value)
     return found
 
 
-def _classify(octets: U8, start: I64, have: I64) -> tuple[I64, Mask, U8]:
-    """Signature class, whether the first octets are all printable, and opening bits, of payloads of `have` octets."""
-    block = gather_block(octets, start, 8)
-    kind, version = block[:, 0], block[:, 1].astype(np.uint16) << 8 | block[:, 2]
+_NOT_ASCII: Final = np.uint64(0x8080808080808080)
+_PAST: Final = np.array([(1 << 8 * (8 - have)) - 1 for have in range(8)], np.uint64)
+"""By the octets a payload has: the others of the eight."""
+_SPACES: Final = np.uint64(0x2020202020202020)
+
+
+def _classify(octets: U8, start: I64, have: I64) -> tuple[I64, I64, U8]:
+    """Signature class, rows whose first octets are all printable, and opening bits, of payloads of `have` octets."""
+    words = gather_words(octets, start)
     signature = np.full(start.shape[0], OTHER, np.int64)
     opening = np.zeros(start.shape[0], np.uint8)
-    # RFC 8446 5.1: fragments up to 2^14, plus up to 2048 of expansion in older versions (RFC 5246 6.2.3).
-    length = block[:, 3].astype(np.uint16) << 8 | block[:, 4]
-    record = (version >= 0x0300) & (version <= 0x0304) & (length > 0) & (length <= (1 << 14) + 2048) & (have >= 5)
-    record &= (kind >= 20) & (kind <= 23)
-    data = record & (kind == 23)
-    signature[record] = TLS_HANDSHAKE
-    signature[data] = TLS_DATA
-    hello = np.flatnonzero(record & (kind == 22) & (have >= 6))
-    message = block[hello, 5]
+    # RFC 8446 5.1: content types 20 to 23, versions 0x0300 to 0x0304, all in one comparison of three octets.
+    version = (words >> np.uint64(40)).astype(np.uint32)
+    version -= np.uint32(0x140300)
+    # Fragments up to 2^14, plus up to 2048 of expansion in older versions (RFC 5246 6.2.3).
+    length = (words >> np.uint64(24)).astype(np.uint16)
+    length -= np.uint16(1)  # 0 becomes the largest
+    record = (version & np.uint32(0xFFFCFFFF)) <= 4
+    record &= length < (1 << 14) + 2048
+    record &= have >= 5
+    records = np.flatnonzero(record)
+    kind = words[records] >> np.uint64(56)
+    signature[records] = np.where(kind == 23, TLS_DATA, TLS_HANDSHAKE)
+    hello = records[kind == 22]
+    hello = hello[have[hello] >= 6]
+    message = (words[hello] >> np.uint64(16)).astype(np.uint8)
     opening[hello[message == 1]] = _SENT_CLIENT_HELLO
     opening[hello[message == 2]] = _SENT_SERVER_HELLO
-    # Most segments are records: what else they may begin with is asked of the others alone.
-    printable = np.zeros(start.shape[0], bool)
-    rest = np.flatnonzero(~record)
-    if rest.shape[0]:
-        signature[rest], printable[rest], opening[rest] = _classify_text(block[rest], have[rest])
-    return signature, printable, opening
+    # Most segments are records or cipher text inside one. What else is told apart begins with four octets of ASCII.
+    short = np.flatnonzero(have < 8)
+    past = _PAST[have[short]]
+    words[short] = (words[short] & ~past) | (past & _SPACES)
+    text = np.flatnonzero(((words & (_NOT_ASCII << np.uint64(32))) == 0) & ~record)
+    if text.shape[0] == 0:
+        return signature, text, opening
+    signature[text], printable, opening[text] = _classify_text(words[text], have[text])
+    return signature, text[printable], opening
 
 
-def _classify_text(block: U8, have: I64) -> tuple[I64, Mask, U8]:
-    """As `_classify`, of payloads that begin with no TLS record; ``block`` holds their first eight octets."""
-    words = block.view(">u4").astype(np.uint32)
-    head, second = words[:, 0], words[:, 1]
+def _classify_text(words: U64, have: I64) -> tuple[I64, Mask, U8]:
+    """As `_classify`, of payloads that begin with no TLS record but, padded with spaces, with four octets of ASCII."""
+    head, second = (words >> np.uint64(32)).astype(np.uint32), words.astype(np.uint32)
     request = _one_of(head, [_word(m) for m in _METHODS]) & (have >= 4)
-    status = (head == _word(b"HTTP")) & (block[:, 4] == ord("/")) & (have >= 5)
+    status = (head == _word(b"HTTP")) & (second >> np.uint32(24) == ord("/")) & (have >= 5)
     preface = (head == _word(b"PRI ")) & (second == _word(b"* HT")) & (have >= 8)
     banner = (head == _word(b"SSH-")) & (have >= 4)
-    signature = np.select(
-        [request, status, preface, banner], [HTTP_REQUEST, HTTP_STATUS, HTTP2_PREFACE, SSH_BANNER], OTHER
-    )
-    text = ((block >= 32) & (block < 127)) | ((block >= 9) & (block <= 13))
-    text |= np.arange(8) >= have[:, None]
+    signature = np.full(words.shape[0], OTHER, np.int64)
+    # No two of them hold: their first four octets differ.
+    for mask, kind in ((request, HTTP_REQUEST), (status, HTTP_STATUS), (preface, HTTP2_PREFACE), (banner, SSH_BANNER)):
+        signature[mask] = kind
+    printable = (words & _NOT_ASCII) == 0
+    rows = np.flatnonzero(printable)
+    block = words[rows].view(np.uint8).reshape(-1, 8)
+    graphic = ((block >= 32) & (block < 127)) | ((block >= 9) & (block <= 13))
+    printable[rows] = graphic.view(np.uint64)[:, 0] == np.uint64(0x0101010101010101)
     opening = request * _SENT_REQUEST | status * _SENT_STATUS | preface * _SENT_PREFACE
-    return signature, text.all(axis=1) & (have > 0), opening.astype(np.uint8)
+    return signature, printable, opening.astype(np.uint8)
 
 
 def _first_of(group: I64, size: int) -> I64:
@@ -237,6 +278,20 @@ def _first_of(group: I64, size: int) -> I64:
     rows = np.arange(group.shape[0])
     first[group[::-1]] = rows[::-1]
     return first
+
+
+def _set_bits(column: U8, rows: I64, bits: U8) -> None:
+    """Or `bits` into `column` at `rows`: what `numpy.bitwise_or.at` does, a bit at a time."""
+    bits = bits & ~column.take(rows)
+    for bit in (1 << i for i in range(8)):
+        setting = rows[np.flatnonzero((bits & np.uint8(bit)) != 0)]
+        if setting.shape[0]:
+            column[setting] |= np.uint8(bit)
+
+
+def _order(packets: PacketTable, rows: I64) -> I64:
+    """What sorts packets, and the flows they begin: the frame, then the nesting."""
+    return packets.frame[rows] * 8 + packets.depth[rows]
 
 
 def sequence_difference(delta: I64) -> I64:
@@ -263,6 +318,7 @@ class FlowBuilder:
         self._soft_limit = None if limit is None else limit - limit // _SOFT_SHARE
         self._refused = DistinctCounter()
         self._index = FlowIndex(seed)
+        self._directions = DirectionCache()
         self._current: I64 = np.full(1 << 10, -1, np.int64)  # newest flow of each key
         self._columns = _Columns()
         self._scratch: I64 = np.empty(1 << 10, np.int64)
@@ -290,17 +346,19 @@ class FlowBuilder:
         FlowRows
             The packets that belong to a flow: TCP and UDP with ports, and the portless tunnels.
         """
-        ported = packets.status == Decode.OK
-        portless = (packets.status == Decode.OTHER_TRANSPORT) & np.isin(packets.protocol, PORTLESS)
-        rows = np.flatnonzero(ported | portless)
+        member = packets.status == Decode.OK
+        other = np.flatnonzero(packets.status == Decode.OTHER_TRANSPORT)
+        if other.shape[0]:
+            member[other] = np.isin(packets.protocol[other], PORTLESS)
+        rows = np.flatnonzero(member)
         if rows.shape[0] != len(packets):
             packets = packets.take(rows)
         if rows.shape[0] == 0:
             return FlowRows(rows, rows, rows, rows)
-        keys, side = _keys(packets, vantage)
         if self._soft_limit is not None and len(self) + rows.shape[0] > self._soft_limit:
+            keys, side = _keys(packets, np.arange(len(packets)), vantage)
             return self._add_limited(packets, octets, rows, keys, side)
-        key = self._index.lookup(keys)
+        key, side = self._identify(packets, vantage)
         flow = self._assign(packets, key, side)
         http = self._count(packets, octets, flow, side)
         return FlowRows(rows, flow, side, http)
@@ -402,6 +460,17 @@ class FlowBuilder:
 
     # ------------------------------------------------------------------------------ identity over time
 
+    def _identify(self, packets: PacketTable, vantage: int) -> tuple[I64, I64]:
+        """Number of each packet's key, and its canonical side."""
+        pair, rest, usable = _directed(packets, vantage)
+
+        def canonical(rows: I64) -> I64:
+            keys, side = _keys(packets, rows, vantage)
+            return self._index.lookup(keys) * 2 + side
+
+        answer = self._directions.lookup(pair, rest, usable, len(self._index) * 2, canonical)
+        return answer >> 1, answer & 1
+
     def _create(self, key: I64, order: I64) -> I64:
         rows = self._columns.extend(key.shape[0])
         self.state.key[rows] = key
@@ -417,31 +486,30 @@ class FlowBuilder:
     def _assign(self, packets: PacketTable, key: I64, side: I64) -> I64:
         """Flow of each packet: the newest of its key, and a new one from each SYN that opens another connection."""
         self._reserve_current()
-        order = packets.frame * 8 + packets.depth
-        fresh = np.flatnonzero(self._current[key] < 0)
+        flow = self._current.take(key)
+        fresh = np.flatnonzero(flow < 0)
         if fresh.shape[0]:
             new_keys, first = np.unique(key[fresh], return_index=True)
-            self._current[new_keys] = self._create(new_keys, order[fresh[first]])
-        flow = self._current[key]
+            self._current[new_keys] = self._create(new_keys, _order(packets, fresh[first]))
+            flow[fresh] = self._current[key[fresh]]
         self._note_origins(packets, flow, side)
         reopening = self._reopening(packets, flow, side)
         if reopening.shape[0]:
-            flow = self._split(packets, key, flow, side, reopening, order)
+            flow = self._split(packets, key, flow, side, reopening)
         return flow
 
     def _note_origins(self, packets: PacketTable, flow: I64, side: I64) -> None:
         """Remember the first data sequence number of each side, and the handshake's sequence numbers."""
-        tcp = np.flatnonzero(packets.protocol == TCP)
         origin = self.state.origin.reshape(-1)
-        stream = flow[tcp] * 2 + side[tcp]
-        unset = np.flatnonzero(origin[stream] < 0)[::-1]  # backwards: the first packet wins
-        tcp, stream = tcp[unset], stream[unset]
+        stream = flow * 2 + side
+        unset = np.flatnonzero(origin.take(stream) < 0)[::-1]  # backwards: the first packet wins
+        tcp = unset[packets.protocol[unset] == TCP]
         syn = (packets.tcp_flags[tcp] & SYN) != 0
-        origin[stream] = (packets.seq[tcp].astype(np.int64) + syn) & 0xFFFFFFFF
+        origin[stream[tcp]] = (packets.seq[tcp].astype(np.int64) + syn) & 0xFFFFFFFF
 
     def _reopening(self, packets: PacketTable, flow: I64, side: I64) -> I64:
         """Rows of SYNs (without ACK) that do not belong to the connection their flow holds so far, in order."""
-        rows = np.flatnonzero((packets.protocol == TCP) & ((packets.tcp_flags & (SYN | ACK)) == SYN))
+        rows = np.flatnonzero((packets.tcp_flags & (SYN | ACK)) == SYN)  # no other protocol has these
         if rows.shape[0] == 0:
             return rows
         state = self.state
@@ -460,10 +528,10 @@ class FlowBuilder:
         reopening: I64 = rows[reopens | peer_ended]
         return reopening
 
-    def _split(self, packets: PacketTable, key: I64, flow: I64, side: I64, reopening: I64, order: I64) -> I64:
+    def _split(self, packets: PacketTable, key: I64, flow: I64, side: I64, reopening: I64) -> I64:
         """Create one flow for each reopening SYN and move the packets behind it there."""
         # Retransmissions of one reopening SYN were sorted out by `_reopening`: each row here is a connection.
-        created = self._create(key[reopening], order[reopening])
+        created = self._create(key[reopening], _order(packets, reopening))
         state = self.state
         width = np.int64(packets.frame.shape[0] + 1)
         sorter = np.argsort(key[reopening] * width + reopening, kind="stable")
@@ -488,9 +556,9 @@ class FlowBuilder:
             self._scratch = np.empty(len(self) * 3 // 2, np.int64)
         rows = np.arange(flow.shape[0])
         self._scratch[flow] = rows
-        distinct = flow[self._scratch[flow] == rows]
+        distinct = flow[np.flatnonzero(self._scratch.take(flow) == rows)]
         self._scratch[distinct] = np.arange(distinct.shape[0])
-        return distinct, self._scratch[flow]
+        return distinct, self._scratch.take(flow)
 
     def _count(self, packets: PacketTable, octets: U8, flow: I64, side: I64) -> I64:
         """Add `packets` to the totals of their flows; rows of those that begin with an HTTP/1 start line."""
@@ -523,17 +591,17 @@ class FlowBuilder:
         state.packets[flows] += np.bincount(stream, minlength=2 * n).reshape(n, 2)
         state.octets[flows] += total(packets.wire_len)
         state.payload_octets[flows] += total(packets.payload_len)
-        np.bitwise_or.at(state.flags.reshape(-1), flow * 2 + side, packets.tcp_flags)
+        _set_bits(state.flags.reshape(-1), flow * 2 + side, packets.tcp_flags)
         cut = packets.payload_stop - packets.payload_start < packets.payload_len
         if cut.any():
             state.cut_packets[flows] += np.bincount(local[cut], minlength=n)
-        interface = np.minimum(packets.interface, 63).astype(np.uint64)
-        if (interface == interface[0]).all():
-            state.interfaces[flows] |= np.uint64(1) << interface[0]
+        if (packets.interface == packets.interface[0]).all():
+            state.interfaces[flows] |= np.uint64(1) << np.uint64(min(int(packets.interface[0]), 63))
         else:
+            interface = np.minimum(packets.interface, 63).astype(np.uint64)
             np.bitwise_or.at(state.interfaces, flow, np.uint64(1) << interface)
         self._note_handshakes(packets, flow, side)
-        return self._note_signatures(packets, octets, flow, side, local, n)
+        return self._note_signatures(packets, octets, flow, side, stream, flows)
 
     def _note_handshakes(self, packets: PacketTable, flow: I64, side: I64) -> None:
         syn = np.flatnonzero((packets.tcp_flags & SYN) != 0)[::-1]  # backwards: the first SYN of a side wins
@@ -549,18 +617,17 @@ class FlowBuilder:
         unset = state.syn_ack_of[f, s] < 0
         state.syn_ack_of[f[unset], s[unset]] = acked[unset]
 
-    def _note_signatures(self, packets: PacketTable, octets: U8, flow: I64, side: I64, local: I64, n: int) -> I64:
+    def _note_signatures(self, packets: PacketTable, octets: U8, flow: I64, side: I64, stream: I64, flows: I64) -> I64:
+        """`stream` is ``local * 2 + side``, where ``flows[local]`` is the flow."""
         rows = np.flatnonzero(packets.payload_stop > packets.payload_start)
         if rows.shape[0] == 0:
             return rows
         start = packets.payload_start[rows]
         signature, printable, opening = _classify(octets, start, packets.payload_stop[rows] - start)
-        state = self.state
-        flows = np.empty(n, np.int64)
-        flows[local] = flow
-        base = (local[rows] * 2 + side[rows]) * SIGNATURES
+        state, n = self.state, flows.shape[0]
+        base = stream[rows] * SIGNATURES
         codes = np.concatenate([base + signature, base[printable] + PRINTABLE])
-        carriers = np.concatenate([packets.frame[rows], packets.frame[rows[printable]]])
+        carriers = packets.frame[np.concatenate([rows, rows[printable]])]
         counts = np.bincount(codes, minlength=n * 2 * SIGNATURES)
         seen = np.flatnonzero(counts)
         # Few of the codes occur: the state is touched for these alone.
@@ -571,9 +638,9 @@ class FlowBuilder:
         totals[where] += counts[seen].astype(np.int32)
         known = firsts[where]
         firsts[where] = np.where(known == 0, frames[seen], known)
-        telling = np.flatnonzero(opening)
+        telling = np.flatnonzero(opening != 0)
         at = rows[telling]
-        np.bitwise_or.at(state.opening.reshape(-1), flow[at] * 2 + side[at], opening[telling])
+        _set_bits(state.opening.reshape(-1), flow[at] * 2 + side[at], opening[telling])
         http: I64 = rows[(signature == HTTP_REQUEST) | (signature == HTTP_STATUS)]
         return http
 

@@ -42,6 +42,9 @@ class _Segments(Table):
     block: I64
 
 
+_STORE_SLICE: Final = 1024
+"""Blocks copied at a time."""
+
 _SPAN: Final = np.int64(1) << np.int64(40)
 """Above any position in a head: stream and position in one ascending number."""
 
@@ -98,8 +101,8 @@ class HeadCollector:
 
     def _limits(self, streams: I64) -> I64:
         """Octets kept of each stream: (M,) int64."""
-        opening = self._flows.state.opening[streams >> 1]
-        hello = (opening[:, 0] | opening[:, 1]) & SENT_TLS_HELLO
+        opening = self._flows.state.opening.reshape(-1)
+        hello = (opening.take(streams) | opening.take(streams ^ 1)) & SENT_TLS_HELLO
         return np.where(hello != 0, self._handshake_limit, self._limit)
 
     def _reserve(self) -> None:
@@ -115,25 +118,26 @@ class HeadCollector:
         """Keep the segments of `packets` that fall into a head still being collected."""
         self._reserve()
         stream = rows.flow * 2 + rows.side
-        length = packets.payload_len[rows.packet]
-        wanted = np.flatnonzero((length > 0) & ~self._finished[stream])
+        length = packets.payload_len.take(rows.packet)
+        wanted = np.flatnonzero((length > 0) & ~self._finished.take(stream))
         if wanted.shape[0] == 0:
             return
-        stream, packet, length = stream[wanted], rows.packet[wanted], length[wanted]
+        stream, packet = stream[wanted], rows.packet[wanted]
         tcp = packets.protocol[packet] == TCP
-        position = np.zeros(packet.shape[0], np.int64)
-        state = self._flows.state
-        origin = state.origin[stream >> 1, stream & 1]
-        seq = packets.seq[packet].astype(np.int64) + ((packets.tcp_flags[packet] & 2) != 0)
-        position[tcp] = sequence_difference(seq - origin)[tcp]
-        limits = self._limits(stream)
-        keep = tcp & (position > -REORDER_WINDOW) & (position < limits)
+        origin = self._flows.state.origin.reshape(-1).take(stream)
+        origin -= (packets.tcp_flags[packet] & 2) != 0
+        position = sequence_difference(packets.seq[packet] - origin)
+        keep = tcp & (position > -REORDER_WINDOW) & (position < max(self._limit, self._handshake_limit))
+        # Most segments of long connections lie past any head: the limit of their own is asked for the others alone.
+        near = np.flatnonzero(keep)
+        keep[near] = position[near] < self._limits(stream[near])
         datagrams = np.flatnonzero(~tcp)
         if datagrams.shape[0]:
-            self._place_datagrams(stream, length, datagrams, position, keep)
+            self._place_datagrams(stream, length[wanted], datagrams, position, keep)
         kept = np.flatnonzero(keep)
         if kept.shape[0]:
-            self._store(packets, packet[kept], stream[kept], position[kept], limits[kept], octets)
+            stream = stream[kept]
+            self._store(packets, packet[kept], stream, position[kept], self._limits(stream), octets)
 
     def _place_datagrams(self, stream: I64, length: I64, rows: I64, position: I64, keep: Mask) -> None:
         """Lay the first datagrams of each stream one behind the other."""
@@ -158,7 +162,11 @@ class HeadCollector:
             grown = np.empty((max(stop, self._blocks.shape[0] * 3 // 2), COPY_BLOCK), np.uint8)
             grown[: self._used] = self._blocks[: self._used]
             self._blocks = grown
-        self._blocks[self._used : stop] = gather_block(octets, start[row] + number * COPY_BLOCK, COPY_BLOCK)
+        source = start[row] + number * COPY_BLOCK
+        # In slices, so that what is gathered is still in the cache when it is stored.
+        for at in range(0, row.shape[0], _STORE_SLICE):
+            part = gather_block(octets, source[at : at + _STORE_SLICE], COPY_BLOCK)
+            self._blocks[self._used + at : self._used + at + part.shape[0]] = part
         first = self._used + np.cumsum(counts) - counts
         self._used = stop
         self._segments.append(_Segments(stream, position, captured, claimed, packets.frame[packet], first))

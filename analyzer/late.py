@@ -110,9 +110,13 @@ class LateCollector:
         counted = np.where(status, np.minimum(have, _STATUS_IDENTITY), have)
         block[np.arange(_IDENTITY) >= counted[:, None]] = 0
         mixed = (block.view(np.uint64) * _MULTIPLIERS).sum(axis=1, dtype=np.uint64)
-        keys = np.stack([stream.astype(np.uint64), counted.astype(np.uint64), mixed], axis=1)
-        first = np.unique(keys, axis=0, return_index=True)[1]
-        return starts[np.sort(first)]
+        # Sorted together, what is equal stands together, the first one in front: `lexsort` is stable.
+        order = np.lexsort((mixed, counted, stream))
+        repeats = np.zeros(order.shape[0], bool)
+        repeats[1:] = mixed[order[1:]] == mixed[order[:-1]]
+        repeats[1:] &= counted[order[1:]] == counted[order[:-1]]
+        repeats[1:] &= stream[order[1:]] == stream[order[:-1]]
+        return starts[np.sort(order[~repeats])]
 
     def _begin(self, row: int, segments: _Segments) -> _Open | None:
         """Keep the start in `row` where it is new and there is room; the message, where it goes on."""

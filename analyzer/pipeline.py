@@ -259,18 +259,19 @@ class Pipeline:
         state = self.flows.state
         touched = self.heads.touched()
         handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
-        if handshakes.shape[0]:
-            batch = self._interpret(handshakes)
+        held = self.heads.held()
+        quiet = state.last_frame[held] <= self.frames - self.limits.epoch_frames
+        over = held[quiet & (state.flags[held] & (FIN | RST)).any(axis=1)]
+        chosen = np.union1d(handshakes, over)
+        if chosen.shape[0]:
+            batch = self._interpret(chosen)
             # A hole may still be filled by a late segment, and what it hid be read then.
             ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
             # Where keys open a connection its requests are still to come.
             ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
-            self._keep(batch, ready)
-            self.heads.release(ready)
-        held = self.heads.held()
-        ended = (state.flags[held] & (FIN | RST)).any(axis=1)
-        quiet = state.last_frame[held] <= self.frames - self.limits.epoch_frames
-        self._close(held[ended & quiet])
+            done = np.union1d(ready, over)
+            self._keep(batch, done)
+            self.heads.release(done)
         if self.heads.pending_octets > self.limits.heads_budget:
             held = self.heads.held()
             order = held[np.argsort(state.last_frame[held], kind="stable")]
@@ -518,7 +519,11 @@ def _assemble(
         http = [
             m
             for flow, messages in of_flow
-            for m in (before_switch(list(messages)) if is_http1[flow] else (m for m in messages if m.version == "2"))
+            for m in (
+                before_switch(list(messages))
+                if is_http1[flow]
+                else (m for m in messages if m.version == "2" or m.decrypted)
+            )
         ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
     return Evidence(

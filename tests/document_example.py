@@ -184,6 +184,7 @@ def _row(index: int, nodes: int) -> dict[str, Any]:
         "channel": kind.channel,
         "protocol": "tls" if tls else {53: "dns", 8132: "unknown"}.get(kind.server_port, "http/1"),
         "tls_version": ("1.2" if "ECDHE" in kind.cipher else "1.3") if tls else "",
+        "tls_version_grade": "observed" if tls else "none",
         "sni": HOSTILE[turn % len(HOSTILE)] if kind.client_role == "user" else "",
         "alpn": kind.alpn,
         "encryption": kind.encryption[0],

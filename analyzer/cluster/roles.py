@@ -299,14 +299,20 @@ class _Inference:
     def _paths(self) -> None:
         """Request paths in clear name the service: etcd and konnectivity by their gRPC methods."""
         for flow, requests in self.evidence.requests.items():
-            targets = [request.target for request in requests]
-            one = self._flows_where([flow])
-            if any(target.startswith(ETCD_PATH_PREFIXES) for target in targets):
-                self._mark(one, ServiceKind.ETCD)
+            # A mask of all flows for each of them would cost the square of their number.
+            service = self.roles.service[flow]
+            if self.roles.service_kind[service] != ServiceKind.OTHER:
+                continue
+            if any(request.target.startswith(ETCD_PATH_PREFIXES) for request in requests):
+                kind = ServiceKind.ETCD
             elif any(is_agent_connect(request) for request in requests):
-                self._mark(one, ServiceKind.KONNECTIVITY_AGENTS)
+                kind = ServiceKind.KONNECTIVITY_AGENTS
             elif any(is_proxy_request(request) for request in requests):
-                self._mark(one, ServiceKind.KONNECTIVITY_FRONTEND)
+                kind = ServiceKind.KONNECTIVITY_FRONTEND
+            else:
+                continue
+            self.roles.service_kind[service] = kind
+            self.roles.service_grade[service] = Grade.INFERRED
 
     def _names(self) -> None:
         """The server name in the ClientHello: the API server's in-cluster, loopback and managed names."""

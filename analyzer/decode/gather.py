@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.schema import I32, I64, U8
+from analyzer.schema import I32, I64, U8, U64
 
 Items = NDArray[np.void]
 
@@ -59,6 +59,11 @@ def gather_block(octets: U8, start: I64, width: int) -> U8:
     """Copy `width` octets from each `start` as rows: (N, width) uint8. See `gather_items`."""
     block: U8 = gather_items(octets, start, width).view(np.uint8).reshape(start.shape[0], width)
     return block
+
+
+def gather_words(octets: U8, start: I64) -> U64:
+    """Read eight octets from each `start` as big-endian numbers: (N,) uint64. See `gather_items`."""
+    return gather_items(octets, start, 8).view(">u8").astype(np.uint64)
 
 
 COPY_BLOCK = 256

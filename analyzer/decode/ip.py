@@ -67,10 +67,13 @@ class IpColumns(NamedTuple):
     fragment: Mask
 
 
-def _mapped(word: U32) -> U8:
+def mapped(word: U32) -> U8:
     """IPv4 addresses, as little-endian words of their octets, mapped into IPv6 (RFC 4291 2.5.5.2): (N, 16) uint8."""
     addresses = np.zeros((word.shape[0], 2), "<u8")
-    addresses[:, 1] = word.astype("<u8") << np.uint64(32) | np.uint64(0xFFFF0000)
+    last = word.astype("<u8")
+    last <<= np.uint64(32)
+    last |= np.uint64(0xFFFF0000)
+    addresses[:, 1] = last
     return addresses.view(np.uint8)
 
 
@@ -107,7 +110,7 @@ def decode_ipv4(octets: U8, start: I64, stop: I64, wire_stop: I64) -> IpColumns:
     status[(version_ihl >> 4 != 4) | (header_len < 20) | (~offloaded & (total < header_len))] = Decode.BAD_NETWORK
     status[start + 20 > stop] = Decode.TRUNCATED_NETWORK
     flags_offset = header["flags_offset"].astype(np.int64)
-    src, dst = _mapped(header["src"]), _mapped(header["dst"])
+    src, dst = mapped(header["src"]), mapped(header["dst"])
     return IpColumns(
         status,
         header["protocol"].copy(),

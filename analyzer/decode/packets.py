@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from analyzer.decode.fragments import Completed, Opening, Reassembler, find_fragments
 from analyzer.decode.ip import IpColumns, decode_ipv4, decode_ipv6
 from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, read_link
+from analyzer.decode.plain import decode_plain
 from analyzer.decode.transport import TCP, UDP, decode_transport
 from analyzer.decode.tunnel import NAMES, TRANSPORT, InnerPackets, find_inner
 from analyzer.registries import Decode, LinkType
@@ -101,12 +102,30 @@ class Decoder:
         PacketTable
             Rows of depth 0 come first, one a frame in capture order; inner packets follow, each level in order.
         """
-        rows = np.arange(len(chunk), dtype=np.int64)
-        stop = chunk.start + chunk.captured_len
-        level = _Level(
-            rows, chunk.start, stop, chunk.start + chunk.wire_len, chunk.link_type, np.zeros(len(chunk), np.int32)
-        )
         self.octets = chunk.octets
+        plain = decode_plain(chunk)
+        if plain is None:
+            return PacketTable.concatenate(self._decode_frames(chunk, np.arange(len(chunk))))
+        table, others = plain
+        if others.shape[0] == 0:
+            return table
+        outer, *inside = self._decode_frames(chunk, others)
+        for field in fields(PacketTable):
+            if field.name not in _OF_THE_FRAME:
+                getattr(table, field.name)[others] = getattr(outer, field.name)
+        return PacketTable.concatenate([table, *inside])
+
+    def _decode_frames(self, chunk: CaptureChunk, rows: I64) -> list[PacketTable]:
+        """Decode the frames `rows`: the outermost packets, then those inside, a table for each level."""
+        start = chunk.start[rows]
+        level = _Level(
+            rows,
+            start,
+            start + chunk.captured_len[rows],
+            start + chunk.wire_len[rows],
+            chunk.link_type[rows],
+            np.zeros(rows.shape[0], np.int32),
+        )
         tables: list[PacketTable] = []
         for depth in range(MAX_TUNNEL_DEPTH + 1):
             table, ip, header = _decode_level(chunk, self.octets, level, depth)
@@ -122,7 +141,7 @@ class Decoder:
                 tables.append(_too_deep(chunk, level, inner.row))
                 break
             level = self._inside(level, table, inner, whole)
-        return PacketTable.concatenate(tables)
+        return tables
 
     def _inside(self, level: _Level, table: PacketTable, inner: InnerPackets, whole: tuple[I64, I64, I64]) -> _Level:
         """The packets found inside those of a level."""
@@ -221,6 +240,9 @@ class Decoder:
                 columns["seq"][row] = said.seq
                 columns["tcp_flags"][row] = int(table.tcp_flags[i]) & ~_SYN
 
+
+_OF_THE_FRAME: Final = ("frame", "time_ns", "interface", "depth", "wire_len")
+"""Columns that are the same for a frame whatever it holds."""
 
 _PATCHED: Final = (
     "status",
@@ -369,7 +391,7 @@ def _decode_level(chunk: CaptureChunk, octets: U8, level: _Level, depth: int) ->
         depth=np.full(rows.shape[0], depth, np.uint8),
         encapsulation=level.encapsulation,
         status=status,
-        wire_len=chunk.wire_len if depth == 0 else np.where(addressed, ip.length, 0),
+        wire_len=chunk.wire_len[rows] if depth == 0 else np.where(addressed, ip.length, 0),
         protocol=np.where(addressed, ip.protocol, zero),
         src=src,
         dst=dst,

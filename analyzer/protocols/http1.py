@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-import numpy as np
-
 from analyzer.protocols.http_message import MAX_FIELDS, make_request, make_response, values_by_name
 from analyzer.protocols.stream import Stream, read_streams
 from analyzer.schema import I64, HttpMessage, LateMessage, StreamHeads
@@ -41,15 +39,23 @@ _ABSOLUTE_FORM: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]{0,15}://(?:[^/?#@]
 _CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?")
 
 
-@dataclass(frozen=True, slots=True)
+_Fields = list[tuple[bytes, bytes]]
+_Framing = tuple[bytes, frozenset[bytes]]
+
+
+@dataclass(slots=True)
 class _Head:
-    """A start line and the complete field lines after it; ``body`` is None where the head is cut."""
+    """A start line and the complete field lines after it.
+
+    ``body`` is None where the head is cut; ``framing`` is what Transfer-Encoding and Content-Length say.
+    """
 
     position: int
     frame: int
     version: str
-    fields: list[tuple[bytes, bytes]]
+    fields: _Fields
     body: int | None
+    framing: _Framing
     method: bytes = b""
     target: bytes = b""
     status: int = 0
@@ -98,7 +104,7 @@ def read_late(late: Iterable[LateMessage]) -> list[HttpMessage]:
     """
     messages: list[HttpMessage] = []
     for one in late:
-        stream = Stream(one.octets, False, np.zeros(1, np.int64), np.array([one.frame]))
+        stream = Stream(one.octets, False, [0], [one.frame])
         requests = not one.octets.startswith(b"HTTP/")
         heads = _run(stream, requests=requests, limit=_SENT_ALONG)
         messages += [_message(one.stream >> 1, head) for head in heads]
@@ -238,30 +244,37 @@ class _Direction:
         if start is None:
             return None
         words, version, stop = start
-        fields, body = _fields_at(self.stream.octets, stop)
+        fields, body, framing = _fields_at(self.stream.octets, stop)
         frame = self.stream.frame_at(at)
         if not self._requests:
-            return _Head(at, frame, version, fields, body, status=int(words[1]))
+            return _Head(at, frame, version, fields, body, framing, status=int(words[1]))
         target = b" ".join(words[1:-1])
         authority = _ABSOLUTE_FORM.match(target)
         if authority is not None:
             fields.insert(0, (b"host", authority[1]))  # RFC 9112 3.2.2: it takes the place of Host
-        return _Head(at, frame, version, fields, body, method=words[0], target=target)
+        return _Head(at, frame, version, fields, body, framing, method=words[0], target=target)
 
 
-def _fields_at(octets: bytes, at: int) -> tuple[list[tuple[bytes, bytes]], int | None]:
-    """`_read_fields`, once for each distinct section: probes and pollers send the same one again and again."""
+def _fields_at(octets: bytes, at: int) -> tuple[_Fields, int | None, _Framing]:
+    """`_read_fields` and `_framing`, once for each distinct section: pollers send the same one again and again."""
     stop = octets.find(b"\r\n\r\n", at, at + _REMEMBERED)
     if stop < 0:
-        return _read_fields(octets, at)
-    fields, body = _remembered_fields(octets[at : stop + 4])
-    return list(fields), None if body is None else at + body
+        fields, body = _read_fields(octets, at)
+        return fields, body, _framing(fields)
+    remembered, body, framing = _remembered_fields(octets[at : stop + 4])
+    return list(remembered), None if body is None else at + body, framing
 
 
 @lru_cache(maxsize=256)
-def _remembered_fields(section: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], int | None]:
+def _remembered_fields(section: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], int | None, _Framing]:
     fields, body = _read_fields(section, 0)
-    return tuple(fields), body
+    return tuple(fields), body, _framing(fields)
+
+
+def _framing(fields: _Fields) -> _Framing:
+    """Transfer-Encoding, in lower case, and the distinct values of Content-Length."""
+    lengths = {value.strip() for name, all_ in fields if name == b"content-length" for value in all_.split(b",")}
+    return values_by_name(fields).get(b"transfer-encoding", b"").lower(), frozenset(lengths)
 
 
 def _read_fields(octets: bytes, at: int) -> tuple[list[tuple[bytes, bytes]], int | None]:
@@ -294,17 +307,16 @@ def _body_end(octets: bytes, head: _Head, method: bytes) -> int | None:
     at = head.body or 0
     if head.status and (method == b"HEAD" or head.status < 200 or head.status in (204, 304)):
         return at
-    coding = values_by_name(head.fields).get(b"transfer-encoding", b"").lower()
+    coding, lengths = head.framing
     if coding:
         if coding.rpartition(b",")[2].strip() == b"chunked":
             return _chunked_end(octets, at)
         return None if head.status else -1
-    lengths = {value.strip() for name, all_ in head.fields if name == b"content-length" for value in all_.split(b",")}
     if not lengths:
         return None if head.status else at
     if len(lengths) > 1:
         return -1
-    length = lengths.pop()
+    (length,) = lengths
     return at + int(length) if length.isdigit() and len(length) <= MAX_LENGTH_DIGITS else -1
 
 

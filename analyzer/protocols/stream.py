@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,7 @@ MAX_RUNS: Final = 64
 """Stretches between holes that are read of one direction."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stream:
     """Octets of one direction up to the first hole, and the stretches behind it.
 
@@ -28,7 +29,7 @@ class Stream:
         Positions 0 to the first hole, or to the end of the head.
     from_start : bool
         Position 0 is the first octet of the stream.
-    segment_position, segment_frame : (K,) int64
+    segment_position, segment_frame : list of int
         Where each captured segment begins, ascending, and the frame that carried it.
     later : tuple of Stream
         What lies between one hole and the next, each counted from its own first octet.
@@ -36,19 +37,18 @@ class Stream:
 
     octets: bytes
     from_start: bool
-    segment_position: I64
-    segment_frame: I64
+    segment_position: list[int]
+    segment_frame: list[int]
     later: tuple[Stream, ...] = ()
 
     def frame_at(self, position: int) -> int:
         """Frame that carried the octet at `position`; 0 where no segment did."""
-        row = int(self.segment_position.searchsorted(position, side="right")) - 1
-        return int(self.segment_frame[row]) if row >= 0 else 0
+        row = bisect_right(self.segment_position, position) - 1
+        return self.segment_frame[row] if row >= 0 else 0
 
     def segment_starts(self) -> list[int]:
         """Positions at which segments begin, ascending, inside `octets`."""
-        starts: list[int] = self.segment_position.tolist()
-        return [position for position in starts if 0 <= position < len(self.octets)]
+        return [position for position in self.segment_position if 0 <= position < len(self.octets)]
 
 
 def read_streams(heads: StreamHeads, flows: I64, names: I64 | None = None) -> Iterator[tuple[int, Stream, Stream]]:
@@ -63,8 +63,17 @@ def read_streams(heads: StreamHeads, flows: I64, names: I64 | None = None) -> It
         Rows of the flow table, where they are not the same.
     """
     holes = _holes_of(heads, flows)
-    for flow, name in zip(flows.tolist(), (flows if names is None else names).tolist(), strict=True):
-        yield name, _stream(heads, holes, 2 * flow), _stream(heads, holes, 2 * flow + 1)
+    octets = np.ascontiguousarray(heads.octets).data
+    sides = []
+    for side in (0, 1):
+        # Columns as lists, once: a number out of an array costs ten times as much as one out of a list.
+        stream = 2 * flows + side
+        bounds = (heads.offsets[stream], heads.offsets[stream + 1])
+        rows = (heads.segments_offsets[stream], heads.segments_offsets[stream + 1])
+        columns = (stream, heads.from_start[stream], *bounds, *rows)
+        sides.append(zip(*(column.tolist() for column in columns), strict=True))
+    for name, client, server in zip((flows if names is None else names).tolist(), *sides, strict=True):
+        yield name, _stream(heads, octets, holes, *client), _stream(heads, octets, holes, *server)
 
 
 def _holes_of(heads: StreamHeads, flows: I64) -> dict[int, list[tuple[int, int]]]:
@@ -77,26 +86,32 @@ def _holes_of(heads: StreamHeads, flows: I64) -> dict[int, list[tuple[int, int]]
     return found
 
 
-def _stream(heads: StreamHeads, holes: dict[int, list[tuple[int, int]]], stream: int) -> Stream:
-    whole = heads.head(stream)
-    rows = slice(int(heads.segments_offsets[stream]), int(heads.segments_offsets[stream + 1]))
-    position, frame = heads.segment_position[rows], heads.segment_frame[rows]
-    ranges = holes.get(stream, [])
-    edges = [0, *(edge for hole in ranges for edge in hole), whole.shape[0]]
+def _stream(
+    heads: StreamHeads,
+    octets: memoryview,
+    holes: dict[int, list[tuple[int, int]]],
+    stream: int,
+    from_start: bool,
+    begin: int,
+    end: int,
+    first_row: int,
+    last_row: int,
+) -> Stream:
+    position: list[int] = heads.segment_position[first_row:last_row].tolist()
+    frame: list[int] = heads.segment_frame[first_row:last_row].tolist()
+    ranges = holes.get(stream)
+    if ranges is None:
+        return Stream(bytes(octets[begin:end]), from_start, position, frame)
+    edges = [0, *(edge for hole in ranges for edge in hole), end - begin]
     later = []
     for start, stop in zip(edges[2 : 2 * MAX_RUNS + 2 : 2], edges[3::2], strict=False):
         if start < stop:
             # The segment that carries the first octet may have begun before it, inside the hole.
-            first = max(int(position.searchsorted(start, side="right")) - 1, 0)
-            last = int(position.searchsorted(stop))
-            later.append(Stream(whole[start:stop].tobytes(), False, position[first:last] - start, frame[first:last]))
-    return Stream(
-        octets=whole[: edges[1]].tobytes(),
-        from_start=bool(heads.from_start[stream]),
-        segment_position=position,
-        segment_frame=frame,
-        later=tuple(later),
-    )
+            first = max(bisect_right(position, start) - 1, 0)
+            last = bisect_left(position, stop)
+            places = [place - start for place in position[first:last]]
+            later.append(Stream(bytes(octets[begin + start : begin + stop]), False, places, frame[first:last]))
+    return Stream(bytes(octets[begin : begin + edges[1]]), from_start, position, frame, tuple(later))
 
 
 def text(octets: bytes) -> str:

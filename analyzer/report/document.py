@@ -307,7 +307,12 @@ class _Connections:
             "application_data_frame",
         )
         columns = np.stack([evidence.identification.frame, *(evidence.tls_column(n) for n in names)], axis=1)
-        return [" ".join(str(f) for f in dict.fromkeys(sorted(row)) if f > 0) for row in columns.tolist()]
+        columns.sort(axis=1)
+        kept = columns > 0
+        kept[:, 1:] &= columns[:, 1:] != columns[:, :-1]
+        texts = list(map(str, columns[kept].tolist()))
+        stops = np.cumsum(kept.sum(axis=1)).tolist()
+        return [" ".join(texts[start:stop]) for start, stop in zip([0, *stops], stops, strict=False)]
 
     def _comments(self) -> list[str]:
         said = self.audit.evidence.comments
@@ -327,10 +332,10 @@ class _Connections:
             "client_port": flows.port[:, 0].tolist(),
             "server_ip": self.server_address,
             "server_port": flows.port[:, 1].tolist(),
-            "transport": [_TRANSPORTS.get(p, str(p)) for p in flows.protocol.tolist()],
+            "transport": _named({p: _TRANSPORTS.get(p, str(p)) for p in range(256)}, flows.protocol),
             "encapsulation": [evidence.paths[i] for i in flows.encapsulation.tolist()],
             "channel": self.channel,
-            "protocol": [_PROTOCOL_NAMES[Protocol(p)] for p in evidence.identification.protocol.tolist()],
+            "protocol": _named(_PROTOCOL_NAMES, evidence.identification.protocol),
             "tls_version": [versions[v] for v in evidence.tls_column("version").tolist()],
             "sni": evidence.tls_text("sni"),
             "alpn": evidence.tls_text("alpn"),
@@ -356,7 +361,7 @@ class _Connections:
             "server_verification_reason": _picked(
                 verdicts.server_verification.reasons, verdicts.server_verification.reason
             ),
-            "initiator": [_INITIATORS[InitiatorSource(i)] for i in flows.initiator.tolist()],
+            "initiator": _named(_INITIATORS, flows.initiator),
             "mid_connection": evidence.mid_connection.tolist(),
             "handshake": self._handshake(),
             "cipher_suite": [
@@ -373,6 +378,7 @@ class _Connections:
             "client_certificate_subject": self._subjects("client_chain"),
             "user_agent": agents,
             "activity": activity,
+            "tls_version_grade": self._labels(evidence.tls_grade("version_grade"), Grade),
             "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
             "client_packets": flows.packets[:, 0].tolist(),
@@ -390,6 +396,12 @@ class _Connections:
             "comment": self._comments(),
         }
         return columns
+
+
+def _named(names: Mapping[Any, str], values: U8) -> list[str]:
+    """Text of each value; the values are turned to members of their enumeration once each, not once a row."""
+    texts = {value: names[value] for value in np.unique(values).tolist()}
+    return [texts[value] for value in values.tolist()]
 
 
 def _picked(reasons: Sequence[str], rows: I64) -> list[str]:

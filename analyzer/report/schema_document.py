@@ -598,6 +598,7 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "client_certificate_subject": _TEXT,
     "user_agent": _TEXT,
     "activity": _TEXT,
+    "tls_version_grade": _one_of(GRADES),
     "decryption": _TEXT,
     "leg_of": {"type": "integer", "minimum": -1},
     "client_packets": _COUNT,

@@ -64,7 +64,7 @@ def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> d
         return rows
 
     packets, octets = by_channel(traffic.packets), by_channel(traffic.octets)
-    events = list(_events(evidence, audit.connections))
+    events = list(_requests(evidence, audit.connections))
     times = evidence.frame_times.at(np.array([event.frame for event in events], np.int64))
     counts = dict.fromkeys(EVENT_KINDS, 0)
     by_bin = {kind: [0] * bins for kind in EVENT_KINDS}
@@ -72,6 +72,19 @@ def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> d
         counts[event.kind] += 1
         if 0 <= bin_number < bins:
             by_bin[event.kind][bin_number] += 1
+    listed_events = _listed(zip(events, times.tolist(), strict=True))
+    for kind, flows, frames in _handshakes(evidence, audit.connections):
+        times = evidence.frame_times.at(frames)
+        counts[kind] = flows.shape[0]
+        places = (times >> traffic.shift) - first
+        inside = places[(places >= 0) & (places < bins)]
+        by_bin[kind] = np.bincount(inside, minlength=bins).tolist()
+        # There may be one a connection: only those that are listed become objects.
+        chosen = np.lexsort((frames, times))[:MAX_LISTED]
+        described = (_handshake(evidence, kind, flow) for flow in flows[chosen].tolist())
+        shown = zip(frames[chosen].tolist(), flows[chosen].tolist(), described, strict=True)
+        listed_events += zip((_Event(kind, *event) for event in shown), times[chosen].tolist(), strict=True)
+    listed_events.sort(key=_by_time)
     return {
         "start_ns": first << traffic.shift if bins else None,
         "bin_ns": 1 << traffic.shift,
@@ -92,28 +105,31 @@ def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> d
                 "channel": channel_of[event.flow],
                 "text": event.text[:_MAX_TEXT],
             }
-            for event, time in _listed(events, times.tolist())
+            for event, time in listed_events
         ],
     }
 
 
-def _listed(events: Sequence[_Event], times: Sequence[int]) -> list[tuple[_Event, int]]:
+def _by_time(event: tuple[_Event, int]) -> tuple[int, int]:
+    return event[1], event[0].frame
+
+
+def _listed(events: Iterable[tuple[_Event, int]]) -> list[tuple[_Event, int]]:
     """The first `MAX_LISTED` of each kind, in order of time."""
     left = dict.fromkeys(EVENT_KINDS, MAX_LISTED)
     chosen = []
-    for event, time in sorted(zip(events, times, strict=True), key=lambda pair: (pair[1], pair[0].frame)):
+    for event, time in sorted(events, key=_by_time):
         if left[event.kind]:
             left[event.kind] -= 1
             chosen.append((event, time))
     return chosen
 
 
-def _events(evidence: Evidence, wanted: Mask) -> Iterator[_Event]:
-    """Everything that happened on the `wanted` flows."""
+def _requests(evidence: Evidence, wanted: Mask) -> Iterator[_Event]:
+    """What was asked for in clear on the `wanted` flows."""
     for flow, requests in evidence.requests.items():
         if wanted[flow]:
             yield from _of_requests(flow, requests)
-    yield from _handshakes(evidence, wanted)
 
 
 def _of_requests(flow: int, requests: Iterable[HttpMessage]) -> Iterator[_Event]:
@@ -127,19 +143,25 @@ def _of_requests(flow: int, requests: Iterable[HttpMessage]) -> Iterator[_Event]
             yield _Event("cleartext-request", request.frame, flow, text)
 
 
-def _handshakes(evidence: Evidence, wanted: Mask) -> Iterator[_Event]:
+def _handshakes(evidence: Evidence, wanted: Mask) -> Iterator[tuple[str, I64, I64]]:
+    """Kind of event, the `wanted` flows on which it happened, and the frame that shows it on each."""
     hello = evidence.tls_column("client_hello_frame")
     refused = evidence.tls_is("refused", Ternary.YES)
-    established = evidence.tls_is("established", Ternary.YES)
-    answers = np.stack(
-        [evidence.tls_column(f"{name}_frame") for name in ("client_alert", "client_flight", "server_certificate")]
-    )
-    names = evidence.tls_text("sni")
-    for flow in np.flatnonzero(wanted & ((hello > 0) | refused)).tolist():
-        to = f" to {names[flow]}" if names[flow] else ""
-        if refused[flow]:
-            shown = next((int(frame) for frame in answers[:, flow] if frame > 0), int(hello[flow]))
-            yield _Event("refusal", shown, flow, f"the client refused the server's certificate{to}")
-        elif hello[flow]:
-            how = "completed" if established[flow] else "not completed, or not captured whole"
-            yield _Event("handshake", int(hello[flow]), flow, f"TLS handshake{to}: {how}")
+    shown = hello.copy()
+    for name in ("server_certificate", "client_flight", "client_alert"):  # the last one there is shows it
+        frame = evidence.tls_column(f"{name}_frame")
+        shown[frame > 0] = frame[frame > 0]
+    flows = np.flatnonzero(wanted & refused)
+    yield "refusal", flows, shown[flows]
+    flows = np.flatnonzero(wanted & ~refused & (hello > 0))
+    yield "handshake", flows, hello[flows]
+
+
+def _handshake(evidence: Evidence, kind: str, flow: int) -> str:
+    row = int(evidence.tls_row[flow])
+    number = int(evidence.tls.facts.sni[row])
+    to = f" to {evidence.tls.strings[number]}" if number >= 0 and evidence.tls.strings[number] else ""
+    if kind == "refusal":
+        return f"the client refused the server's certificate{to}"
+    established = evidence.tls.facts.established[row] == Ternary.YES
+    return f"TLS handshake{to}: {'completed' if established else 'not completed, or not captured whole'}"

@@ -204,7 +204,7 @@ def _parameters(
             here,
             version > 0,
             version < least,
-            Grade.OBSERVED,
+            audit.evidence.tls_grade("version_grade"),
             f"{name}: the minimum version is {min_version}, and a lower one was negotiated",
         )
     if suites:
@@ -214,7 +214,7 @@ def _parameters(
         # The suites of TLS 1.3 are not configurable (crypto/tls Config.CipherSuites).
         yield _Compared(
             here & (version < TlsVersion.TLS_1_3),
-            version > 0,
+            audit.evidence.tls_column("server_hello_seen") == 1,
             ~np.isin(suite, listed),
             Grade.OBSERVED,
             f"{name}: the list of cipher suites does not hold the one that was negotiated",

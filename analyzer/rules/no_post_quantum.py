@@ -22,8 +22,8 @@ def _check(audit: Audit) -> Outcome:
         scope=audit.on(*CHANNELS) & (audit.evidence.tls_row >= 0),
         decidable=(group > 0) | ((version > 0) & (version < TlsVersion.TLS_1_3)),
         violation=~np.isin(group, POST_QUANTUM),
-        grade=Grade.OBSERVED,
-        frames=[audit.evidence.tls_column("server_hello_frame")],
+        grade=np.where(group > 0, Grade.OBSERVED, audit.evidence.tls_grade("version_grade")).astype(np.uint8),
+        frames=[audit.evidence.tls_column("server_hello_frame"), audit.evidence.identification.frame],
         detail={
             int(row): "TLS below 1.3, which has no post-quantum key exchange"
             for row in np.flatnonzero((version > 0) & (version < TlsVersion.TLS_1_3))[:1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzer.registries import Grade, Severity, TlsVersion
+from analyzer.registries import Severity, TlsVersion
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
 
 
@@ -14,8 +14,8 @@ def _check(audit: Audit) -> Outcome:
         scope=audit.connections & (audit.evidence.tls_row >= 0),
         decidable=version > 0,
         violation=version < TlsVersion.TLS_1_2,
-        grade=Grade.OBSERVED,
-        frames=[audit.evidence.tls_column("server_hello_frame")],
+        grade=audit.evidence.tls_grade("version_grade"),
+        frames=[audit.evidence.tls_column("server_hello_frame"), audit.evidence.identification.frame],
         detail={
             int(row): f"TLS {TlsVersion(int(version[row])).label}"
             for row in np.flatnonzero((version > 0) & (version < TlsVersion.TLS_1_2))[:1000]

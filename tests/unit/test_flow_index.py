@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.flow_index import KEY_WORDS, FlowIndex
+from analyzer.flow_index import KEY_WORDS, DirectionCache, FlowIndex
 
 BATCHES = st.lists(st.lists(st.integers(0, 40), min_size=0, max_size=60), min_size=1, max_size=6)
 
@@ -57,3 +57,60 @@ def test_growth_keeps_identifiers() -> None:
     first = np.concatenate([index.lookup(part) for part in np.array_split(keys, 37)])
     assert np.array_equal(index.lookup(keys), first)
     assert np.array_equal(np.sort(first), np.arange(50_000))
+
+
+PAIRS = st.tuples(st.integers(0, 9), st.integers(0, 3), st.booleans())
+
+
+@given(st.lists(st.lists(PAIRS, max_size=40), min_size=1, max_size=5), st.booleans())
+def test_a_remembered_answer_is_that_of_asking_again(batches: list[list[tuple[int, int, bool]]], crowd: bool) -> None:
+    # Given a cache whose pairs may all share one slot, and questions of which some may not be remembered
+    cache = DirectionCache()
+    if crowd:
+        cache._shift = np.uint64(63)
+    for batch in batches:
+        pair = np.array([p for p, _, _ in batch], np.uint64)
+        rest = np.array([r for _, r, _ in batch], np.uint64)
+        usable = np.array([u for _, _, u in batch], bool)
+        truth = np.where(usable, pair * np.uint64(10) + rest, np.uint64(1000) + pair).astype(np.int64)
+        asked: list[int] = []
+
+        def ask(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+            asked.extend(rows.tolist())  # noqa: B023
+            return truth[rows]  # noqa: B023
+
+        answers = cache.lookup(pair, rest, None if usable.all() else usable, 0, ask)
+        # Then every answer is right, whatever was remembered
+        assert answers.tolist() == truth.tolist()
+        assert asked == sorted(set(asked))
+
+
+def test_what_was_asked_for_once_is_remembered() -> None:
+    cache = DirectionCache()
+    pair = np.repeat(np.arange(50, dtype=np.uint64), 3)
+    asked: list[int] = []
+
+    def ask(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        asked.extend(rows.tolist())
+        return pair[rows].astype(np.int64)
+
+    assert cache.lookup(pair, pair, None, 0, ask).tolist() == pair.tolist()
+    assert len(asked) < 60  # one row of each, and the few that share a slot with another
+    asked.clear()
+    assert cache.lookup(pair, pair, None, 0, ask).tolist() == pair.tolist()
+    assert len(asked) < 10
+
+
+def test_a_growing_cache_forgets_and_asks_again() -> None:
+    cache = DirectionCache()
+    pair = np.arange(3000, dtype=np.uint64)
+    calls: list[int] = []
+
+    def ask(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        calls.append(rows.shape[0])
+        return pair[rows].astype(np.int64)
+
+    for known in (0, 3000, 1 << 40):
+        assert cache.lookup(pair, pair, None, known, ask).tolist() == pair.tolist()
+    assert calls == [3000, 3000, 3000]
+    assert cache._answer.shape[0] == DirectionCache._MOST

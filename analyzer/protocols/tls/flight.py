@@ -187,7 +187,9 @@ def _key(message: I64) -> U8:
     return keys
 
 
-def read_flights(cipher: I64, resumed: Mask, early_data: Mask, client: Sequences, server: Sequences) -> Flights:
+def read_flights(
+    cipher: I64, resumed: Mask, early_data: Mask, unread: Mask, client: Sequences, server: Sequences
+) -> Flights:
     """Decide N handshakes.
 
     Parameters
@@ -198,6 +200,8 @@ def read_flights(cipher: I64, resumed: Mask, early_data: Mask, client: Sequences
         The ServerHello accepts a pre-shared key: no certificates follow (RFC 8446 2.2).
     early_data : (N,) bool
         The client offered early data, which may come before its handshake records (RFC 8446 2.3).
+    unread : (N,) bool
+        The server's flight was not captured, and the client's can only begin with Certificate or Finished.
     client, server : Sequences
         N streams each.
     """
@@ -222,6 +226,8 @@ def read_flights(cipher: I64, resumed: Mask, early_data: Mask, client: Sequences
     full = (key > 0) & (c[:, 2] == finished)
     # Where the server asked, a first record of a certificate's size holds one, whatever else it holds.
     joined = asked & (c[:, 0] >= MIN_CERTIFICATE)
+    # So it does where the server's flight was not captured and nothing is seen of what follows.
+    joined |= unread & (c[:, 0] >= MIN_CERTIFICATE) & (c[:, 1] < 0)
     by_client = np.where(empty | full, Ternary.YES, np.where(ends, Ternary.NO, Ternary.UNKNOWN)).astype(np.uint8)
 
     both = (by_server != Ternary.UNKNOWN) & (by_client != Ternary.UNKNOWN)

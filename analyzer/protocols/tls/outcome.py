@@ -16,6 +16,7 @@ from analyzer.registries import Grade, Ternary
 from analyzer.schema import I64, U8, Mask
 
 _FIN_OR_RST: Final = 0b101
+_USUAL_SUITE: Final = 0x1301
 REFUSALS: Final = (42, 43, 44, 45, 46, 48)
 """AlertDescriptions by which a client refuses the server's certificate: bad_certificate, unsupported_certificate,
 certificate_revoked, certificate_expired, certificate_unknown, unknown_ca (RFC 8446 6.2)."""
@@ -94,7 +95,7 @@ def decide(view: Handshakes, closed: U8) -> Outcome:
     sequences = encrypted_sequences(view.walk, view.last_hello)
     client, server = _half(sequences, slice(None, view.count)), _half(sequences, slice(view.count, None))
     early = offers_early_data(view)
-    flights = read_flights(view.cipher, view.accepts_key, early, client, server)
+    flights = read_flights(_suite(view), view.accepts_key, early, _unread(view, client, server), client, server)
     is_13 = view.is_13
 
     by_alert, by_pattern = _refusals(view, flights, clear, closed)
@@ -131,6 +132,28 @@ def decide(view: Handshakes, closed: U8) -> Outcome:
         np.zeros(view.count, np.int64),
     )
     return replace(outcome, reason=_reason(view, outcome, early, closed))
+
+
+def _suite(view: Handshakes) -> I64:
+    """The suite that gives tag and hash: where the ServerHello is missing, the one that TLS 1.3 must implement."""
+    return np.where((view.cipher < 0) & view.is_13, _USUAL_SUITE, view.cipher)
+
+
+def _unread(view: Handshakes, client: Sequences, server: Sequences) -> Mask:
+    """Flows of which only the client's flight was captured, and in which it holds no early data.
+
+    Early data follows the ClientHello (RFC 8446 2.3, D.4); a flight that was sent after the server had answered begins
+    with Certificate or Finished.
+    """
+    count = view.count
+    unread: Mask = view.is_13 & ~server.anchored & client.anchored
+    unread &= view.heads.from_start[view.streams].reshape(2, count).all(axis=0) & ~view.empty[count:]
+    rows = np.flatnonzero(unread)
+    if rows.shape[0]:
+        sent = view.frames(rows, view.walk.records.header[client.record[rows, 0]])
+        answered = view.frames(rows + count, view.heads.offsets[view.streams[rows + count]])
+        unread[rows] = (answered > 0) & (sent > answered)
+    return unread
 
 
 def _half(sequences: Sequences, rows: slice) -> Sequences:

@@ -16,6 +16,7 @@ from analyzer.protocols.tls.legacy import ternary
 from analyzer.protocols.tls.outcome import REASONS, Outcome, decide, offers_early_data
 from analyzer.protocols.tls.stacks import Stack
 from analyzer.protocols.tls.strings import StringPool, text_of
+from analyzer.protocols.tls.version import versions_by_records
 from analyzer.protocols.tls.view import Handshakes
 from analyzer.registries import Grade, Ternary
 from analyzer.schema import I32, I64, U8, Certificate, Mask, StreamHeads, TlsFacts, TlsReading
@@ -98,12 +99,16 @@ def _read(heads: StreamHeads, flows: I64, closed: U8, keys: KeyLog | None) -> tu
         from analyzer.protocols.tls import decrypted, opening
 
         opened = opening.open_flows(view, keys, np.flatnonzero(offers_early_data(view)))
+    by_records = versions_by_records(heads, view.streams, view.walk, closed)
     strings, chains = StringPool(), ChainPool()
     facts: Columns = {
         "flow": view.flows,
         "client_hello_seen": view.client_hello >= 0,
         "server_hello_seen": (view.server_hello >= 0) & (view.cipher >= 0),
-        "version": view.version,
+        "version": np.where(view.version > 0, view.version, by_records),
+        "version_grade": np.where(
+            view.version > 0, Grade.OBSERVED, np.where(by_records > 0, Grade.INFERRED, Grade.NONE)
+        ),
         "cipher_suite": np.maximum(view.cipher, 0),
         "group": np.where(view.group > 0, view.group, outcome.clear.group),
         "resumed": outcome.resumed,

@@ -34,6 +34,7 @@ from analyzer.protocols.tls.records import (
     walk_records,
 )
 from analyzer.protocols.tls.suites import flagged
+from analyzer.protocols.tls.version import unmarked_data
 from analyzer.registries import HeadStop, TlsVersion
 from analyzer.schema import I64, U8, Mask, StreamHeads
 
@@ -118,6 +119,9 @@ class Handshakes:
                 self._decide(flows, hellos)
         # Drafts of TLS 1.3 (0x7fxx, 0xfbxx of one vendor) have larger numbers, and so will what comes after it.
         self.is_13: Mask = self.version >= TlsVersion.TLS_1_3
+        # Where the ServerHello is missing, records may still show that this is the handshake of TLS 1.3.
+        unmarked = unmarked_data(self.walk)
+        self.is_13 |= (self.version == 0) & (unmarked[:count] | unmarked[count:])
 
     def _decide(self, flows: I64, hellos: Hellos) -> None:
         """Version, suite and key share of the ServerHellos of `flows`."""

@@ -18,15 +18,16 @@ CHANNELS = tuple(channel.id for channel in channels() if channel.core)
 
 def _check(audit: Audit) -> Outcome:
     group, version = audit.evidence.tls_column("group"), audit.evidence.tls_column("version")
+    chosen = audit.evidence.tls_column("server_hello_seen") == 1
     return outcome(
         scope=audit.on(*CHANNELS) & (audit.evidence.tls_row >= 0),
-        decidable=(group > 0) | ((version > 0) & (version < TlsVersion.TLS_1_3)),
+        decidable=(group > 0) | (chosen & (version < TlsVersion.TLS_1_3)),
         violation=~np.isin(group, POST_QUANTUM),
-        grade=np.where(group > 0, Grade.OBSERVED, audit.evidence.tls_grade("version_grade")).astype(np.uint8),
-        frames=[audit.evidence.tls_column("server_hello_frame"), audit.evidence.identification.frame],
+        grade=Grade.OBSERVED,
+        frames=[audit.evidence.tls_column("server_hello_frame")],
         detail={
             int(row): "TLS below 1.3, which has no post-quantum key exchange"
-            for row in np.flatnonzero((version > 0) & (version < TlsVersion.TLS_1_3))[:1]
+            for row in np.flatnonzero(chosen & (version < TlsVersion.TLS_1_3))[:1000]
         },
     )
 

@@ -60,7 +60,7 @@ save client-ca.json $KUBECTL get configmap extension-apiserver-authentication --
 
 # The configuration each kubelet runs with. A header it may send to fetch static pods can hold a token: it is dropped.
 nodes=$($KUBECTL get nodes -o 'jsonpath={range .items[*]}{.metadata.name}{"\n"}{end}')
-without_headers() { sed 's/"staticPodURLHeader":{[^}]*}/"staticPodURLHeader":{}/'; }
+without_headers() { sed 's/"staticPodURLHeader": *{[^}]*}/"staticPodURLHeader":{}/'; }
 configz() { answer=$($KUBECTL get --raw "/api/v1/nodes/$1/proxy/configz") && printf '%s\n' "$answer" | without_headers; }
 for node in $nodes; do
   save "kubelet-config-$node.json" configz "$node"

@@ -5,13 +5,16 @@
 CONTROL_PLANE=${CONTROL_PLANE-$($KUBECTL get nodes -l node-role.kubernetes.io/control-plane \
   -o 'jsonpath={.items[0].metadata.name}')}
 NODES=${NODES-$nodes}
-keep='apiVersion|kind|clusters|cluster|contexts|context|current-context|users|user|name|server|certificate-authority'
-keep="$keep|certificate-authority-data|insecure-skip-tls-verify|tls-server-name|client-certificate"
-hide='client-certificate-data|client-key|client-key-data|token|tokenFile|username|password|exec|auth-provider'
+keep='^(apiVersion|kind|clusters|cluster|contexts|context|current-context|users|user|name|server'
+keep="$keep"'|certificate-authority|certificate-authority-data|insecure-skip-tls-verify|tls-server-name|client-certificate)$'
+hide='^(client-certificate-data|client-key|client-key-data|token|tokenFile|username|password|exec|auth-provider)$'
+lines='{ match($0, /^[ -]*/); n = RLENGTH; if (deep && n >= deep) next; deep = 0
+  line = substr($0, n + 1); key = line; sub(/:.*/, "", key)
+  if (key ~ hide) { print substr($0, 1, n) key ": REDACTED"; deep = n + 1 }
+  else if (key ~ keep && line !~ /[{[]/) print
+  else deep = n + 1 }'
 # shown FILE: the command that prints FILE without its credentials.
-shown() {
-  printf "sudo sed -n -E -e 's/^([ -]*(%s):).*/\\\\1 REDACTED/p;t' -e '/^[ -]*(%s):/p' %s" "$hide" "$keep" "$1"
-}
+shown() { printf "sudo awk -v keep='%s' -v hide='%s' '%s' %s" "$keep" "$hide" "$lines" "$1"; }
 remote() { $SSH "$1" "$2"; }
 
 if [ -n "$CONTROL_PLANE" ]; then

@@ -21,10 +21,13 @@ def _check(audit: Audit) -> Outcome:
     detail = {}
     for row in rows[:1000].tolist():
         certificate = ClientCertificate(int(verdicts.client_certificate.value[row]))
-        words = {ClientCertificate.ABSENT: "without a client certificate", ClientCertificate.PRESENTED: "with one"}
+        words = {
+            ClientCertificate.ABSENT: "without a client certificate",
+            ClientCertificate.PRESENTED: "with a client certificate",
+        }
         taken = verdicts.server_verification.value[row] == ServerVerification.UNVERIFIED
         detail[row] = f"a caller {words.get(certificate, 'whose certificate is not shown')}" + (
-            " that did not check the kubelet's" if taken else ""
+            " who did not check the kubelet's" if taken else ""
         )
     return outcome(
         scope=scope,

@@ -34,15 +34,20 @@ def _check(audit: Audit) -> Outcome:
 UNTRUSTED_CERTIFICATE = Rule(
     code="PW203",
     name="untrusted-certificate-accepted",
-    title="A client accepted an expired or self-made certificate",
+    title="A client accepted a certificate that no check would pass",
     severity=Severity.MEDIUM,
     channels=(),
     needs="a TLS handshake; its certificate in clear below TLS 1.3",
-    seen="a handshake completed although the server's certificate is expired, self-made or missing",
+    seen="a handshake completed although the server's certificate is expired, self-made, for another name or missing",
     why="A client that accepts such a certificate accepts any: whoever is on the path can pose as the server.",
     remediation="Give the client the CA that signs this server's certificates and remove the switch that skips the "
     "check; renew expired certificates.",
-    flags=("kubeconfig: certificate-authority instead of insecure-skip-tls-verify", "curl: --cacert instead of -k"),
+    flags=(
+        "kubeconfig: certificate-authority instead of insecure-skip-tls-verify",
+        "metrics-server: --kubelet-certificate-authority instead of --kubelet-insecure-tls",
+        "Prometheus: tls_config.ca_file instead of insecure_skip_verify",
+        "curl: --cacert instead of -k",
+    ),
     source="https://kubernetes.io/docs/tasks/administer-cluster/certificates/",
     cis="",
     limits="A self-signed certificate that the client holds itself is checked all the same: graded inferred.",

@@ -19,6 +19,7 @@ from analyzer.protocols.tls import anonymous_cipher
 from analyzer.registries import Grade, Protocol, ServerVerification, Ternary
 from analyzer.schema import I64, Mask
 from analyzer.verdicts.columns import Answer
+from analyzer.verdicts.names import compare_names
 
 _PROXIES: Final = ("apiserver-to-pod-proxy", "apiserver-to-service-proxy", "apiserver-to-node-proxy")
 
@@ -43,6 +44,13 @@ def judge_server_verification(
     in_use |= tls & evidence.tls_is("established", Ternary.UNKNOWN) & data.all(axis=1)
     kubelets = of_channel(columns, "apiserver-to-kubelet") | of_channel(columns, "user-to-kubelet")
     _disproved(evidence, answer, accepted, kubelets)
+    names = compare_names(evidence, roles)
+    answer.settle(
+        accepted & names.scope & names.known & names.mismatch,
+        unverified,
+        Grade.INFERRED,
+        "the client accepted a certificate that does not name what it dialled",
+    )
     # The configuration speaks for the component: for a Go client, or where no ClientHello shows another program.
     component = in_use & evidence.client_may_be_go
     by_fingerprint = component & evidence.client_is_go

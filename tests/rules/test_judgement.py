@@ -12,8 +12,8 @@ from analyzer.cluster.roles import LOOPBACK
 from analyzer.pipeline import conclude
 from analyzer.registries import Grade
 from analyzer.rules.certificate_expiry import expires_soon
-from analyzer.rules.name_mismatch import names_endpoint
 from analyzer.schema import Certificate
+from analyzer.verdicts.names import names_endpoint
 from tests.rules.cases import (
     CP,
     ETCD,

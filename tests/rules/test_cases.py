@@ -204,7 +204,7 @@ CASES: dict[str, tuple[Case, Case | None, Case | None]] = {
     "PW203": (
         lambda: recorded("09-anon"),
         lambda: audit(tls(2379, server=ETCD, trust="other-ca"), facts()),
-        lambda: audit(tls(2379, server=ETCD), facts()),
+        lambda: audit(tls(2379)),
     ),
     "PW204": (
         lambda: at(tls(6443, days=365), 350),

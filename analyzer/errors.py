@@ -119,6 +119,12 @@ class ReportError(PlanewireError):
         self.reason: Final = reason
 
 
+class FindingError(PlanewireError):
+    """A finding that was asked for cannot be named or shown."""
+
+    exit_code = 2
+
+
 class MissingProgramError(PlanewireError):
     """A program or optional package that a command needs is not installed; the message says how to get it."""
 

@@ -317,6 +317,7 @@ class FlowBuilder:
         self._limit = limit
         self._soft_limit = None if limit is None else limit - limit // _SOFT_SHARE
         self._refused = DistinctCounter()
+        self._closing: I64 = np.empty(0, np.int64)
         self._index = FlowIndex(seed)
         self._directions = DirectionCache()
         self._current: I64 = np.full(1 << 10, -1, np.int64)  # newest flow of each key
@@ -393,6 +394,9 @@ class FlowBuilder:
                 there = packets.take(chosen)
                 flow = self._assign(there, self._index.lookup(keys[chosen]), side[chosen])
                 http = self._count(there, octets, flow, side[chosen])
+            # What came before the packets that were cut off has been counted: now nothing more of these is.
+            self._current[self._closing] = _LEFT_OUT
+            self._closing = self._closing[:0]
             octets_out = int(packets.wire_len[left_out].sum())
             parts.append(FlowRows(rows[chosen], flow, side[chosen], http, int(left_out.shape[0]), octets_out))
         before = np.cumsum([0, *(part.packet.shape[0] for part in parts)])
@@ -456,7 +460,7 @@ class FlowBuilder:
         first = np.full(int(known.max()) + 1, len(packets), np.int64)
         np.minimum.at(first, known[reopening], reopening)
         kept[rows] = rows < first[known[rows]]
-        self._current[known[reopening]] = _LEFT_OUT
+        self._closing = known[reopening]
 
     # ------------------------------------------------------------------------------ identity over time
 

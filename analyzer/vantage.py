@@ -22,6 +22,10 @@ UNKNOWN_SKEW_NS: Final = 5_000_000_000
 """What two clocks may differ where no handshake tells: hosts that keep time at all are far below."""
 
 
+_MAX_SIGHTINGS: Final = 16
+"""Flows of one connection that are compared with each other; any number is joined."""
+
+
 class Handshakes(NamedTuple):
     """What flows began with: (F, 2) int64 each, client and server.
 
@@ -120,7 +124,7 @@ def _runs(*keys: I64) -> Mask:
 
 
 def _same_syn(flows: FlowTable) -> I64:
-    """Pairs of flows with the same two initial sequence numbers: (P, 2) int64.
+    """Pairs of flows with the same two initial sequence numbers: (P, 2) int64, every two of up to `_MAX_SIGHTINGS`.
 
     An unanswered SYN has 32 bits only: there addresses and ports must agree as well.
     """
@@ -128,10 +132,16 @@ def _same_syn(flows: FlowTable) -> I64:
     client, server = flows.syn_seq[rows, 0], flows.syn_seq[rows, 1]
     order = np.lexsort((rows, server, client))
     rows, client, server = rows[order], client[order], server[order]
-    same = _runs(client, server)
-    one, other = rows[:-1][same], rows[1:][same]
-    sure = (flows.syn_seq[one, 1] >= 0) | _same_ends(flows, one, other)
-    return np.stack([one[sure], other[sure]], axis=1)
+    run = np.cumsum(np.concatenate([[False], ~_runs(client, server)])) if rows.shape[0] else rows
+    pairs = []
+    for apart in range(1, _MAX_SIGHTINGS):
+        same = np.flatnonzero(run[apart:] == run[:-apart])
+        if same.shape[0] == 0:
+            break
+        one, other = rows[same], rows[same + apart]
+        sure = (flows.syn_seq[one, 1] >= 0) | _same_ends(flows, one, other)
+        pairs.append(np.stack([one[sure], other[sure]], axis=1))
+    return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
 
 
 def _same_ends(flows: FlowTable, one: I64, other: I64) -> Mask:

@@ -23,7 +23,15 @@ SIMPLE_PACKET: Final = 3
 NAMES: Final = 4
 STATISTICS: Final = 5
 ENHANCED_PACKET: Final = 6
+JOURNAL: Final = 9
 SECRETS: Final = 10
+CUSTOM: Final = 0x0BAD
+CUSTOM_NO_COPY: Final = 0x40000BAD
+SYSTEM_CALLS: Final = (0x0204, 0x0216, 0x0221)
+
+NUMBERED: Final = np.array([JOURNAL, CUSTOM, CUSTOM_NO_COPY, *SYSTEM_CALLS], np.uint32)
+"""Blocks that are no packets and that Wireshark gives a frame number (wiretap/pcapng.c: blocks it makes records of):
+systemd journal entries, custom blocks of any kind, sysdig events."""
 
 LEAST_SIZE: Final = {
     INTERFACE: 20,
@@ -112,6 +120,12 @@ def gather_blocks(octets: U8, byte_order: str, starts: I64, end: int) -> Blocks:
 def is_packet(kind: U32) -> Mask:
     """Tell which block types carry a packet."""
     mask: Mask = (kind == ENHANCED_PACKET) | (kind == SIMPLE_PACKET) | (kind == OBSOLETE_PACKET)
+    return mask
+
+
+def is_numbered(kind: U32) -> Mask:
+    """Tell which block types are no packet and have a frame number all the same."""
+    mask: Mask = np.isin(kind, NUMBERED)
     return mask
 
 

@@ -15,10 +15,14 @@ from typing import Final
 from analyzer.schema import Interface
 
 OPT_COMMENT: Final = 1
+EPB_DROPCOUNT: Final = 4
+"""Packets lost between this one and the one before it on the same interface (4.3)."""
 _IF_NAME: Final = 2
 _IF_DESCRIPTION: Final = 3
 _IF_TSRESOL: Final = 9
 _IF_TSOFFSET: Final = 14
+_IF_FILTER: Final = 11
+_IF_OS: Final = 12
 _IF_HARDWARE: Final = 15
 _ISB_IFRECV: Final = 4
 _ISB_IFDROP: Final = 5
@@ -71,14 +75,18 @@ def text(value: bytes) -> str:
 def read_interface(body: bytes, byte_order: str) -> tuple[Interface, Clock, list[str]]:
     """Read an Interface Description Block's body of at least 8 octets (4.2); the last value is its comments."""
     link_type, _reserved, snaplen = struct.unpack_from(f"{byte_order}HHI", body)
-    strings = {_IF_NAME: "", _IF_DESCRIPTION: "", _IF_HARDWARE: ""}
+    strings = {_IF_NAME: "", _IF_DESCRIPTION: "", _IF_HARDWARE: "", _IF_OS: ""}
     resolution, offset_s = _MICROSECONDS, 0
     comments = []
+    capture_filter = ""
     for code, value in read_options(body[8:], byte_order):
         if code in strings:
             strings[code] = text(value)
         elif code == OPT_COMMENT:
             comments.append(text(value))
+        elif code == _IF_FILTER and value:
+            # 4.2: one octet tells the kind; 0 is a libpcap expression, others are programs.
+            capture_filter = text(value[1:]) if value[0] == 0 else f"filter program of {len(value) - 1} octets"
         elif code == _IF_TSRESOL and len(value) >= 1:
             resolution = value[0]
         elif code == _IF_TSOFFSET and len(value) >= 8:
@@ -89,6 +97,8 @@ def read_interface(body: bytes, byte_order: str) -> tuple[Interface, Clock, list
         name=strings[_IF_NAME],
         description=strings[_IF_DESCRIPTION],
         hardware=strings[_IF_HARDWARE],
+        filter=capture_filter,
+        system=strings[_IF_OS],
     )
     return interface, Clock(resolution, offset_s), comments
 

@@ -6,6 +6,7 @@ Blocks are a chain like pcap's records. The blocks that carry packets are read a
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from analyzer.capture.blocks import (
     count_sound,
     gather_blocks,
     has_options,
+    is_numbered,
     is_packet,
     lengths_differ,
     too_long,
@@ -33,7 +35,7 @@ from analyzer.capture.blocks import (
 from analyzer.capture.clocks import to_nanoseconds
 from analyzer.capture.facts import MAX_INTERFACES, CaptureFacts
 from analyzer.capture.records import MAX_RECORD, WINDOW, Chain, FrameColumns, Stretch, first_of_each, walk, words_at
-from analyzer.schema import I64, U8, U32, Damage
+from analyzer.schema import I32, I64, NO_LINK, U8, U32, Damage
 
 _FIRST_SPAN: Final = 256
 """Octets of a section that are walked first; eight times as many each time after. Otherwise a file of many tiny
@@ -72,6 +74,7 @@ class PcapngParser:
         self._chain = Chain("<", 8, (4,), 0, 4, LEAST_BLOCK)
         self._span = _FIRST_SPAN
         self._usual_kind = ENHANCED_PACKET
+        self._dropped: dict[int, int] = {}  # by interface: the sum of epb_dropcount
 
     def parse(self, octets: U8, offset: int, first_frame: int) -> Stretch:
         """See `records.RecordParser`. `octets` is aligned to 4 octets."""
@@ -162,13 +165,23 @@ class PcapngParser:
 
     def _read_blocks(self, octets: U8, words: U32, blocks: Blocks, offset: int, first_frame: int) -> FrameColumns:
         """Read sound blocks: first those that describe, then the packets."""
-        packets = blocks
-        if not blocks.enhanced_only:
-            packet = is_packet(blocks.kind)
-            for row in np.flatnonzero(~packet).tolist():
-                start, size = int(blocks.start[row]), int(blocks.size[row])
-                self._describe(int(blocks.kind[row]), octets[start + 8 : start + size - 4].tobytes(), offset + start)
-            packets = blocks.take(np.flatnonzero(packet))
+        if blocks.enhanced_only:
+            return self._read_packets(octets, words, blocks, offset, first_frame + np.arange(blocks.start.shape[0]))
+        packet, other = is_packet(blocks.kind), is_numbered(blocks.kind)
+        for row in np.flatnonzero(~packet & ~other).tolist():
+            start, size = int(blocks.start[row]), int(blocks.size[row])
+            self._describe(int(blocks.kind[row]), octets[start + 8 : start + size - 4].tobytes(), offset + start)
+        chosen = np.flatnonzero(packet | other)
+        number = first_frame + np.arange(chosen.shape[0])
+        frames = self._read_packets(octets, words, blocks.take(np.flatnonzero(packet)), offset, number[packet[chosen]])
+        if not other.any():
+            return frames
+        both = FrameColumns.concatenate([frames, _no_packets(blocks.start[other])])
+        order = np.argsort(np.concatenate([np.flatnonzero(packet), np.flatnonzero(other)]), kind="stable")
+        return both.take(order)
+
+    def _read_packets(self, octets: U8, words: U32, packets: Blocks, offset: int, number: I64) -> FrameColumns:
+        """Read packet blocks with their options; `number` is each one's frame number."""
         frames = self._packets(octets, packets)
         # Padding is at most 3 octets; Simple Packet Blocks have no options.
         rest = packets.start + packets.size - 4 - frames.start - frames.captured_len
@@ -176,7 +189,8 @@ class PcapngParser:
         if with_options.shape[0]:
             begin = (frames.start + frames.captured_len + 3)[with_options] & ~3
             stop = (packets.start + packets.size - 4)[with_options]
-            self._read_comments(octets, words, begin, stop, first_frame + with_options, offset)
+            interface = frames.interface[with_options]
+            self._read_options(octets, words, begin, stop, number[with_options], interface, offset)
         return frames
 
     def _describe(self, kind: int, body: bytes, offset: int) -> None:
@@ -193,7 +207,10 @@ class PcapngParser:
             if local < len(self._clocks):
                 row = self._first_interface + local
                 interfaces = self._facts.interfaces
-                interfaces[row] = options.add_statistics(interfaces[row], body[12:], byte_order)
+                told = options.add_statistics(interfaces[row], body[12:], byte_order)
+                if row in self._dropped:
+                    told = replace(told, dropped=max(told.dropped or 0, self._dropped[row]))
+                interfaces[row] = told
         elif kind == NAMES:
             for address, name in options.read_names(body, byte_order):
                 self._facts.add_name(address, name, offset)
@@ -250,9 +267,12 @@ class PcapngParser:
             time_ns[rows] = to_nanoseconds(ticks[rows], distinct[row].resolution, distinct[row].offset_s)
         return time_ns
 
-    def _read_comments(self, octets: U8, words: U32, begin: I64, stop: I64, frame: I64, offset: int) -> None:
-        """Walk the options of all packets that have any, one option of each packet a step, and keep the comments."""
+    def _read_options(
+        self, octets: U8, words: U32, begin: I64, stop: I64, frame: I64, interface: I32, offset: int
+    ) -> None:
+        """Walk the options of all packets that have any, one option of each a step: comments and drop counts."""
         found: list[tuple[int, int, int]] = []
+        drops: list[tuple[int, bytes]] = []
         big_endian = self._chain.byte_order == ">"
         while begin.shape[0] >= 16:
             word = words[begin >> 2].astype(np.int64)
@@ -263,14 +283,34 @@ class PcapngParser:
             value_start = begin[rows] + 4
             value_stop = value_start + length[rows]
             found += zip(frame[rows].tolist(), value_start.tolist(), value_stop.tolist(), strict=True)
+            counted = np.flatnonzero(whole & (code == options.EPB_DROPCOUNT) & (length == 8))
+            drops += [
+                (row, octets[at : at + 8].tobytes())
+                for row, at in zip(interface[counted].tolist(), (begin[counted] + 4).tolist(), strict=True)
+            ]
             going = np.flatnonzero(whole & (following + 4 <= stop))
             begin, stop, frame = following[going], stop[going], frame[going]
+            interface = interface[going]
         comments = [(number, at, octets[at:end].tobytes()) for number, at, end in found]
-        for number, at, end in zip(frame.tolist(), begin.tolist(), stop.tolist(), strict=True):
-            rest = options.read_options(octets[at:end].tobytes(), self._chain.byte_order)
-            comments += [(number, end, value) for code, value in rest if code == options.OPT_COMMENT]
+        left = zip(frame.tolist(), begin.tolist(), stop.tolist(), interface.tolist(), strict=True)
+        for number, at, end, row in left:
+            for code, value in options.read_options(octets[at:end].tobytes(), self._chain.byte_order):
+                if code == options.OPT_COMMENT:
+                    comments.append((number, end, value))
+                elif code == options.EPB_DROPCOUNT and len(value) == 8:
+                    drops.append((row, value))
+        self._note_drops(drops)
         for number, at, value in sorted(comments, key=lambda comment: comment[:2]):
             self._facts.add_comment(number, options.text(value), offset + at)
+
+    def _note_drops(self, drops: list[tuple[int, bytes]]) -> None:
+        """Add up what packets say was lost before them; the statistics of the interface may say it as well (4.3)."""
+        for row, value in drops:
+            (count,) = struct.unpack(f"{self._chain.byte_order}Q", value)
+            self._dropped[row] = self._dropped.get(row, 0) + count
+        for row in {row for row, _ in drops}:
+            one = self._facts.interfaces[row]
+            self._facts.interfaces[row] = replace(one, dropped=max(one.dropped or 0, self._dropped[row]))
 
     def _find(self, octets: U8, begin: int, stride: int, lanes: int) -> I64:
         """Find packet blocks whose two total lengths agree: a `LaneFinder`."""
@@ -285,6 +325,13 @@ class PcapngParser:
         lane, position, size = lane[inside], position[inside], size[inside]
         agree = np.flatnonzero(words[((position + size) >> 2) - 1] == size)
         return first_of_each(lane[agree], position[agree])
+
+
+def _no_packets(start: I64) -> FrameColumns:
+    """Rows for blocks that have a frame number and hold no packet."""
+    zero = np.zeros(start.shape[0], np.int64)
+    none = np.zeros(start.shape[0], np.int32)
+    return FrameColumns(start, zero, zero, zero, none, np.full(start.shape[0], NO_LINK, np.int32))
 
 
 def _no_frames() -> FrameColumns:

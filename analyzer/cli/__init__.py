@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 from typing import Final
@@ -12,6 +13,8 @@ from analyzer import __version__
 
 COMMANDS: Final[dict[str, str]] = {
     "analyze": "Say which channels of a capture are encrypted, authenticated and verified.",
+    "diff": "Say what is different between two captures or reports.",
+    "evidence": "Cut out the smallest capture that shows a finding.",
     "ledger": "Account for every frame of a capture, without a verdict.",
     "report": "Render a JSON report again, as HTML, CSV, Markdown, SARIF or Parquet.",
     "explain": "Explain a finding's code: what it means, why it matters, how to fix it.",
@@ -57,6 +60,8 @@ def main() -> None:
     """Run the command line; errors meant for the user become one line on standard error."""
     from analyzer.errors import PlanewireError
 
+    # Ended by the system, the program takes its unfinished files with it, as it does when interrupted.
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(128 + signal.SIGTERM))
     try:
         cli.main(prog_name="planewire", standalone_mode=True)
     except PlanewireError as error:

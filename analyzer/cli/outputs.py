@@ -98,7 +98,14 @@ def fail_on_option(default: str | None) -> Callable[[_Function], _Function]:
 
 
 def write_outputs(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
-    """Write the files asked for; their names, for the note at the end."""
+    """Write the files asked for, all or none; their names, for the note at the end."""
+    from analyzer.report.tables import all_or_none
+
+    with all_or_none():
+        return _write_each(document, outputs)
+
+
+def _write_each(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
     written: list[str] = []
     if outputs.csv_folder is not None:
         from analyzer.report.tables import write_csv
@@ -107,19 +114,19 @@ def write_outputs(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
     if outputs.json_file is not None:
         from analyzer.report.tables import json_text
 
-        written += _text(outputs.json_file, json_text(document))
+        written += write_text(outputs.json_file, json_text(document))
     if outputs.html_file is not None:
         from analyzer.report.html import render_html
 
-        written += _text(outputs.html_file, render_html(document))
+        written += write_text(outputs.html_file, render_html(document))
     if outputs.markdown_file is not None:
         from analyzer.report.markdown import markdown_text
 
-        written += _text(outputs.markdown_file, markdown_text(document))
+        written += write_text(outputs.markdown_file, markdown_text(document))
     if outputs.sarif_file is not None:
         from analyzer.report.sarif import sarif_text
 
-        written += _text(outputs.sarif_file, sarif_text(document))
+        written += write_text(outputs.sarif_file, sarif_text(document))
     if outputs.parquet_folder is not None:
         from analyzer.report.frames import write_parquet
 
@@ -127,7 +134,8 @@ def write_outputs(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
     return written
 
 
-def _text(target: str, text: str) -> list[str]:
+def write_text(target: str, text: str) -> list[str]:
+    """Write one file, whole or not at all, or standard output where it is ``-``; the names of files written."""
     if target == "-":
         click.echo(text, nl=False)
         return []

@@ -50,6 +50,7 @@ _PACKED: Final = (
     "client_certificate_subject",
     "user_agent",
     "activity",
+    "decryption",
     "channel_reason",
     "encryption_reason",
     "client_certificate_reason",
@@ -58,6 +59,8 @@ _PACKED: Final = (
 )
 _OWN_INDEX: Final = frozenset({"client_name", "client_ip", "server_name", "server_ip", "sni"})
 """Text columns with many values; all others together take few combinations."""
+_FOLLOWS: Final = {"client_name": "client_ip", "server_name": "server_ip"}
+"""Columns that another column nearly always decides: told once for each of its values."""
 
 
 @dataclass(slots=True)
@@ -129,7 +132,7 @@ def packed(connections: Connections, order: Sequence[int], titles: Mapping[str, 
 
     Number columns are numbers. Text columns are their distinct values and indexes into them: one a row in the columns
     of `_OWN_INDEX`; one a *kind* in the others, a kind being a combination of their values, of which there are few. A
-    column with one value is that value alone.
+    column with one value is that value alone; one that follows another maps that one's values to its own.
 
     Parameters
     ----------
@@ -157,6 +160,14 @@ def packed(connections: Connections, order: Sequence[int], titles: Mapping[str, 
     for name in codes.keys() & _OWN_INDEX:
         if len(columns[name]["values"]) > 1:
             columns[name]["rows"] = codes[name]
+    for name, key in _FOLLOWS.items() if order else ():
+        known = dict(zip(codes[key], codes[name], strict=True))
+        if all(known[a] == b for a, b in zip(codes[key], codes[name], strict=True)) and "rows" in columns[key]:
+            columns[name] = {
+                "values": columns[name]["values"],
+                "of": key,
+                "map": [known[code] for code in range(len(columns[key]["values"]))],
+            }
     return {"count": len(order), "row": list(order), "titles": dict(titles), "kind": kind, "columns": columns}
 
 

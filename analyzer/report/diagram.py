@@ -1,19 +1,19 @@
 """The hub-and-spoke picture, drawn as SVG text: one line a channel between the places it joins.
 
-Verdicts are told by dash pattern, number and title as well as by colour; colours are classes, so that the page decides
-them for light, dark and print. Every line is a link to its channel's anchor.
+Verdicts are told by dash pattern, by the sign in the line's badge and by its title as well as by colour; colours are
+classes, so that the page decides them for light, dark and print. Every line is a link to its channel's anchor, every
+node to its row in the list of nodes.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
 from analyzer.report.map_layout import (
-    SIDE_TOP,
     SIDES,
     WIDTH,
     Place,
@@ -23,15 +23,17 @@ from analyzer.report.map_layout import (
     places_of,
     spokes_of,
 )
+from analyzer.report.map_routes import line, loop
 from analyzer.report.schema_document import ChannelEntry, as_document
 from analyzer.report.text import visible
 
-_MAX_BADGED_NODES: Final = 6
+_MAX_BADGED_NODES: Final = 3
+_SIGNS: Final = {"at-risk": "✗", "undecidable": "?", "sound": "✓", "informational": "·"}
 _MAX_LABEL: Final = 19
 """Characters that fit into a box; the whole name is its title."""
 
 
-def hub_and_spoke(document: Mapping[str, Any], order: Sequence[int]) -> str:
+def hub_and_spoke(document: Mapping[str, Any], order: Sequence[int], node_anchors: Mapping[str, str]) -> str:
     """Draw the channels of a document.
 
     Parameters
@@ -40,6 +42,8 @@ def hub_and_spoke(document: Mapping[str, Any], order: Sequence[int]) -> str:
         A report document.
     order : sequence of int
         Rows of ``document["channels"]`` in the order of their numbers: the first is number 1.
+    node_anchors : mapping of str to str
+        Anchor of each node's row, by the node's name.
 
     Returns
     -------
@@ -53,18 +57,28 @@ def hub_and_spoke(document: Mapping[str, Any], order: Sequence[int]) -> str:
     spokes, groups = grouped_nodes(spokes)
     places, height = places_of(spokes, groups, hosts)
     number = {row: position + 1 for position, row in enumerate(order)}
+    drawn, badges, lowest = _lines(spokes, places, typed["channels"], number)
+    height = max(height, lowest + 26)
     parts = [
         f'<svg class="map" viewBox="0 0 {WIDTH} {height:.0f}" role="group" aria-labelledby="map-title map-note">',
         '<title id="map-title">Channels between the control plane and its nodes</title>',
         '<desc id="map-note">Each line is one channel, drawn from client to server, with the number it has in the list '
-        "below. Line width grows with traffic; the dash pattern tells the verdict.</desc>",
+        "below. Line width grows with traffic; dash pattern and sign tell the verdict.</desc>",
         _defs(),
         _plane(places),
     ]
-    parts += _lines(spokes, places, typed["channels"], number)
-    parts += [_box(place) for place in places.values()]
+    parts += drawn
+    parts += [_box(place, _target(groups.get(place.key, ()), node_anchors)) for place in places.values()]
+    parts += badges
     parts.append("</svg>")
     return "\n".join(parts)
+
+
+def _target(members: Sequence[str], node_anchors: Mapping[str, str]) -> str:
+    """Where a box leads: one node to its row, several to the list, other places nowhere."""
+    if len(members) == 1:
+        return node_anchors.get(members[0].removeprefix("node:"), "")
+    return "nodes" if members else ""
 
 
 def _defs() -> str:
@@ -88,7 +102,7 @@ def _plane(places: Mapping[str, Place]) -> str:
     )
 
 
-def _box(place: Place) -> str:
+def _box(place: Place, target: str) -> str:
     x, y = place.x - place.width / 2, place.y - place.height / 2
     shadow = ""
     if place.kind == "nodes":
@@ -101,10 +115,13 @@ def _box(place: Place) -> str:
     text = f'<text class="name" x="{place.x:.1f}" y="{middle:.1f}">{escape(title)}</text>'
     if place.subtitle:
         text += f'<text class="note" x="{place.x:.1f}" y="{place.y + 14:.1f}">{escape(visible(place.subtitle))}</text>'
-    return (
+    group = (
         f'<g>{shadow}<rect class="box {place.kind}" x="{x:.1f}" y="{y:.1f}" width="{place.width:.0f}" '
         f'height="{place.height:.0f}" rx="9"/>{text}<title>{escape(visible(place.title))}</title></g>'
     )
+    if not target:
+        return group
+    return f'<a class="place" href="#{escape(target)}" aria-label="{escape(visible(place.title))}">{group}</a>'
 
 
 def _shortened(text: str) -> str:
@@ -113,29 +130,34 @@ def _shortened(text: str) -> str:
 
 def _lines(
     spokes: Sequence[Spoke], places: Mapping[str, Place], channels: Sequence[ChannelEntry], number: Mapping[int, int]
-) -> Iterable[str]:
-    """Lines first, their badges after them, so that no line hides a number."""
+) -> tuple[list[str], list[str], float]:
+    """Return the lines, their badges, which stand above everything, and how far down the lines reach."""
     pairs: dict[tuple[str, str], list[Spoke]] = defaultdict(list)
     for spoke in sorted(spokes, key=lambda s: number[s.channel]):
         pairs[min(spoke.client, spoke.server), max(spoke.client, spoke.server)].append(spoke)
     busiest = max(spoke.octets for spoke in spokes)
     badged = _badged_places(places)
     lines, badges = [], []
+    lowest = 0.0
     for (first, second), together in pairs.items():
         for position, spoke in enumerate(together):
             channel = channels[spoke.channel]
             shift = position - (len(together) - 1) / 2
-            width = 1.2 + 2.6 * math.log1p(spoke.octets) / math.log1p(max(busiest, 1))
+            width = 1.4 + 3.2 * math.log1p(spoke.octets) / math.log1p(max(busiest, 1))
             if first == second:
-                path, badge = _loop(places[first], position)
+                path, badge = loop(places[first], position)
             else:
-                path, badge = _straight(places[spoke.client], places[spoke.server], shift, first == spoke.client)
-            verdict = channel["verdict"]
+                path, badge, bottom = line(places, spoke.client, spoke.server, shift, forward=first == spoke.client)
+                lowest = max(lowest, bottom)
+            verdict = spoke.verdict
             label = (
                 f"{channel['title']}: {verdict}, {count_text(spoke.connections, 'connection', 'connections')}, "
                 f"{places[spoke.client].title} to {places[spoke.server].title}"
             )
-            opening = f'<a href="#channel-{escape(channel["id"])}" aria-label="{escape(visible(label))}">'
+            opening = (
+                f'<a href="#channel-{escape(channel["id"])}" data-channel="{escape(channel["id"])}" '
+                f'aria-label="{escape(visible(label))}">'
+            )
             lines.append(
                 f'{opening}<path class="hit" d="{path}"/><path class="line {verdict}" d="{path}" '
                 f'stroke-width="{width:.1f}" marker-end="url(#head-{verdict})"/>'
@@ -144,10 +166,11 @@ def _lines(
             if {first, second} <= badged:
                 x, y = badge
                 badges.append(
-                    f'<g class="badge {verdict}" aria-hidden="true"><circle cx="{x:.1f}" cy="{y:.1f}" r="10"/>'
-                    f'<text x="{x:.1f}" y="{y + 4:.1f}">{number[spoke.channel]}</text></g>'
+                    f'<g class="badge {verdict}" data-channel="{escape(channel["id"])}" aria-hidden="true">'
+                    f'<rect x="{x - 18:.1f}" y="{y - 10:.1f}" width="36" height="20" rx="10"/>'
+                    f'<text x="{x:.1f}" y="{y + 4:.1f}">{_SIGNS[verdict]} {number[spoke.channel]}</text></g>'
                 )
-    return [*lines, *badges]
+    return lines, badges, lowest
 
 
 def _badged_places(places: Mapping[str, Place]) -> set[str]:
@@ -159,41 +182,3 @@ def _badged_places(places: Mapping[str, Place]) -> set[str]:
     for place in nodes:
         first.setdefault(place.x if place.x in SIDES else 0.0, place.key)
     return {key for key in places if not key.startswith("node:")} | set(first.values())
-
-
-def _straight(client: Place, server: Place, shift: float, forward: bool) -> tuple[str, tuple[float, float]]:
-    """Path from edge to edge, moved sideways by `shift` lanes, and where its number stands."""
-    dx, dy = server.x - client.x, server.y - client.y
-    length = math.hypot(dx, dy) or 1.0
-    # Lanes are counted from the pair's first place, whichever way the line runs.
-    lane = shift * 11 * (1 if forward else -1)
-    nx, ny = -dy / length * lane, dx / length * lane
-    start = _edge(client, client.x + nx, client.y + ny, dx, dy, 2)
-    stop = _edge(server, server.x + nx, server.y + ny, -dx, -dy, 4)
-    apart = max(0.13, 24 / math.dist(start, stop)) if start != stop else 0.0
-    along = min(max(0.5 + shift * apart * (1 if forward else -1), 0.1), 0.9)
-    x, y = start[0] + (stop[0] - start[0]) * along, start[1] + (stop[1] - start[1]) * along
-    return f"M{start[0]:.1f} {start[1]:.1f}L{stop[0]:.1f} {stop[1]:.1f}", (x, y)
-
-
-def _edge(place: Place, x: float, y: float, dx: float, dy: float, gap: float) -> tuple[float, float]:
-    """Where the ray from (x, y) inside a box leaves it, and `gap` units further."""
-    length = math.hypot(dx, dy) or 1.0
-    ux, uy = dx / length, dy / length
-    reach = [math.inf]
-    if ux:
-        reach.append((place.x + math.copysign(place.width / 2, ux) - x) / ux)
-    if uy:
-        reach.append((place.y + math.copysign(place.height / 2, uy) - y) / uy)
-    far = max(min(reach), 0.0) + gap
-    return x + ux * far, y + uy * far
-
-
-def _loop(place: Place, position: int) -> tuple[str, tuple[float, float]]:
-    """Traffic within one place: an arc over the upper edge of its box, below it where there is no room above."""
-    up = -1 if place.y > SIDE_TOP / 2 else 1
-    x = place.x + place.width / 2 - 24 - position * 34
-    y = place.y + up * place.height / 2
-    bow = y + up * 52
-    path = f"M{x - 12:.1f} {y:.1f}C{x - 20:.1f} {bow:.1f} {x + 20:.1f} {bow:.1f} {x + 12:.1f} {y + up * 4:.1f}"
-    return path, (x, y + up * 38)

@@ -10,31 +10,27 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from analyzer.report import connections_view
+from analyzer.report import answers, charts, connections_view, page_view
+from analyzer.report.channel_view import channel_facts
 from analyzer.report.diagram import hub_and_spoke
-from analyzer.report.schema_document import (
-    GRADES,
-    QUESTIONS,
-    SEVERITIES,
-    ChannelEntry,
-    Document,
-    FindingEntry,
-    as_document,
-)
+from analyzer.report.nodes_view import MAX_NODES, nodes
+from analyzer.report.schema_document import GRADES, QUESTIONS, SEVERITIES, as_document
 from analyzer.report.tables import write_atomically
 from analyzer.report.terminal import dominant, duration_text
 from analyzer.report.text import visible
 
-VERDICT_ORDER: Final = ("at-risk", "undecidable", "sound", "informational")
+_STYLES: Final = ("tokens.css", "base.css", "page.css", "map.css", "print.css")
+_SCRIPTS: Final = ("start.js", "tables.js", "map.js", "connections.js")
 
 _LOOKS: Final = {
     "at-risk": ("✗", "risk"),
@@ -52,8 +48,8 @@ _LOOKS: Final = {
 """Mark and tone (a class of the style sheet) of each verdict and answer."""
 _QUESTION_TITLES: Final = {
     "encryption": "Is it encrypted?",
-    "client_certificate": "Does the client show a certificate?",
-    "server_verification": "Does the client check the server?",
+    "client_certificate": "Client shows a certificate?",
+    "server_verification": "Client checks the server?",
 }
 _COLUMN_TITLES: Final = {
     "encryption": "Encryption",
@@ -86,33 +82,52 @@ def render_html(document: Mapping[str, Any]) -> str:
     """
     typed = as_document(document)
     environment = _environment()
-    style = _source("style.css")
-    script = _source("report.js")
-    order = _channel_order(typed)
+    style = "".join(_source(f"style/{name}") for name in _STYLES)
+    parts = "\n".join(_source(f"script/{name}") for name in _SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{parts}}})();\n'
+    order = page_view.channel_order(typed)
     channels = [typed["channels"][row] for row in order]
     ids = [channel["id"] for channel in channels]
     titles = {channel["id"]: channel["title"] for channel in channels}
     connection_order = connections_view.row_order(typed["connections"], ids)
+    findings = page_view.finding_views(typed)
     # What is packed holds what is shown: the script replaces the rows by the same rows.
     packed = connections_view.packed(
         typed["connections"],
         connection_order[: connections_view.MAX_PACKED],
         {k: visible(v) for k, v in titles.items()},
-    )
+    ) | {"findings": page_view.filterable(findings)}
+    every_node = nodes(typed)
+    node_anchors = {node.name: f"node-{row + 1}" for row, node in enumerate(every_node[:MAX_NODES])}
+    timeline = charts.timeline_of(typed)
+    now = answers.capture_end(typed)
     return environment.get_template("report.html").render(
         document=typed,
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
+        headline=answers.headline(typed),
+        first=[f for f in findings if f.entry in answers.to_change(typed)][:3],
+        answers=answers.answers(typed),
+        open_notes=answers.open_notes(typed),
         channels=channels,
+        facts=channel_facts(typed["connections"]),
         numbers={channel: position + 1 for position, channel in enumerate(ids)},
         titles=titles,
         verdicts={channel["id"]: channel["verdict"] for channel in channels},
-        findings=_by_severity(typed),
-        questions=_question_counts(typed),
+        findings=findings,
+        nodes=every_node[:MAX_NODES],
+        node_count=len(every_node),
+        node_anchors=node_anchors,
+        questions=page_view.question_counts(typed),
         legs=sum(leg >= 0 for leg in typed["connections"]["data"]["leg_of"]),
-        diagram=Markup(hub_and_spoke(typed, order)),
-        matrix=_matrix(channels),
+        diagram=Markup(hub_and_spoke(typed, order, node_anchors)),
+        matrix=page_view.matrix(channels),
+        timeline=timeline,
+        lanes={k: (lane, Markup(lane.svg)) for k, lane in charts.lanes(typed, timeline).items()} if timeline else {},
+        event_lanes=[(lane, Markup(lane.svg)) for lane in charts.event_lanes(timeline)] if timeline else [],
+        ticks=charts.axis(timeline) if timeline else [],
+        days_left=partial(answers.days_left, now=now),
         groups=connections_view.grouped(typed["connections"], ids),
         rows=connections_view.rows(typed["connections"], connection_order[: connections_view.MAX_ROWS]),
         row_count=len(connection_order),
@@ -156,6 +171,8 @@ def _environment() -> Environment:
         "tone": lambda value: _LOOKS.get(value, ("?", "open"))[1],
         "words": lambda value: value.replace("-", " "),
         "https": lambda url: url.startswith("https://"),
+        "query": lambda text: quote(visible(text), safe=""),
+        "clock": lambda time: f"{time[11:23]} UTC" if time else "unknown",
     }
     environment.globals |= {
         "QUESTIONS": QUESTIONS,
@@ -164,7 +181,10 @@ def _environment() -> Environment:
         "GRADES": GRADES,
         "GRADE_MEANINGS": GRADE_MEANINGS,
         "SEVERITIES": SEVERITIES,
-        "VERDICTS": VERDICT_ORDER,
+        "VERDICTS": answers.VERDICT_ORDER,
+        "EVENT_TITLES": charts.EVENT_TITLES,
+        "EVENT_TONES": charts.EVENT_TONES,
+        "VERIFICATION_OF": answers.verification_of,
         "dominant": dominant,
         "endpoint": connections_view.endpoint,
         "plural": lambda number, one, many: f"{number:,} {one if number == 1 else many}",
@@ -207,59 +227,3 @@ def octets_text(octets: int) -> str:
 def moment_text(time: str | None) -> str:
     """Return an RFC 3339 time to the second."""
     return f"{time[:10]} {time[11:19]} UTC" if time else "unknown time"
-
-
-# ------------------------------------------------------------------------------------------ view of the data
-
-
-def _channel_order(document: Document) -> list[int]:
-    """Rows of the channels: worst first, then those between control plane and nodes, then by name."""
-
-    def key(row: int) -> tuple[int, bool, str]:
-        channel = document["channels"][row]
-        return VERDICT_ORDER.index(channel["verdict"]), not channel["core"], channel["id"]
-
-    return sorted(range(len(document["channels"])), key=key)
-
-
-def _by_severity(document: Document) -> list[FindingEntry]:
-    """Findings, worst first; those that are suppressed behind all others."""
-    return sorted(
-        document["findings"],
-        key=lambda f: (
-            f["suppression"] is not None,
-            SEVERITIES.index(f["severity"]),
-            f["code"],
-            f["channel"],
-            f["fingerprint"],
-        ),
-    )
-
-
-def _question_counts(document: Document) -> dict[str, dict[str, dict[str, int]]]:
-    """Answers and grades over all connections, second legs left out."""
-    data = document["connections"]["data"]
-    counted = [row for row, leg in enumerate(data["leg_of"]) if leg < 0]
-    result: dict[str, dict[str, dict[str, int]]] = {}
-    for question, values in QUESTIONS.items():
-        answers = [data[question][row] for row in counted]
-        grades = [data[f"{question}_grade"][row] for row in counted]
-        result[question] = {
-            "values": {value: answers.count(value) for value in values},
-            "grades": {grade: grades.count(grade) for grade in GRADES},
-        }
-    return result
-
-
-def _matrix(channels: Sequence[ChannelEntry]) -> dict[str, Any]:
-    """Client roles against server roles, each cell the channels between them."""
-    clients = list(dict.fromkeys(channel["client_role"] for channel in channels))
-    servers = list(dict.fromkeys(channel["server_role"] for channel in channels))
-    cells = {
-        client: {
-            server: [c for c in channels if c["client_role"] == client and c["server_role"] == server]
-            for server in servers
-        }
-        for client in clients
-    }
-    return {"clients": clients, "servers": servers, "cells": cells}

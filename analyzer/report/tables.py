@@ -7,11 +7,14 @@ cells characters that do not print are shown as escapes; JSON holds them as JSON
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,8 +76,8 @@ _OWN_TEXT: Final = frozenset({"flags"})
 def write_csv(document: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[Path]:
     r"""Write ``connections.csv``, ``channels.csv`` and ``findings.csv`` into `folder`.
 
-    Each file appears whole or not at all: an interrupted write leaves the previous one. UTF-8, ``\n`` line ends, the
-    same document gives the same octets.
+    All three appear whole and together, or none does: an interrupted write leaves the previous ones. UTF-8, ``\n`` line
+    ends, the same document gives the same octets.
 
     Parameters
     ----------
@@ -101,8 +104,9 @@ def write_csv(document: Mapping[str, Any], folder: str | os.PathLike[str]) -> li
     columns = (connection_columns(document), channel_columns(document), finding_columns(document))
     texts = [_csv_text(columns[0]), *(_csv_text(_joined(these)) for these in columns[1:])]
     paths = [place / name for name in CSV_FILES]
-    for path, text in zip(paths, texts, strict=True):
-        write_atomically(path, text)
+    with all_or_none():
+        for path, text in zip(paths, texts, strict=True):
+            write_atomically(path, text)
     return paths
 
 
@@ -125,27 +129,69 @@ def write_json(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Pat
 def write_atomically(path: Path, content: str | bytes) -> Path:
     """Write `content` beside `path` and rename it over `path`, so that a reader never meets half a file.
 
-    Text is encoded as UTF-8.
+    Text is encoded as UTF-8. What is no regular file (a pipe, ``/dev/null``) is written to as it is. Inside
+    `all_or_none` the renaming waits for the end of that block.
 
     Raises
     ------
     OutputError
         If the file cannot be written; a temporary file is not left behind.
     """
+    octets = content.encode() if isinstance(content, str) else content
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        if path.is_dir():
+            raise OutputError(str(path), os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():
+            path.write_bytes(octets)
+            return path
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(content.encode() if isinstance(content, str) else content)
+                stream.write(octets)
             # mkstemp makes files only their owner can read; a report gets what any new file gets.
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
+            temporary.chmod(0o666 & ~_umask())
+            waiting = _WAITING.get()
+            if waiting is None:
+                temporary.replace(path)
+            else:
+                waiting.append((temporary, path))
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise OutputError(str(path), error.strerror or "cannot be written") from error
     return path
+
+
+_WAITING: Final[ContextVar[list[tuple[Path, Path]] | None]] = ContextVar("_WAITING", default=None)
+"""Files written whole under another name, each with the name it is to have."""
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """Let the files written inside appear together at the end, and none of them where something fails before.
+
+    Each is whole under another name first, so that only renaming is left. Blocks may be nested: the outermost counts.
+    """
+    if _WAITING.get() is not None:
+        yield
+        return
+    waiting: list[tuple[Path, Path]] = []
+    token = _WAITING.set(waiting)
+    try:
+        yield
+        while waiting:
+            temporary, path = waiting[0]
+            try:
+                temporary.replace(path)
+            except OSError as error:
+                raise OutputError(str(path), error.strerror or "cannot be written") from error
+            waiting.pop(0)
+    finally:
+        _WAITING.reset(token)
+        for temporary, _ in waiting:
+            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -33,6 +33,16 @@ def spreadsheet_safe(text: str) -> str:
     return "'" + visible(text) if text.startswith(_FORMULA_STARTS) else visible(text)
 
 
+def natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key that puts node-2 before node-10."""
+    runs: list[str] = [""]
+    for character in text:
+        if character.isdecimal() != runs[-1][-1:].isdecimal():
+            runs.append("")
+        runs[-1] += character
+    return tuple((0, int(run), "") if run.isdecimal() else (1, 0, run) for run in runs if run)
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if code <= 0xFF:

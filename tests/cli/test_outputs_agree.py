@@ -174,7 +174,7 @@ class Page(HTMLParser):
 def of_html(path: Path) -> Facts:
     page = Page(path.read_text())
     text = " ".join(" ".join(page.texts).split())
-    total = re.search(r"of [\d,]+ channels?, ([\d,]+) connections?", text)
+    total = re.search(r"([\d,]+) connections?\. Quality of the capture", text)
     assert total
     return Facts(
         connections=int(total[1].replace(",", "")),

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.flow_index import KEY_WORDS, DirectionCache, FlowIndex
+from analyzer.flow_index import KEY_WORDS, DirectionCache, DistinctCounter, FlowIndex
 
 BATCHES = st.lists(st.lists(st.integers(0, 40), min_size=0, max_size=60), min_size=1, max_size=6)
 
@@ -57,6 +58,31 @@ def test_growth_keeps_identifiers() -> None:
     first = np.concatenate([index.lookup(part) for part in np.array_split(keys, 37)])
     assert np.array_equal(index.lookup(keys), first)
     assert np.array_equal(np.sort(first), np.arange(50_000))
+
+
+@given(BATCHES)
+def test_finding_adds_nothing(batches: list[list[int]]) -> None:
+    index = FlowIndex()
+    assert index.find(keys_of([1, 2])).tolist() == [-1, -1]
+    for batch in batches:
+        keys = keys_of(batch)
+        before = len(index)
+        found = index.find(keys)
+        assert len(index) == before
+        asked = index.lookup(keys)
+        assert ((found == asked) | ((found == -1) & (asked >= before))).all()
+        assert (index.find(keys) == asked).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 50, 1000, 5000, 100_000, 1_000_000])
+def test_distinct_keys_are_counted_within_a_few_percent(count: int) -> None:
+    counter = DistinctCounter()
+    keys = np.zeros((count, KEY_WORDS), np.uint64)
+    keys[:, 1] = np.arange(count)
+    for _ in range(2):  # a key seen again changes nothing
+        for start in range(0, count, 65536):
+            counter.add(keys[start : start + 65536])
+    assert abs(int(counter) - count) <= 0.05 * count
 
 
 PAIRS = st.tuples(st.integers(0, 9), st.integers(0, 3), st.booleans())

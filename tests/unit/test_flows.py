@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analyzer.decode import Decoder
 from analyzer.flows import FlowBuilder
@@ -133,3 +137,98 @@ def test_flags_of_a_refused_connection() -> None:
 
     assert flows.flags.tolist() == [[SYN, RST | ACK]]
     assert flows.payload_octets.sum() == 0
+
+
+# ----------------------------------------------------------------------------------------- the limit
+
+
+def limited(frames: list[bytes], limit: int, cuts: list[int]) -> tuple[FlowTable, int, int, int]:
+    """Flows kept, packets in them, packets left out and about how many flows those are of."""
+    decoder, builder = Decoder(), FlowBuilder(limit=limit)
+    counted = left_out = octets = 0
+    edges = [0, *sorted(set(cuts) & set(range(1, len(frames)))), len(frames)]
+    for start, stop in pairwise(edges):
+        piece = chunk(frames[start:stop], first_frame=start + 1)
+        rows = builder.add(decoder.decode(piece), piece.octets)
+        assert rows.packet.shape == rows.flow.shape == rows.side.shape
+        counted, left_out = counted + rows.packet.shape[0], left_out + rows.left_out
+        octets += rows.left_out_octets
+    flows = builder.finish(np.arange(len(builder)))[0]
+    assert counted == flows.packets.sum()
+    assert octets + flows.octets.sum() == sum(map(len, frames))
+    return flows, counted, left_out, builder.left_out
+
+
+def flood(count: int, first: int = 0) -> list[bytes]:
+    return [
+        ethernet(
+            ipv4(tcp(b"", 1024 + n % 60000, 6443, n * 7919, 0, SYN), f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}")
+        )
+        for n in range(first, first + count)
+    ]
+
+
+def test_a_flood_takes_no_place_from_those_who_speak() -> None:
+    early = Conversation(sport=1).open().send(0, b"GET / HTTP/1.1\r\n\r\n").frames
+    late = (
+        Conversation(sport=2, isn=(7, 8))
+        .open()
+        .send(0, b"GET / HTTP/1.1\r\n\r\n")
+        .send(1, b"HTTP/1.1 200 OK\r\n")
+        .frames
+    )
+
+    flows, counted, left_out, about = limited(early + flood(3000) + late + flood(3000, 3000), 1000, [500, 501, 2999])
+
+    assert len(flows) == 751  # three quarters, and the one that spoke
+    spoke = flows.payload_octets.sum(axis=1) > 0
+    assert flows.port[spoke].tolist() == [[1, 6443], [2, 6443]]
+    # The late one is kept from its first payload on: its handshake came when nothing without payload was kept.
+    assert flows.packets[spoke].sum(axis=1).tolist() == [4, 2]
+    assert counted + left_out == len(early) + len(late) + 6000
+    assert abs(about - (6000 - 749 + 1)) < 0.05 * 6000
+
+
+def test_at_the_limit_nothing_new_is_kept() -> None:
+    talk = [segment for n in range(50) for segment in Conversation(sport=n + 1).send(0, b"x").frames]
+    reopened = Conversation(sport=1, isn=(99_000_000, 5)).open().send(0, b"y" * 50).frames
+
+    flows, _, left_out, about = limited(talk + reopened + talk, 20, [30])
+
+    assert len(flows) == 20
+    # What follows a SYN that opens another connection on the ports of a kept one is not counted into that.
+    assert flows.packets.sum(axis=1).tolist() == [1] + [2] * 19
+    assert left_out == 30 * 2 + len(reopened) + 1
+    assert about in (30, 31)
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_what_is_left_out_does_not_depend_on_how_the_input_was_cut(data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    streams = [
+        Conversation(sport=100 + n, isn=(n * 1000, n)).open().send(0, b"a" * n).close().frames for n in range(12)
+    ]
+    streams += [Conversation(sport=100 + n, isn=(n * 10**6 + 7, 3)).open().send(1, b"b").frames for n in range(4)]
+    streams += [[frame] for frame in flood(30)]
+    order = rng.permutation(np.repeat(np.arange(len(streams)), [len(s) for s in streams]))
+    iterators = [iter(s) for s in streams]
+    frames = [next(iterators[n]) for n in order.tolist()]
+    cuts = data.draw(st.lists(st.integers(1, len(frames) - 1), max_size=8))
+    limit = data.draw(st.sampled_from([4, 8, 13, 20, 40, 60]))
+
+    one, *counts = limited(frames, limit, cuts)
+    other, *others = limited(frames, limit, list(range(1, len(frames))))
+
+    assert len(one) <= limit
+    assert counts == others
+    for name in ("first_frame", "last_frame", "packets", "octets", "flags", "syn_seq", "port", "address"):
+        assert (getattr(one, name) == getattr(other, name)).all(), name
+
+
+def test_a_limit_that_is_not_reached_changes_nothing() -> None:
+    frames = frames_of([Conversation(sport=n, isn=(n, n)).open().send(0, b"abc").close() for n in range(1, 40)])
+    one = limited(frames, 52, [17])[0]
+    other = flows_of(frames)
+    for name in ("first_frame", "packets", "octets", "signature", "port"):
+        assert (getattr(one, name) == getattr(other, name)).all(), name

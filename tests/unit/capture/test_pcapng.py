@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from analyzer.capture import facts
 from analyzer.capture.records import MAX_RECORD
 from analyzer.errors import CaptureFormatError
-from analyzer.schema import Interface
+from analyzer.schema import NO_LINK, Interface
 from tests.capture_builders import (
     Frame,
     Trickle,
@@ -154,10 +156,77 @@ def test_names_secrets_and_unknown_blocks(byte_order: str) -> None:
         + enhanced(b"a", 0, 0, None, byte_order)
     )
     with reading(content) as reader:
-        assert frames_in(reader) == [(b"a", 1, 0, 0, 1)]
+        # The custom block has a frame number and is no packet.
+        assert frames_in(reader) == [(b"", 0, 0, 0, NO_LINK), (b"a", 1, 0, 0, 1)]
         assert reader.names == [("10.0.0.5", "node-1"), ("10.0.0.5", "node-1.example"), ("::1", "loopback")]
         assert reader.secrets == [key_log]
         assert reader.damage == []
+
+
+def _other_blocks(byte_order: str) -> list[bytes]:
+    """One of each block that is no packet; all but the last three get a frame number from Wireshark."""
+    system_call = struct.pack(f"{byte_order}HQQIH", 0, 1, 2, 22, 3) + bytes(20)
+    return [
+        block(0x0BAD, struct.pack(f"{byte_order}I", 32473) + b"one", byte_order),
+        block(0x40000BAD, struct.pack(f"{byte_order}I", 32473) + b"other", byte_order),
+        block(9, b"__REALTIME_TIMESTAMP=1404101101501873\nMESSAGE=hello\n", byte_order),
+        block(0x0204, system_call, byte_order),
+        block(0x0216, system_call, byte_order),
+        block(0x0221, system_call, byte_order),
+        block(4, bytes(4), byte_order),
+        block(0x80000001, b"process information", byte_order),
+        block(77, b"unknown", byte_order),
+    ]
+
+
+@pytest.mark.tshark
+@BOTH
+def test_frames_are_numbered_as_tshark_numbers_them(byte_order: str, tmp_path: Path) -> None:
+    content = section(byte_order) + interface(byte_order)
+    for number, other in enumerate(_other_blocks(byte_order)):
+        content += enhanced(bytes(60 + number), 0, 0, None, byte_order, options([(1, b"%d" % number)], byte_order))
+        content += other
+    path = tmp_path / "x.pcapng"
+    path.write_bytes(content)
+    fields = ["-T", "fields", "-e", "frame.number", "-e", "frame.len", "-Y", "eth"]
+    out = subprocess.run(["tshark", "-r", path, *fields], capture_output=True, text=True, check=True).stdout
+    theirs = [tuple(map(int, line.split())) for line in out.splitlines()]
+
+    with reading(content) as reader:
+        found = frames_in(reader)
+        ours = [(n, wire) for n, (_, wire, _, _, link) in enumerate(found, 1) if link != NO_LINK]
+        assert ours == theirs
+        assert len(found) == 9 + 6
+        assert [frame for frame, _ in reader.comments] == [frame for frame, _ in theirs]
+
+
+@BOTH
+@pytest.mark.parametrize("frames", [3, 200])
+def test_drops_that_packets_count(byte_order: str, frames: int) -> None:
+    """The sum of epb_dropcount, or the interface's own count where that is larger."""
+
+    def count(n: int) -> bytes:
+        return struct.pack(f"{byte_order}Q", n)
+
+    packets = b"".join(
+        enhanced(b"x", 0, n % 2, None, byte_order, options([(2, bytes(4)), (4, count(n % 3))], byte_order))
+        for n in range(frames)
+    )
+    content = section(byte_order) + interface(byte_order) * 2 + packets
+    content += statistics(1, options([(5, count(100_000))], byte_order), byte_order)
+    with reading(content) as reader:
+        assert len(frames_in(reader)) == frames
+        assert [i.dropped for i in reader.interfaces] == [sum(n % 3 for n in range(0, frames, 2)), 100_000]
+
+
+def test_what_an_interface_was_captured_with() -> None:
+    opts = options([(2, b"eth0"), (11, b"\0tcp port 6443"), (12, b"Linux 6.1")])
+    with reading(section() + interface(opts=opts) + interface(opts=options([(11, b"\1" + bytes(16))]))) as reader:
+        assert frames_in(reader) == []
+        assert [(i.filter, i.system) for i in reader.interfaces] == [
+            ("tcp port 6443", "Linux 6.1"),
+            ("filter program of 16 octets", ""),
+        ]
 
 
 @BOTH

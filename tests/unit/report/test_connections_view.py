@@ -12,6 +12,14 @@ from analyzer.report.text import visible
 from tests.document_example import example_document
 
 
+def _code(data: Any, column: Any, at: int) -> int:
+    if "kinds" in column:
+        return int(column["kinds"][data["kind"][at]])
+    if "of" in column:
+        return int(column["map"][_code(data, data["columns"][column["of"]], at)])
+    return int(column["rows"][at]) if "rows" in column else 0
+
+
 def _value(data: Any, name: str, at: int) -> Any:
     """What the page's script does to read one cell, in Python."""
     column = data["columns"][name]
@@ -19,9 +27,17 @@ def _value(data: Any, name: str, at: int) -> Any:
         return column["numbers"][at]
     if "number" in column:
         return column["number"]
-    if "kinds" in column:
-        return column["values"][column["kinds"][data["kind"][at]]]
-    return column["values"][column["rows"][at] if "rows" in column else 0]
+    return column["values"][_code(data, column, at)]
+
+
+def test_a_name_is_told_once_for_each_address_and_by_the_row_where_addresses_share_it() -> None:
+    document = example_document(400, 5)
+    table = document["connections"]
+    assert packed(table, range(400), {})["columns"]["client_name"]["of"] == "client_ip"
+    table["data"]["client_name"][7] = "another name of the same address"
+    again = packed(table, range(400), {})
+    assert "rows" in again["columns"]["client_name"]
+    assert _value(again, "client_name", 7) == "another name of the same address"
 
 
 @pytest.mark.parametrize("count", [1, 5, 400])

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 from tests.document_example import HOSTILE, example_document
 
 VOID = {"meta", "link", "br", "input"}
-STYLE = ROOT / "analyzer" / "report" / "templates" / "style.css"
+STYLES = ROOT / "analyzer" / "report" / "templates" / "style"
 
 
 class Page(HTMLParser):
@@ -271,10 +271,15 @@ def _luminance(colour: str) -> float:
 @pytest.mark.parametrize("scheme", [0, 1, 2], ids=["light", "dark", "print"])
 def test_text_has_the_contrast_wcag_asks_for(scheme: int) -> None:
     """WCAG 2.2, success criterion 1.4.3: 4.5 to 1 for text of any size."""
-    blocks = re.findall(r":root \{(.*?)\}", STYLE.read_text(encoding="utf-8"), re.DOTALL)
-    colours: dict[str, str] = {}
-    for block in (blocks[0], blocks[scheme]):
-        colours |= dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{3,6})", block))
+    tokens, print_style = ((STYLES / name).read_text(encoding="utf-8") for name in ("tokens.css", "print.css"))
+    colours = {
+        name: (light, dark)[scheme % 2]
+        for name, light, dark in re.findall(r"--([a-z-]+): light-dark\((#[0-9a-f]{3,6}), (#[0-9a-f]{3,6})\)", tokens)
+    }
+    assert len(colours) > 10
+    block = re.search(r":root \{(.*?)\}", print_style if scheme == 2 else tokens, re.DOTALL)
+    assert block is not None
+    colours |= dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{3,6})", block[1]))
     tones = ("risk", "open", "good", "plain")
     pairs = [(ink, ground) for ink in ("ink", "muted", "accent", *tones) for ground in ("page", "paper")]
     pairs += [(tone, f"{tone}-soft") for tone in tones] + [("ink", "soft"), ("muted", "soft"), ("paper", "risk")]

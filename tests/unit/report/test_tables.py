@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -155,3 +156,59 @@ def test_the_same_document_gives_the_same_octets_in_any_process(tmp_path: Path) 
         )
         digests.add(run.stdout)
     assert len(digests) == 1
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("failing", ["write", "second write", "second rename"])
+def test_the_files_of_a_run_appear_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    write_csv(example_document(3), tmp_path)
+    before = _contents(tmp_path)
+    calls = {"mkstemp": 0, "replace": 0}
+    mkstemp, replace = tempfile.mkstemp, Path.replace
+
+    def failing_mkstemp(*args: Any, **named: Any) -> Any:
+        calls["mkstemp"] += 1
+        if failing == ("write" if calls["mkstemp"] == 1 else "second write" if calls["mkstemp"] == 2 else ""):
+            raise OSError(28, "No space left on device")
+        return mkstemp(*args, **named)
+
+    def failing_replace(self: Path, target: Path) -> Path:
+        calls["replace"] += 1
+        if failing == "second rename" and calls["replace"] == 2:
+            raise OSError(5, "Input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(tempfile, "mkstemp", failing_mkstemp)
+    monkeypatch.setattr(Path, "replace", failing_replace)
+    with pytest.raises(OutputError):
+        write_csv(example_document(9), tmp_path)
+    after = _contents(tmp_path)
+    assert list(after) == list(before), "a temporary file was left"
+    changed = [name for name in before if after[name] != before[name]]
+    # Only a rename that fails among renames can leave some new and some old; every file is whole.
+    assert len(changed) == (1 if failing == "second rename" else 0)
+
+
+def test_an_interrupted_block_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "r.json"
+    write_json(example_document(2), target)
+    before = _contents(tmp_path)
+    with pytest.raises(KeyboardInterrupt), tables.all_or_none():  # noqa: PT012
+        write_json(example_document(5), target)
+        write_csv(example_document(5), tmp_path / "tables")
+        raise KeyboardInterrupt
+    assert _contents(tmp_path / "tables") == {}
+    (tmp_path / "tables").rmdir()
+    assert _contents(tmp_path) == before
+
+
+def test_what_is_no_regular_file_is_written_to(tmp_path: Path) -> None:
+    write_json(example_document(1), "/dev/null")
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(OutputError, match="directory"):
+        write_json(example_document(1), tmp_path)

@@ -1,84 +1,55 @@
-"use strict";
-// The page is complete without this script. It adds copy buttons and a table that searches, filters and sorts.
-// Text goes into the page through textContent only: what a capture holds is never parsed as markup.
-(() => {
-  const find = (selector) => document.querySelector(selector);
-  const make = (name, className, text) => {
-    const element = document.createElement(name);
-    if (className) element.className = className;
-    if (text !== undefined) element.textContent = text;
-    return element;
-  };
-  const status = find("#status");
+// The connections come packed: one look at each distinct text instead of one at each row.
+const data = JSON.parse(find("#connection-data").textContent);
+const PAGE = 100;
+const LOOKS = {
+  encrypted: ["✓", "good"], presented: ["✓", "good"], verified: ["✓", "good"], refused: ["✓", "good"],
+  cleartext: ["✗", "risk"], unverified: ["✗", "risk"], absent: ["-", "plain"], undecidable: ["?", "open"],
+};
+const QUESTIONS = ["encryption", "client_certificate", "server_verification"];
+const DETAILS = {
+  encryption_reason: "Encryption, because", client_certificate_reason: "Client certificate, because",
+  server_verification_reason: "Server check, because", channel_reason: "Channel, because", sni: "Server name",
+  alpn: "ALPN", handshake: "Handshake", cipher_suite: "Cipher suite", group: "Group", client_stack: "Client stack",
+  ja4: "JA4", server_certificate: "Server certificate", client_certificate_subject: "Client certificate subject",
+  user_agent: "User agent", activity: "Activity", decryption: "Decryption", encapsulation: "Encapsulation", duration_s: "Seconds",
+};
 
-  const copy = async (element) => {
-    try {
-      await navigator.clipboard.writeText(element.textContent);
-    } catch {
-      // No clipboard for this origin: leave the text selected, so that the reader's own shortcut copies it.
-      getSelection().selectAllChildren(element);
-      status.textContent = "Selected";
-      return "Selected";
-    }
-    status.textContent = "Copied";
-    return "Copied";
-  };
-  for (const element of document.querySelectorAll("code.copy")) {
-    const button = make("button", "", "Copy");
-    button.type = "button";
-    button.setAttribute("aria-label", `Copy ${element.textContent}`);
-    button.addEventListener("click", async () => {
-      button.textContent = await copy(element);
-      setTimeout(() => { button.textContent = "Copy"; }, 1600);
-    });
-    element.after(button);
-  }
-  addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details")) details.open = true;
-  });
-
-  const data = JSON.parse(find("#connection-data").textContent);
-  if (data.count === 0) return;
-  const PAGE = 100;
-  const LOOKS = {
-    encrypted: ["✓", "good"], presented: ["✓", "good"], verified: ["✓", "good"], refused: ["✓", "good"],
-    cleartext: ["✗", "risk"], unverified: ["✗", "risk"], absent: ["-", "plain"], undecidable: ["?", "open"],
-  };
-  const QUESTIONS = ["encryption", "client_certificate", "server_verification"];
-  const DETAILS = {
-    encryption_reason: "Encryption, because", client_certificate_reason: "Client certificate, because",
-    server_verification_reason: "Server check, because", channel_reason: "Channel, because", sni: "Server name",
-    alpn: "ALPN", handshake: "Handshake", cipher_suite: "Cipher suite", group: "Group", client_stack: "Client stack",
-    ja4: "JA4", server_certificate: "Server certificate", client_certificate_subject: "Client certificate subject",
-    user_agent: "User agent", activity: "Activity", encapsulation: "Encapsulation", duration_s: "Seconds",
-  };
-  // Which of a text column's distinct values a row has: by the row, by the row's kind, or there is only one.
-  const code = (column, at) => (column.kinds ? column.kinds[data.kind[at]] : column.rows ? column.rows[at] : 0);
+const connections = () => {
+  // Which of a text column's distinct values a row has: by its kind, by the row, by another column, or there is one.
+  const code = (column, at) =>
+    column.kinds ? column.kinds[data.kind[at]] : column.rows ? column.rows[at]
+    : column.of ? column.map[code(data.columns[column.of], at)] : 0;
   const value = (name, at) => {
     const column = data.columns[name];
     if (column.numbers) return column.numbers[at];
     return "number" in column ? column.number : column.values[code(column, at)];
   };
-  const number = (count) => count.toLocaleString("en-US");
-
+  const place = new Map(data.row.map((row, at) => [row, at]));
+  const query = find("#query");
   const filters = new Map();
+  const option = (select, text, shown) => {
+    const element = make("option", "", shown);
+    element.value = text;
+    select.append(element);
+  };
   for (const name of ["channel", ...QUESTIONS]) {
     const select = find(`#filter-${name}`);
-    for (const text of [...data.columns[name].values].sort()) {
-      const option = make("option", "", name === "channel" ? data.titles[text] ?? text : text);
-      option.value = text;
-      select.append(option);
-    }
-    select.addEventListener("change", () => update());
+    for (const text of [...data.columns[name].values].sort()) option(select, text, name === "channel" ? data.titles[text] ?? text : text);
     filters.set(name, select);
   }
+  const ofFinding = new Map();
+  const findings = find("#filter-finding");
+  for (const finding of data.findings) {
+    option(findings, finding.anchor, finding.title);
+    ofFinding.set(finding.anchor, finding.rows);
+  }
 
+  let only = null;
   let sorting = { name: "", descending: false };
   let matching = [];
   let shown = 0;
   const body = find("#rows tbody");
 
-  // One look at each distinct text instead of one at each row.
   const matcher = (term) => {
     const tests = [];
     for (const [name, column] of Object.entries(data.columns)) {
@@ -92,17 +63,19 @@
     }
     return (at) => tests.some((test) => test(at));
   };
-
   const select = () => {
-    const terms = find("#query").value.toLowerCase().split(/\s+/).filter(Boolean).map(matcher);
-    const wanted = [];
+    const tests = query.value.toLowerCase().split(/\s+/).filter(Boolean).map(matcher);
     for (const [name, choice] of filters) {
       if (!choice.value) continue;
       const column = data.columns[name];
-      const wantedCode = column.values.indexOf(choice.value);
-      wanted.push((at) => code(column, at) === wantedCode);
+      const wanted = column.values.indexOf(choice.value);
+      tests.unshift((at) => code(column, at) === wanted);
     }
-    const tests = [...wanted, ...terms];
+    if (findings.value) {
+      const wanted = new Set(ofFinding.get(findings.value));
+      tests.unshift((at) => wanted.has(data.row[at]));
+    }
+    if (only !== null) tests.unshift((at) => data.row[at] === only);
     const rows = [];
     for (let at = 0; at < data.count; at += 1) if (tests.every((test) => test(at))) rows.push(at);
     if (sorting.name) {
@@ -110,7 +83,6 @@
         : /_name$/.test(sorting.name) ? (at) => value(sorting.name, at) || value(sorting.name.replace("_name", "_ip"), at)
         : sorting.name === "channel" ? (at) => data.titles[value("channel", at)] ?? "" : (at) => value(sorting.name, at);
       const keys = new Map(rows.map((at) => [at, key(at)]));
-      const collator = new Intl.Collator("en", { numeric: true });
       const compare = (a, b) => (typeof a === "number" ? a - b : collator.compare(a, b));
       rows.sort((a, b) => (sorting.descending ? -1 : 1) * compare(keys.get(a), keys.get(b)) || a - b);
     }
@@ -143,13 +115,20 @@
   };
   const details = (at) => {
     const list = make("dl", "facts");
+    const add = (title, content) => {
+      const pair = make("div");
+      const shownAs = make("dd", "host");
+      shownAs.append(content);
+      pair.append(make("dt", "", title), shownAs);
+      list.append(pair);
+    };
     for (const [name, title] of Object.entries(DETAILS)) {
       const text = value(name, at);
-      if (text === "") continue;
-      const pair = make("div");
-      pair.append(make("dt", "", title), make("dd", "host", String(text)));
-      list.append(pair);
+      if (text !== "") add(title, String(text));
     }
+    const link = make("a", "", `#connections?row=${data.row[at]}`);
+    link.href = link.textContent;
+    add("Link to this connection", link);
     const cell = make("td");
     cell.colSpan = 11;
     cell.append(list);
@@ -184,6 +163,7 @@
   };
 
   const more = find("#more");
+  const reset = find("#reset");
   const extend = () => {
     body.append(...matching.slice(shown, shown + PAGE).map(line));
     shown = Math.min(shown + PAGE, matching.length);
@@ -193,36 +173,75 @@
   const update = () => {
     matching = select();
     shown = 0;
+    reset.hidden = matching.length === data.count;
     body.replaceChildren();
     extend();
   };
 
-  for (const head of document.querySelectorAll("#rows th[data-sort]")) {
+  // What is filtered stands in the address, so that it can be sent to someone else.
+  const state = () => {
+    const parameters = new URLSearchParams();
+    if (query.value) parameters.set("q", query.value);
+    for (const [name, choice] of [...filters, ["finding", findings]]) if (choice.value) parameters.set(name, choice.value);
+    if (only !== null) parameters.set("row", String(only));
+    return parameters.toString();
+  };
+  const remember = () => {
+    const text = state();
+    history.replaceState(null, "", text ? `#connections?${text}` : "#connections");
+  };
+  const apply = (text) => {
+    const parameters = new URLSearchParams(text);
+    query.value = parameters.get("q") ?? "";
+    for (const [name, choice] of [...filters, ["finding", findings]]) {
+      choice.value = parameters.get(name) ?? "";
+      if (choice.selectedIndex < 0) choice.value = "";
+    }
+    const row = parameters.get("row");
+    only = row !== null && place.has(Number(row)) ? Number(row) : null;
+    update();
+    if (only !== null) find("button.row", body)?.click();
+    find("#controls").scrollIntoView({ block: "start" });
+  };
+  const follow = () => {
+    if (location.hash.startsWith("#connections?")) apply(location.hash.slice("#connections?".length));
+  };
+
+  for (const head of every("#rows th[data-sort]")) {
     const button = make("button", "", head.textContent);
     button.type = "button";
     head.replaceChildren(button);
     button.addEventListener("click", () => {
       const again = sorting.name === head.dataset.sort;
       sorting = { name: head.dataset.sort, descending: again && !sorting.descending };
-      for (const other of document.querySelectorAll("#rows th[aria-sort]")) other.removeAttribute("aria-sort");
+      for (const other of every("#rows th[aria-sort]")) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", sorting.descending ? "descending" : "ascending");
       update();
     });
   }
-  let waiting = 0;
-  find("#query").addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(update, 120);
-  });
+  const changed = () => {
+    only = null;
+    update();
+    remember();
+  };
+  query.addEventListener("input", delayed(changed));
+  for (const choice of [...filters.values(), findings]) choice.addEventListener("change", changed);
   more.addEventListener("click", extend);
-  for (const link of document.querySelectorAll("a[data-channel]")) {
-    link.addEventListener("click", () => {
-      filters.get("channel").value = link.dataset.channel;
-      update();
+  reset.addEventListener("click", () => {
+    apply("");
+    remember();
+  });
+  for (const link of every("a[data-filter]")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      location.hash = `#connections?${link.dataset.filter}`;
     });
   }
+  addEventListener("hashchange", follow);
   const caption = find("#rows-caption");
   caption.textContent = caption.dataset.scripted;
   find("#controls").hidden = false;
   update();
-})();
+  follow();
+};
+if (data.count > 0) connections();

@@ -631,13 +631,21 @@ class HttpMessage:
 
 @dataclass(frozen=True, slots=True)
 class SshFacts:
-    """Banners of one SSH flow."""
+    """Banners and key exchange offers of one SSH flow; empty = not captured whole. All text is untrusted."""
 
     flow: int
     client_banner: str
     server_banner: str
     client_frame: int
     server_frame: int
+    client_offer: tuple[tuple[str, ...], ...] = ()  #: the ten name lists of SSH_MSG_KEXINIT (RFC 4253 7.1)
+    server_offer: tuple[tuple[str, ...], ...] = ()
+    hassh: str = ""
+    hassh_server: str = ""
+    negotiated: tuple[tuple[str, str], ...] = ()  #: (what for, algorithm), where both offers were seen
+    weak: tuple[
+        tuple[str, str], ...
+    ] = ()  #: (algorithm negotiated, why it should not be)
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,6 +291,15 @@ class _Connections:
             agents[flow] = facts.client_banner
         return agents, activity
 
+    def _ssh(self) -> dict[str, list[str]]:
+        """What SSH connections offer and agree on."""
+        columns = {name: [""] * len(self.flows) for name in ("hassh", "hassh_server", "ssh_algorithms", "ssh_weak")}
+        for flow, facts in self.audit.evidence.ssh.items():
+            columns["hassh"][flow], columns["hassh_server"][flow] = facts.hassh, facts.hassh_server
+            columns["ssh_algorithms"][flow] = "; ".join(f"{what}: {name}" for what, name in facts.negotiated)
+            columns["ssh_weak"][flow] = "; ".join(f"{name}: {why}" for name, why in facts.weak)
+        return columns
+
     def _subjects(self, name: str) -> list[str]:
         reading = self.audit.evidence.tls
         texts = [reading.certificates[c[0]].subject if c else "" for c in reading.chains]
@@ -379,6 +388,7 @@ class _Connections:
             "user_agent": agents,
             "activity": activity,
             "tls_version_grade": self._labels(evidence.tls_grade("version_grade"), Grade),
+            **self._ssh(),
             "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
             "client_packets": flows.packets[:, 0].tolist(),

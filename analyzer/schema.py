@@ -643,9 +643,7 @@ class SshFacts:
     hassh: str = ""
     hassh_server: str = ""
     negotiated: tuple[tuple[str, str], ...] = ()  #: (what for, algorithm), where both offers were seen
-    weak: tuple[
-        tuple[str, str], ...
-    ] = ()  #: (algorithm negotiated, why it should not be)
+    weak: tuple[tuple[str, str], ...] = ()  #: (algorithm negotiated, why it should not be)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from analyzer.rules.null_or_anonymous import NULL_OR_ANONYMOUS
 from analyzer.rules.overlay_cleartext import OVERLAY_CLEARTEXT
 from analyzer.rules.proxy_unverified import PROXY_UNVERIFIED
 from analyzer.rules.ssh_tunnel import SSH_TUNNEL
+from analyzer.rules.ssh_weak import SSH_WEAK
 from analyzer.rules.system_masters import SYSTEM_MASTERS
 from analyzer.rules.tls_below_1_2 import TLS_BELOW_1_2
 from analyzer.rules.unexpected_channel import UNEXPECTED_CHANNEL
@@ -78,6 +79,7 @@ RULES: Final[tuple[Rule, ...]] = (
     NO_POST_QUANTUM,
     SSH_TUNNEL,
     KONNECTIVITY_BYPASS,
+    SSH_WEAK,
     KONNECTIVITY_AGENTS,
     CONTRADICTION,
     UNEXPECTED_CHANNEL,

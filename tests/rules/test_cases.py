@@ -30,6 +30,7 @@ from tests.rules.cases import (
     USER,
     audit,
     codes,
+    conversation,
     counts,
     excerpt,
     facts,
@@ -42,6 +43,7 @@ from tests.rules.cases import (
     to_or_from,
     unknown,
 )
+from tests.unit.protocols.test_ssh_offers import CLIENT, GO, OLD_SERVER, kexinit
 from tests.unit.protocols.tls.ssl_pairs import START, Pair, client_context, identity, server_context
 
 Case = Callable[[], AuditResult]
@@ -82,6 +84,13 @@ def old_group() -> list[bytes]:
     assert pair.handshake()
     assert pair.exchange()
     return Conversation(dport=6443).open().send(0, bytes(pair.sent[0])).send(1, bytes(pair.sent[1])).frames
+
+
+def ssh(server: dict[str, str] | None) -> list[bytes]:
+    """A session whose server offers these algorithms; None: its offer was not captured."""
+    talk = conversation(USER, NODE1, 40000, 22)
+    talk.send(0, GO + kexinit(CLIENT))
+    return talk.send(1, GO + (kexinit(server) if server else b"")).frames
 
 
 def agents_of(*nodes: str, server: str = CP) -> AuditResult:
@@ -271,6 +280,11 @@ CASES: dict[str, tuple[Case, Case | None, Case | None]] = {
         lambda: recorded("07d-konn"),
         lambda: recorded("07c-konn"),
         lambda: bypass(silent(10250)),
+    ),
+    "PW503": (
+        lambda: audit(ssh(OLD_SERVER), facts()),
+        lambda: audit(ssh(CLIENT), facts()),
+        lambda: audit(ssh(None), facts()),
     ),
     "PW504": (
         lambda: agents_of(NODE1),

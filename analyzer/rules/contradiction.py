@@ -7,11 +7,12 @@ connection leaves that connection undecidable, unless another one is contradicte
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from analyzer.cluster.declared import KubeletDeclared
 from analyzer.cluster.roles import CONTROL_PLANE, KUBELET_READONLY_PORT, ServiceKind
 from analyzer.decode.transport import TCP
 from analyzer.flows import RST
@@ -97,12 +98,20 @@ def _client_certificates(audit: Audit) -> Iterator[_Compared]:
         yield _client_certificate(audit, audit.on("apiserver-to-etcd") & own, "--etcd-certfile is set")
 
 
+def _kubelets(audit: Audit) -> list[tuple[KubeletDeclared, list[bytes]]]:
+    """Distinct kubelet configurations, whatever their node and file, with the addresses each holds for."""
+    found: dict[KubeletDeclared, list[bytes]] = {}
+    for address, kubelet in audit.declared.kubelets.items():
+        found.setdefault(replace(kubelet, node="", source_file=""), []).append(address)
+    return list(found.items())
+
+
 def _read_only_port(audit: Audit) -> Iterator[_Compared]:
     flows = audit.evidence.flows
-    for address, kubelet in audit.declared.kubelets.items():
+    for kubelet, addresses in _kubelets(audit):
         if kubelet.read_only_port:
             continue
-        here = audit.connections & audit.with_server((address,)) & (flows.protocol == TCP)
+        here = audit.connections & audit.with_server(addresses) & (flows.protocol == TCP)
         here &= (flows.port[:, 1] == KUBELET_READONLY_PORT) & (audit.roles.kind() == ServiceKind.KUBELET_READONLY)
         closed = (flows.flags[:, 1] & RST > 0) & (flows.payload_octets[:, 1] == 0)
         yield _Compared(
@@ -110,8 +119,7 @@ def _read_only_port(audit: Audit) -> Iterator[_Compared]:
             audit.http | closed,
             audit.http,
             Grade.OBSERVED,
-            f"readOnlyPort of {kubelet.node or 'the kubelet'} is 0 ({kubelet.source_file}), and port "
-            f"{KUBELET_READONLY_PORT} answers",
+            f"the kubelet's readOnlyPort is 0, and port {KUBELET_READONLY_PORT} answers",
             silence_tells=True,
         )
 
@@ -150,9 +158,8 @@ def _etcd(audit: Audit) -> Iterator[_Compared]:
 
 def _kubelet_tls(audit: Audit) -> Iterator[_Compared]:
     evidence = audit.evidence
-    for address, kubelet in audit.declared.kubelets.items():
-        name = f"kubelet {kubelet.node}".rstrip()
-        here = audit.connections & audit.with_server((address,)) & (audit.roles.kind() == ServiceKind.KUBELET)
+    for kubelet, addresses in _kubelets(audit):
+        here = audit.connections & audit.with_server(addresses) & (audit.roles.kind() == ServiceKind.KUBELET)
         here &= evidence.tls_row >= 0
         if kubelet.client_ca_file:
             asked = evidence.tls_is("certificate_requested", Ternary.YES)
@@ -162,7 +169,7 @@ def _kubelet_tls(audit: Audit) -> Iterator[_Compared]:
                 asked | not_asked,
                 not_asked,
                 evidence.tls_grade("certificate_requested_grade"),
-                f"{name}: authentication.x509.clientCAFile is set, and it asked for no client certificate",
+                "kubelet: authentication.x509.clientCAFile is set, and it asked for no client certificate",
             )
         if kubelet.serving_certificate != "self-made":
             made = evidence.tls_is("server_self_made", Ternary.YES)
@@ -172,9 +179,9 @@ def _kubelet_tls(audit: Audit) -> Iterator[_Compared]:
                 made | evidence.tls_is("server_self_made", Ternary.NO),
                 made,
                 evidence.tls_grade("server_self_made_grade"),
-                f"{name}: {said}, and it served a self-made certificate",
+                f"kubelet: {said}, and it served a self-made certificate",
             )
-        yield from _parameters(audit, here, kubelet.tls_min_version, kubelet.tls_cipher_suites, name)
+        yield from _parameters(audit, here, kubelet.tls_min_version, kubelet.tls_cipher_suites, "kubelet")
 
 
 def _apiserver_tls(audit: Audit) -> Iterator[_Compared]:
@@ -224,16 +231,15 @@ def _parameters(
 def _anonymous(audit: Audit) -> Iterator[_Compared]:
     served, read, _ = anonymous_answers(audit)
     presented = audit.verdicts.client_certificate.value == ClientCertificate.PRESENTED
-    for address, kubelet in audit.declared.kubelets.items():
+    for kubelet, addresses in _kubelets(audit):
         if not kubelet.anonymous:
-            here = audit.with_server((address,)) & (audit.roles.kind() == ServiceKind.KUBELET) & audit.connections
-            name = f"kubelet {kubelet.node}".rstrip()
+            here = audit.with_server(addresses) & (audit.roles.kind() == ServiceKind.KUBELET) & audit.connections
             yield _Compared(
                 here & audit.recognised & read,
                 read | presented,
                 served,
                 Grade.OBSERVED,
-                f"{name}: anonymous authentication is off, and an anonymous request was answered",
+                "kubelet: anonymous authentication is off, and an anonymous request was answered",
             )
     if audit.declared.flags is not None and audit.declared.flags.anonymous_auth is False:
         here = audit.connections & (audit.roles.kind() == ServiceKind.APISERVER) & read

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from analyzer.cluster.roles import CONTROL_PLANE, NODE, ServiceKind
 from analyzer.flows import RST
 from analyzer.registries import Grade, Severity
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
+
+KEEPALIVE_NS: Final = 30 * 10**9
+"""Two intervals of the TCP keep-alive that Go sets on every connection (net.Dialer.KeepAlive, 15 s): an agent's idle
+connection shows itself within that time."""
 
 
 def _check(audit: Audit) -> Outcome:
@@ -29,11 +35,13 @@ def _check(audit: Audit) -> Outcome:
     # Only where agents dial the host that serves the API would a node's agent have been captured beside its calls.
     same_host = serving[roles.server]
     silent = scope & ~has_agent[roles.client] & ~listed
-    rows = np.flatnonzero(silent & same_host)
+    long_enough = int(flows.last_ns.max(initial=0) - flows.first_ns.min(initial=flows.last_ns.max(initial=0)))
+    told = same_host & (long_enough >= KEEPALIVE_NS)
+    rows = np.flatnonzero(silent & told)
     names = {int(a): roles.names.get(int(a), "") for a in np.unique(roles.client[rows])}
     return outcome(
         scope=scope,
-        decidable=~silent | same_host,
+        decidable=~silent | told,
         violation=silent,
         grade=Grade.INFERRED,
         frames=[flows.first_frame],
@@ -55,8 +63,8 @@ KONNECTIVITY_AGENTS = Rule(
     flags=("konnectivity-agent DaemonSet: tolerations, nodeSelector", "konnectivity-agent: --proxy-server-host"),
     source="https://kubernetes.io/docs/tasks/extend-kubernetes/setup-konnectivity/",
     cis="",
-    limits="An agent's connection may be silent for as long as the capture lasted; agents of a Deployment need not run "
-    "on every node.",
+    limits="Decided only in captures of half a minute and more, in which an idle connection shows its keep-alive. "
+    "Agents of a Deployment need not run on every node.",
     filter="tcp",
     check=_check,
 )

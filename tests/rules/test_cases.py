@@ -28,6 +28,7 @@ from tests.rules.cases import (
     PROXIED,
     REQUEST,
     USER,
+    VALID_NS,
     audit,
     codes,
     conversation,
@@ -93,12 +94,13 @@ def ssh(server: dict[str, str] | None) -> list[bytes]:
     return talk.send(1, GO + (kexinit(server) if server else b"")).frames
 
 
-def agents_of(*nodes: str, server: str = CP) -> AuditResult:
+def agents_of(*nodes: str, server: str = CP, seconds: int = 60) -> AuditResult:
     """Both nodes call the API server; agents of `nodes` are connected to the konnectivity server at `server`."""
     frames = tls(6443, server=CP, client=NODE1) + tls(6443, server=CP, client=NODE2, sport=40001)
     for i, address in enumerate(nodes):
         frames += tls(8132, server=server, client=address, sport=41000 + i)
-    return audit(frames, facts())
+    step = seconds * 10**9 // (len(frames) - 1)
+    return audit(frames, facts(), [VALID_NS + i * step for i in range(len(frames))])
 
 
 def bypass(direct: list[bytes]) -> AuditResult:
@@ -289,7 +291,7 @@ CASES: dict[str, tuple[Case, Case | None, Case | None]] = {
     "PW504": (
         lambda: agents_of(NODE1),
         lambda: agents_of(NODE1, NODE2),
-        lambda: agents_of(NODE1, server="10.0.0.30"),
+        lambda: agents_of(NODE1, seconds=5),
     ),
     "PW601": (
         lambda: reconsidered("01-def", {"kubelet_ca": True}),

@@ -34,7 +34,7 @@ from tests.rules.cases import (
     silent,
     tls,
 )
-from tests.rules.test_cases import at, stranger
+from tests.rules.test_cases import agents_of, at, stranger
 
 
 def certificate(dns: tuple[str, ...] = (), addresses: tuple[str, ...] = (), common_name: str = "cn") -> Certificate:
@@ -153,6 +153,11 @@ def test_soon_is_a_month_and_a_tenth(lifetime: int, left: int, soon: bool) -> No
     assert ("PW204" in codes(result)) == soon
     assert expires_soon(days=400, share=1.0)(result.audit).violation.any()
     assert not expires_soon(days=0)(result.audit).violation.any()
+
+
+def test_agents_that_dial_another_host_are_not_missed() -> None:
+    """Where the API server and the konnectivity server are two hosts, a capture of one tells nothing of the other."""
+    assert counts(agents_of(NODE1, server="10.0.0.30"), "PW504")[0] == 0
 
 
 def test_etcd_does_not_look_at_groups() -> None:

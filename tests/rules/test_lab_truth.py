@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from analyzer.capture.source import open_capture
+from analyzer.pipeline import run
 from analyzer.rules import RULES
+from analyzer.user_files import load_cluster, load_keys
 from tests.conftest import LAB, SHARED, all_lab_captures
 from tests.rules.cases import codes, recorded
 
@@ -35,11 +38,11 @@ REFORMATTED = re.compile(r"2[0-9]b?-fmt|30-fmt")
 class Truth:
     """One truth file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keys: bool = False) -> None:
         self.name = path.name
         self.whole = json.loads(path.read_text())
         self.groups: list[Group] = self.whole["channels"]
-        self.keys_inside = "dsb" in path.name
+        self.keys_inside = keys or "dsb" in path.name
 
     def any(self, *channels: str, **wanted: object) -> bool:
         """Whether a group of one of `channels` (of any, where none is named) has all the values `wanted`."""
@@ -201,6 +204,29 @@ EXPECTED: dict[str, Expected] = {
 """Whether each rule fires on a recording, by its truth. PW901 speaks of the capture, on which the truth is silent."""
 
 
+def _shown_by_keys(truth: Truth) -> set[str]:
+    """What only the keys show: names and issuers of the certificates of TLS 1.3."""
+    other_name = "othername" in json.dumps(truth.whole.get("config"))
+    accepts = {
+        group["server_port"]
+        for group in truth.groups
+        if group["server_identity_verified_by_client"] is False and group["server_cert_self_signed"]
+    }
+    aggregated = any(
+        g.get("subchannel") == "apiserver->aggregated-api" and g["server_identity_verified_by_client"] is False
+        for g in truth.groups
+    )
+    return {
+        code
+        for code, holds in (
+            ("PW205", other_name and truth.any("apiserver->kubelet")),
+            ("PW203", bool(accepts & {10257, 10259})),
+            ("PW206", aggregated),
+        )
+        if holds
+    }
+
+
 def truths() -> list[Path]:
     folder = SHARED / "k8s" if (SHARED / "k8s").is_dir() else LAB
     return sorted(folder.glob("*.truth.json"))
@@ -232,6 +258,28 @@ def test_without_cluster_facts_nothing_more_fires(path: Path) -> None:
     if not REFORMATTED.match(path.name):
         # An expired certificate inside TLS 1.3 and a contradiction need the configuration.
         assert expected - fired <= {"PW201", "PW601"}
+
+
+def with_keys() -> list[tuple[Path, Path | None]]:
+    """Truth files with the key logs that lie beside the whole set; of the repository, the one with keys inside."""
+    logs = ((path, SHARED / "k8s" / "keylogs" / f"{path.name.split('.')[0]}.keys.log") for path in truths())
+    found: list[tuple[Path, Path | None]] = [(path, log) for path, log in logs if log.is_file()]
+    return found or [(path, None) for path in truths() if "dsb" in path.name]
+
+
+@pytest.mark.parametrize(("path", "log"), with_keys(), ids=lambda p: p.name.split(".")[0] if p else "keys inside")
+def test_with_the_keys_rules_fire_where_the_truth_says(path: Path, log: Path | None) -> None:
+    truth = Truth(path, keys=True)
+    folder = path.parent / (truth.whole.get("cluster") or "none")
+    keys, _ = load_keys((str(log),) if log else ())
+    with open_capture(str(path.parent / truth.whole["capture"])) as reader:
+        result = run(reader, load_cluster((str(folder),) if folder.is_dir() else ()), keys=keys)
+    fired = codes(result) - {"PW901"}
+    expected = {code for code, says in EXPECTED.items() if says(truth)} | _shown_by_keys(truth)
+
+    assert fired - expected == set()
+    if not REFORMATTED.match(path.name):
+        assert expected - fired == set()
 
 
 def test_every_rule_is_expected_or_not() -> None:

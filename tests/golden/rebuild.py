@@ -96,13 +96,13 @@ def main() -> None:
     """Rebuild everything."""
     readme = ROOT / "README.md"
     readme.write_text(generated_readme(readme.read_text()))
-    (ROOT / "docs" / "rules.md").write_text(generated_rules())
     (ROOT / "analyzer" / "data" / "report.schema.json").write_text(json_schema_text())
     REPORTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as fresh:
         write_reports(Path(fresh))
         for path in Path(fresh).iterdir():
             (REPORTS / path.name).write_bytes(path.read_bytes())
+    (ROOT / "docs" / "rules.md").write_text(generated_rules())
 
 
 if __name__ == "__main__":

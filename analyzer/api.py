@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analyzer.capture.source import open_capture
+from analyzer.capture.several import Source, open_captures
 from analyzer.pipeline import Limits, run
 from analyzer.report.document import build_document
 from analyzer.report.schema_document import Document, as_document
@@ -23,7 +23,7 @@ PathLike = str | os.PathLike[str]
 
 
 def analyze(
-    capture: PathLike,
+    capture: PathLike | Iterable[PathLike],
     *,
     cluster: PathLike | Iterable[PathLike] = (),
     keys: PathLike | Iterable[PathLike] = (),
@@ -32,12 +32,12 @@ def analyze(
     fail_on: str = "high",
     head_octets: int | None = None,
 ) -> Report:
-    """Analyse a packet capture; what ``planewire analyze`` does, without writing anything.
+    """Analyse packet captures; what ``planewire analyze`` does, without writing anything.
 
     Parameters
     ----------
-    capture : path
-        pcap or pcapng, compressed or not; ``-`` is standard input.
+    capture : path or several
+        pcap or pcapng, compressed or not; folders, patterns and tar archives of such; ``-`` is standard input.
     cluster : path or several, optional
         Files or folders of cluster facts, as ``--cluster`` takes them.
     keys : path or several, optional
@@ -62,7 +62,7 @@ def analyze(
     )
     key_log, _ = load_keys(_paths(keys))
     limits = Limits() if head_octets is None else Limits(head_octets=head_octets)
-    with open_capture(os.fspath(capture)) as reader:
+    with open_captures([Source(path) for path in _paths(capture)]) as reader:
         return Report(as_document(build_document(run(reader, context, limits, keys=key_log), fail_on)))
 
 

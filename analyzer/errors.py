@@ -125,6 +125,10 @@ class FindingError(PlanewireError):
     exit_code = 2
 
 
+class OpinionError(PlanewireError):
+    """Another program that was asked about a capture did not answer."""
+
+
 class MissingProgramError(PlanewireError):
     """A program or optional package that a command needs is not installed; the message says how to get it."""
 

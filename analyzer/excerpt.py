@@ -118,6 +118,9 @@ class _Cutter:
         self.finding = select(self.document, wanted)
         self.data = self.document["connections"]["data"]
         self.frame, self.row = frame_connections(path)
+        order = np.argsort(self.row, kind="stable")
+        self._by_row = self.frame[order]
+        self._offsets = np.searchsorted(self.row[order], np.arange(len(self.data["client_ip"]) + 1))
         self.tries = TRIES
         self.with_secrets = False
         self.frames: dict[int, WrittenFrame] = {}
@@ -174,13 +177,19 @@ class _Cutter:
     def _rows_of(self, frames: Sequence[int]) -> list[int]:
         return sorted(set(self.row[np.isin(self.frame, frames)].tolist()))
 
+    def _of(self, row: int) -> I64:
+        """Frames of one connection, ascending."""
+        frames: I64 = self._by_row[self._offsets[row] : self._offsets[row + 1]]
+        return frames
+
     def _numbers(self, rows: Sequence[int]) -> list[int]:
         """Frames of the connections, each connection's first ones and those that count."""
-        wanted = np.isin(self.row, rows)
         numbers: set[int] = set()
         for row in rows:
-            numbers.update(self.frame[self.row == row][:MAX_CONNECTION_FRAMES].tolist())
-        numbers.update(np.intersect1d(self.frame[wanted], self.finding["frames"]).tolist())
+            frames = self._of(row)
+            numbers.update(frames[:MAX_CONNECTION_FRAMES].tolist())
+            if frames.shape[0] > MAX_CONNECTION_FRAMES:
+                numbers.update(np.intersect1d(frames, self.finding["frames"]).tolist())
         return sorted(numbers)
 
     def _load(self, rows: Sequence[int]) -> bool:
@@ -246,7 +255,7 @@ class _Cutter:
 
     def _shorter(self, rows: Sequence[int]) -> list[int]:
         """Cut each connection behind the last frame that shows something, where the finding allows it."""
-        frames = {row: self.frame[self.row == row] for row in rows}
+        frames = {row: self._of(row) for row in rows}
         evidence = np.array(self.finding["frames"], np.int64)
         ends: dict[int, int] = {}
         for row in rows:

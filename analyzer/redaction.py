@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MASK: Final = b"x"
+REDACTED: Final = "REDACTED"
 _MAX_SPAN: Final = 32 << 20
 """Octets of one direction that are laid out; what lies beyond is masked segment by segment."""
 
@@ -32,6 +33,26 @@ _JWT: Final = re.compile(rb"eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{2,}\.(?P<value>[
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9-]*[ \t]+")
 _WEBSOCKET: Final = re.compile(rb"base64url\.bearer\.authorization\.k8s\.io\.(?P<value>[^,\s]+)")
 _COOKIE: Final = re.compile(rb"=(?P<value>[^;]*)")
+
+
+_SPOKEN: Final = re.compile(r"(?i)\b(bearer|basic|digest|negotiate|ntlm|dpop|token)([ \t]+)([A-Za-z0-9._~+/=-]{6,})")
+"""A scheme and what follows it, in text that somebody else made of a packet."""
+_SPOKEN_QUERY: Final = re.compile(
+    r"(?i)\b((?:[a-z0-9]{1,32}[_-]){0,3}"
+    r"(?:token|password|passwd|pwd|secret|signature|sig|assertion|credential|api[_-]?key)=)[^&;#\s\]]+"
+)
+_SPOKEN_JWT: Final = re.compile(r"eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{2,}(?:\.[A-Za-z0-9_-]*)?")
+
+
+def redacted_text(text: str) -> str:
+    """Return one line of a dissection without the credentials in it; unlike in a proof, tokens go as a whole."""
+    octets = b"\n" + text.encode("utf-8", "surrogatepass")
+    for start, stop in sorted(secret_ranges(octets), reverse=True):
+        octets = octets[:start] + REDACTED.encode() + octets[stop:]
+    plain = octets[1:].decode("utf-8", "surrogatepass")
+    plain = _SPOKEN.sub(lambda match: f"{match[1]}{match[2]}{REDACTED}", plain)
+    plain = _SPOKEN_QUERY.sub(lambda match: f"{match[1]}{REDACTED}", plain)
+    return _SPOKEN_JWT.sub(REDACTED, plain)
 
 
 @dataclass(frozen=True, slots=True)

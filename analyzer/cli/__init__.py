@@ -13,10 +13,12 @@ from analyzer import __version__
 
 COMMANDS: Final[dict[str, str]] = {
     "analyze": "Say which channels of a capture are encrypted, authenticated and verified.",
-    "diff": "Say what is different between two captures or reports.",
-    "evidence": "Cut out the smallest capture that shows a finding.",
-    "ledger": "Account for every frame of a capture, without a verdict.",
     "report": "Render a JSON report again, as HTML, CSV, Markdown, SARIF or Parquet.",
+    "diff": "Say what is different between two captures or reports.",
+    "inspect": "Dissect the frames of a finding in full, by tshark.",
+    "evidence": "Cut out the smallest capture that shows a finding.",
+    "verify": "Ask dpkt and tshark for a second opinion on a capture.",
+    "ledger": "Account for every frame of a capture, without a verdict.",
     "explain": "Explain a finding's code: what it means, why it matters, how to fix it.",
     "rules": "List the rules.",
     "facts": "Print a script that gathers the cluster facts --cluster reads.",

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 
 def _document(path: str, cluster: tuple[str, ...], suppress: str | None) -> Document:
-    """Read a JSON report, or analyse a capture: told apart by the first octet, never by the name."""
-    try:
-        with Path(path).open("rb") as stream:
-            begin = stream.read(64).lstrip()
-    except OSError as error:
-        raise InputError(path, error.strerror or "cannot be read") from None
+    """Read a JSON report, or analyse a capture or a folder of them: told apart by content, never by the name."""
+    begin = b""
+    if Path(path).is_file():
+        try:
+            with Path(path).open("rb") as stream:
+                begin = stream.read(64).lstrip()
+        except OSError as error:
+            raise InputError(path, error.strerror or "cannot be read") from None
     if begin.startswith(b"{"):
         from analyzer.cli.report import load_document
 

@@ -49,7 +49,8 @@ def connections_frame(document: Mapping[str, Any]) -> pd.DataFrame:
     -------
     DataFrame, (N, C)
         ``N`` connections; the index is the row number that findings and ``leg_of`` refer to. Answers and grades are
-        categories, times UTC with nanoseconds, ``evidence_frames`` lists of frame numbers.
+        categories, times UTC with nanoseconds, ``evidence_frames`` lists of frame numbers in ``capture``; where a
+        connection goes on in another file of a recording, texts like ``1:17``.
     """
     return _frame(connection_columns(document))
 
@@ -106,7 +107,9 @@ def _column(name: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - any kind
     import pandas as pd
 
     if name in _FRAME_LISTS:
-        return pd.Series([[int(frame) for frame in text.split()] for text in values], dtype=object)
+        # A connection that goes on in another file of a recording has frames there: "capture:frame".
+        several = any(":" in text for text in values)
+        return pd.Series([[f if several else int(f) for f in text.split()] for text in values], dtype=object)
     if name in _TIMES:
         return pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601").astype("datetime64[ns, UTC]")
     if name in _DATES:

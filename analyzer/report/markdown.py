@@ -134,7 +134,8 @@ def _findings(document: Document) -> list[str]:
         return ["### Findings\n\nNone."]
     blocks = [f"### Findings: {_tally(document)}"]
     titles = {channel["id"]: channel["title"] for channel in document["channels"]}
-    blocks += [_finding(f, titles) for f in sorted(document["findings"], key=finding_order)]
+    captures = [capture["name"] for capture in document["captures"]]
+    blocks += [_finding(f, titles, captures) for f in sorted(document["findings"], key=finding_order)]
     return blocks
 
 
@@ -143,7 +144,7 @@ def _some(values: Sequence[object], limit: int) -> str:
     return ", ".join(code(str(v)) for v in values[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-def _finding(finding: FindingEntry, titles: Mapping[str, str]) -> str:
+def _finding(finding: FindingEntry, titles: Mapping[str, str], captures: Sequence[str]) -> str:
     accepted = finding["suppression"]
     state = " (suppressed)" if accepted else ""
     channel = titles.get(finding["channel"], finding["channel"])
@@ -166,10 +167,11 @@ def _finding(finding: FindingEntry, titles: Mapping[str, str]) -> str:
         lines.append(f"- Set: {_some(finding['flags'], len(finding['flags']))}")
     if finding["hosts"]:
         lines.append(f"- Hosts: {_some(finding['hosts'], _MAX_HOSTS)}")
-    if finding["frames"]:
-        shown = " ".join(map(str, finding["frames"][:_MAX_FRAMES]))
-        more = len(finding["frames"]) - _MAX_FRAMES
-        lines.append(f"- Frames: {shown}" + (f" and {more} more" if more > 0 else ""))
+    for entry in finding["evidence"]:
+        shown = " ".join(map(str, entry["frames"][:_MAX_FRAMES]))
+        more = len(entry["frames"]) - _MAX_FRAMES
+        of = f" of {code(captures[entry['capture']])}" if len(captures) > 1 else ""
+        lines.append(f"- Frames{of}: {shown}" + (f" and {more} more" if more > 0 else ""))
     lines.append(f"- Wireshark filter: {code(finding['filter'])}")
     if finding["cis"]:
         lines.append(f"- Benchmark: {markdown_safe(finding['cis'])}")

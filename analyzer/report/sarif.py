@@ -159,12 +159,15 @@ def _result(finding: FindingEntry, document: Document, index: Mapping[str, int])
         for host in finding["hosts"]
     ]
     channel = {"name": finding["channel"], "kind": "resource", "fullyQualifiedName": finding["channel"]}
+    shown = {entry["capture"]: entry["frames"] for entry in finding["evidence"]}
     locations: list[dict[str, Any]] = [
         {
             "physicalLocation": {"artifactLocation": {"uri": _uri(capture["name"]), "index": row}},
             "logicalLocations": [channel, *places],
+            "properties": {"frames": shown.get(row, [])},
         }
         for row, capture in enumerate(document["captures"])
+        if row in shown or not shown
     ]
     result: dict[str, Any] = {
         "ruleId": finding["code"],

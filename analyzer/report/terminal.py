@@ -263,7 +263,7 @@ def _findings(document: Document) -> list[RenderableType]:
             said = f"Suppressed until {accepted['expires']} by {accepted['author']}: {accepted['reason']}"
             parts.append(_indented(Text(visible(said)), 4))
         channel = titles.get(finding["channel"], finding["channel"])
-        parts.append(_indented(Text(visible(f"{channel}, {finding['grade']}"), style="dim"), 4))
+        parts.append(_indented(Text(visible(f"{channel}, {finding['grade']}; {finding['id']}"), style="dim"), 4))
         parts.append(_indented(Text(visible(finding["message"])), 4))
         parts.append(_indented(Text.assemble(("Do: ", "bold"), visible(finding["remediation"])), 4))
         parts += [_indented(Text.assemble(("Set: ", "bold"), visible(flag)), 4) for flag in finding["flags"]]

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from analyzer.api import analyze
 from analyzer.cli import cli
+from analyzer.errors import InputError
 from analyzer.report.diff import compare, is_empty
 from tests.conftest import LAB, all_lab_captures
 
@@ -80,6 +81,17 @@ def test_suppressions_of_both_captures(tmp_path: Path) -> None:
     accepted.write_text("suppressions: [{code: PW201, reason: r, author: a, expires: 9999-12-31}]")
 
     assert diff(REFUSING, INSECURE, "--suppress", accepted).exit_code == 0
+
+
+def test_a_folder_of_captures_is_one_side(tmp_path: Path) -> None:
+    for capture in (INSECURE, REFUSING):
+        (tmp_path / capture.name).symlink_to(capture)
+
+    done = diff(INSECURE, tmp_path, "--json=-")
+
+    assert sorted(Path(name).name for name in json.loads(done.stdout)["new"]) == [INSECURE.name, REFUSING.name]
+    with pytest.raises(InputError, match=r"nowhere\.pcap"):
+        diff(INSECURE, "nowhere.pcap")
 
 
 def test_one_standard_output() -> None:

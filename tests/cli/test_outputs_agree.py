@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from analyzer.cli import cli
 from analyzer.report.schema_document import CHANNEL_VERDICTS, SEVERITIES
 from tests.conftest import LAB, lab_captures
+from tests.unit.report.test_sarif import errors as sarif_errors
 
 ACCEPTED = """\
 suppressions:
@@ -187,6 +188,7 @@ def compare(folder: Path, printed: str, status: int) -> dict[str, Any]:
     """Hold all outputs in `folder` against its JSON; return that."""
     truth = of_json(folder / "r.json")
     assert truth["status"] == status
+    assert sarif_errors(json.loads((folder / "r.sarif").read_text())) == []
     for other in (of_csv(folder), of_parquet(folder), of_sarif(folder / "r.sarif"), of_markdown(folder / "r.md")):
         assert other == {name: truth[name] for name in other}
     suppressed = sum(n for (_, state), n in truth["findings"].items() if state)

@@ -18,6 +18,7 @@ from analyzer.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "reports"
+COMMANDS = ROOT / "docs" / "commands.md"
 SHOWN = (
     "01-default-insecure-kubelet.pcap",
     "05-proxy-cleartext.pcap",
@@ -94,8 +95,11 @@ def write_reports(folder: Path) -> None:
 
 def main() -> None:
     """Rebuild everything."""
+    from tests.golden.commands import generated_commands
+
     readme = ROOT / "README.md"
     readme.write_text(generated_readme(readme.read_text()))
+    COMMANDS.write_text(generated_commands(COMMANDS.read_text()))
     (ROOT / "analyzer" / "data" / "report.schema.json").write_text(json_schema_text())
     REPORTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as fresh:

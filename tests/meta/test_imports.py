@@ -21,6 +21,7 @@ RANKS: dict[str, int] = {
     "report": 70,
     "pipeline": 80,
     "user_files": 82, "redaction": 82, "excerpt": 84,
+    "opinions": 84,
     "api": 86,
     "cli": 90,
 }  # fmt: skip

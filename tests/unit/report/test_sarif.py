@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft4Validator
 
+from analyzer.capture.several import Source, open_captures
 from analyzer.capture.source import open_capture
 from analyzer.pipeline import run
 from analyzer.report.document import build_document
+from analyzer.report.frames import connections_frame, findings_frame
+from analyzer.report.markdown import markdown_text
 from analyzer.report.sarif import sarif_log, sarif_text
 from analyzer.report.schema_document import as_document
 from analyzer.rules import RULES
@@ -82,6 +85,25 @@ def test_results_are_the_findings_with_their_evidence() -> None:
             assert result["properties"][name] == finding[name]
     levels = {result["properties"]["severity"]: result["level"] for result in results}
     assert levels == {"critical": "error", "high": "error", "low": "note"}
+
+
+def test_several_captures_are_told_apart() -> None:
+    captures = (LAB / "05-proxy-cleartext.pcap", LAB / "01-default-insecure-kubelet.pcap")
+    with open_captures([Source(str(path)) for path in captures]) as reader:
+        document = build_document(run(reader))
+    log = json.loads(sarif_text(document))
+    assert errors(log) == []
+    for result, finding in zip(log["runs"][0]["results"], document["findings"], strict=True):
+        found = {
+            place["physicalLocation"]["artifactLocation"]["index"]: place["properties"]["frames"]
+            for place in result["locations"]
+        }
+        assert found == {entry["capture"]: entry["frames"] for entry in finding["evidence"]}
+    text = markdown_text(document)
+    assert f"- Frames of `{captures[1]}`: 25 32 39" in text
+    frames = [" ".join(map(str, shown)) for shown in connections_frame(document)["evidence_frames"]]
+    assert frames == document["connections"]["data"]["evidence_frames"]
+    assert findings_frame(document)["id"].tolist() == [finding["id"] for finding in document["findings"]]
 
 
 def test_suppressed_results_say_why_and_the_others_that_they_are_not() -> None:

@@ -1,0 +1,1 @@
+"""Second opinions: what other readers of packets make of the same capture."""

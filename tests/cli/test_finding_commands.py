@@ -1,0 +1,147 @@
+"""``planewire inspect``, ``evidence`` and ``verify`` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from analyzer.cli import cli
+from analyzer.errors import FindingError, InputError, MissingProgramError
+from tests.conftest import LAB
+
+LEAKING = LAB / "09-anonymous-kubelet.pcap"
+FACTS = LAB / "clusters" / "09-anonymous-kubelet"
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, list(map(str, arguments)))
+
+
+@pytest.mark.tshark
+def test_inspect_shows_the_frames_of_the_finding() -> None:
+    done = invoke("inspect", LEAKING, "PW104/workload", "--cluster", FACTS)
+
+    assert done.exit_code == 0
+    assert done.stdout.startswith("PW104/workload (critical, observed): An Authorization header is readable")
+    assert "\nFrame 361\n" in done.stdout
+    assert "Authorization: Bearer REDACTED" in done.stdout
+
+
+@pytest.mark.tshark
+def test_inspect_bounds_its_frames() -> None:
+    done = invoke("inspect", LEAKING, "PW203", "--frames=2")
+
+    assert done.stdout.count("\nFrame ") == 2
+    assert "more frames; --frames shows them" in done.stdout
+
+
+def test_inspect_without_tshark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+    assert isinstance(invoke("inspect", LEAKING, "PW104").exception, MissingProgramError)
+
+
+def test_evidence_writes_a_capture_and_says_what_is_in_it(tmp_path: Path) -> None:
+    target = tmp_path / "x.pcapng"
+
+    done = invoke("evidence", LEAKING, "PW104", "-o", target, "--cluster", FACTS)
+
+    assert done.exit_code == 0
+    assert "credentials can be read in frames 4: guard it like them, or use --redact" in done.stderr
+    assert f"wrote {target}: 4 frames of 1 connection, " in done.stderr
+    again = json.loads(invoke("analyze", target, "--cluster", FACTS, "--json=-").stdout)
+    assert "PW104/workload" in [finding["id"] for finding in again["findings"]]
+    masked = invoke("evidence", LEAKING, "PW104", "-o", target, "--redact")
+    assert "guard it" not in masked.stderr
+
+
+def test_secrets_of_a_capture_go_along_only_where_the_finding_needs_them(tmp_path: Path) -> None:
+    capture = LAB / "11-keylog-dsb.pcapng"
+    assert b"CLIENT_RANDOM" in capture.read_bytes() or b"TRAFFIC_SECRET" in capture.read_bytes()
+    findings = json.loads(invoke("analyze", capture, "--json=-").stdout)["findings"]
+    assert findings
+    for finding in findings:
+        done = invoke("evidence", capture, finding["id"], "-o", tmp_path / "x.pcapng")
+        octets = (tmp_path / "x.pcapng").read_bytes()
+        assert (b"TRAFFIC_SECRET" in octets) == ("TLS secrets" in done.stderr)
+
+
+@pytest.mark.parametrize("command", ["inspect", "evidence"])
+def test_a_finding_that_is_not_there(command: str, tmp_path: Path) -> None:
+    output = ["-o", str(tmp_path / "x")] if command == "evidence" else []
+    if command == "inspect" and shutil.which("tshark") is None:
+        pytest.skip("tshark is not installed")
+    done = invoke(command, LEAKING, "PW999", *output)
+
+    assert isinstance(done.exception, FindingError)
+    assert "there are PW104/workload" in str(done.exception)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("arguments", [("inspect", "-", "PW1"), ("evidence", "-", "PW1", "-o", "x"), ("verify", "-")])
+def test_a_pipe_is_refused(arguments: tuple[str, ...]) -> None:
+    assert isinstance(invoke(*arguments).exception, InputError)
+    device = [os.devnull if argument == "-" else argument for argument in arguments]
+    with pytest.raises(InputError, match="save it first"):
+        raise invoke(*device).exception or AssertionError
+
+
+@pytest.mark.tshark
+def test_verify_prints_a_table_and_ends_with_0() -> None:
+    done = invoke("verify", LEAKING)
+
+    assert done.exit_code == 0
+    assert done.stdout.endswith("All agree.\n")
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:7]] == ["frames", "conversations", "handshakes"] * 2
+    assert invoke("verify", LEAKING, "-q").stdout == ""
+
+
+def test_verify_by_dpkt_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+    done = invoke("verify", LEAKING)
+
+    assert done.exit_code == 0
+    assert "tshark is not installed: asked dpkt alone" in done.stderr
+    assert isinstance(invoke("verify", LEAKING, "--with=tshark").exception, MissingProgramError)
+
+
+def test_a_disagreement_without_a_reason_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    from analyzer.opinions import by_dpkt
+    from analyzer.opinions.common import Opinion
+
+    right = by_dpkt.dpkt_opinion
+
+    def wrong(capture: str) -> Opinion:
+        opinion = right(capture)
+        opinion.packets[min(opinion.packets)] += 1
+        return opinion
+
+    monkeypatch.setattr(by_dpkt, "dpkt_opinion", wrong)
+    done = invoke("verify", LEAKING, "--with=dpkt", "--json")
+
+    assert done.exit_code == 1
+    said = json.loads(done.stdout)
+    assert said["unexplained"] == 1
+    assert said["disagreements"][0]["question"] == "conversations"
+    assert "reason: none known" in invoke("verify", LEAKING, "--with=dpkt").stdout
+
+
+def test_heavy_readers_are_imported_only_where_used() -> None:
+    script = (
+        "import sys\n"
+        "from analyzer.cli import cli\n"
+        f"try: cli.main(['analyze', '-q', {str(LEAKING)!r}])\n"
+        "except SystemExit: pass\n"
+        "loaded = {'pyshark', 'dpkt', 'scapy', 'pandas', 'pyarrow', 'analyzer.opinions'} & set(sys.modules)\n"
+        "sys.exit(','.join(sorted(loaded)) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := captures/09-anonymous-kubelet.pcap
 DEMO_FACTS := captures/clusters/09-anonymous-kubelet
 
-.PHONY: demo test lint golden bench fuzz clean
+.PHONY: demo test lint golden bench fuzz agreement clean
 
 $(BIN)/planewire: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -36,8 +36,14 @@ golden: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/run.py
 
+# Two million mutated frames, connections and captures; SEED and INPUTS may be given.
 fuzz: $(VENV)/dev
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),2000000) --seed $(or $(SEED),1)
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/property
+
+# Compares with tshark and other tools over every public capture and writes docs/agreement.md.
+agreement: $(VENV)/dev
+	$(BIN)/python -m tests.corpus.agreement
 
 clean:
 	rm -rf $(VENV) demo-report

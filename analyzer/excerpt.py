@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -218,13 +219,13 @@ class _Cutter:
 
     # ------------------------------------------------------------------------------------------- the test
 
-    def _analysed(self, octets: bytes) -> AuditResult:
+    def _analysed(self, octets: bytes, keys: KeyLog | None) -> AuditResult:
         with open_capture("-", stdin=io.BytesIO(octets)) as reader:
-            return run(reader, self.context, self.limits, keys=self.keys)
+            return run(reader, self.context, self.limits, keys=keys)
 
     def _same(self, octets: bytes) -> dict[str, Any] | None:
         """Return the same finding from an analysis of the cut: same rule, channel, servers and grade."""
-        for finding in build_document(self._analysed(octets))["findings"]:
+        for finding in build_document(self._analysed(octets, self.keys))["findings"]:
             if all(finding[name] == self.finding[name] for name in ("id", "fingerprint", "severity", "grade")):
                 return dict(finding)
         return None
@@ -309,7 +310,9 @@ class _Cutter:
             if redact and frames[number].octets != self.frames[number].octets:
                 note += "; credential masked, TCP checksum no longer matches"
             frames[number] = replace(frames[number], comment=note)
-        comment = f"{self.finding['id']}: {visible(self.finding['message'])} Cut out of {visible(self.path)}."
+        comment = (
+            f"{self.finding['id']}: {visible(self.finding['message'])} Cut out of {visible(PurePath(self.path).name)}."
+        )
         written = self._file(frames, comment)
         readable = self._readable(written)
         if self._same(written) is None:
@@ -322,9 +325,9 @@ class _Cutter:
         return Excerpt(written, tuple(numbers), connections, () if redact else readable[0], sessions)
 
     def _readable(self, octets: bytes) -> tuple[tuple[int, ...], bool]:
-        """Frames of the file with a credential in clear, and whether HTTP/2 carries one."""
+        """Frames of the file with a credential that whoever has the file alone can read; does HTTP/2 carry one?"""
         found, compressed = set(), False
-        for requests in self._analysed(octets).audit.evidence.requests.values():
+        for requests in self._analysed(octets, None).audit.evidence.requests.values():
             for request in requests:
                 if request.credential:
                     found.add(request.frame)

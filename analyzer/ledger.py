@@ -16,11 +16,11 @@ from analyzer.registries import Decode
 from analyzer.schema import I64, PacketTable
 
 _STATUSES: Final = tuple(Decode)
-_DECODED: Final = (Decode.OK, Decode.OTHER_TRANSPORT, Decode.LATER_FRAGMENT)
+_DECODED: Final = (Decode.OK, Decode.OTHER_TRANSPORT, Decode.LATER_FRAGMENT, Decode.REPEATED)
 
 REASONS: Final[dict[Decode, str]] = {
     Decode.OTHER_TRANSPORT: "IP without ports (ICMP, OSPF ...)",
-    Decode.LATER_FRAGMENT: "later IP fragment",
+    Decode.LATER_FRAGMENT: "IP fragment without its datagram's first one before it",
     Decode.NOT_IP: "not IP (ARP, LLDP, STP ...)",
     Decode.TRUNCATED_LINK: "cut inside the link-layer header",
     Decode.TRUNCATED_NETWORK: "cut inside the IP header",
@@ -29,6 +29,7 @@ REASONS: Final[dict[Decode, str]] = {
     Decode.BAD_TRANSPORT: "malformed TCP or UDP header",
     Decode.UNSUPPORTED_LINK: "link type without a decoder",
     Decode.TOO_DEEP: "more nested headers than the limit",
+    Decode.REPEATED: "recorded again on another interface",
     Decode.NOT_A_PACKET: "a record that is no packet (pcapng custom block, journal entry, system call)",
 }
 
@@ -50,6 +51,10 @@ class Ledger:
         Decoded packets that belong to a flow.
     left_out, left_out_octets : int
         Decoded packets of flows past the limit, and their octets.
+    datagrams_joined, datagrams_incomplete : int
+        IP datagrams that came in fragments: put together, or never complete.
+    fragment_conflicts : int
+        Fragments with different octets for one place of a datagram; the first copy was kept.
     """
 
     frames: int = 0
@@ -58,6 +63,9 @@ class Ledger:
     in_flows: int = 0
     left_out: int = 0
     left_out_octets: int = 0
+    datagrams_joined: int = 0
+    datagrams_incomplete: int = 0
+    fragment_conflicts: int = 0
 
     def add(
         self, frames: int, packets: PacketTable, in_flows: int, left_out: int = 0, left_out_octets: int = 0
@@ -89,6 +97,11 @@ class Ledger:
         return int(self.outer[list(_DECODED)].sum())
 
     @property
+    def duplicates(self) -> int:
+        """Frames that repeat an earlier one of another interface."""
+        return int(self.outer[Decode.REPEATED])
+
+    @property
     def inner_packets(self) -> int:
         """Packets found inside tunnels, decoded or not."""
         return int(self.inner.sum())
@@ -104,6 +117,7 @@ class Ledger:
         portless = int(both[Decode.OTHER_TRANSPORT]) + int(both[Decode.OK]) - self.in_flows - self.left_out
         outside[LEFT_OUT] = self.left_out
         outside[REASONS[Decode.OTHER_TRANSPORT]] = portless
+        outside[REASONS[Decode.REPEATED]] = self.duplicates
         for status in _STATUSES:
             if status not in _DECODED and self.inner[status]:
                 outside[f"inside a tunnel: {REASONS[status]}"] = int(self.inner[status])

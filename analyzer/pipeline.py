@@ -19,11 +19,11 @@ from analyzer.capture.several import CaptureSet
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
-from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder
+from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder, FlowRows
 from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
 from analyzer.ledger import Ledger
-from analyzer.legs import stitch
+from analyzer.legs import hello_randoms, stitch
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
@@ -31,7 +31,7 @@ from analyzer.protocols.identify import Identification, identify, openings
 from analyzer.protocols.ssh import read_ssh
 from analyzer.protocols.tls import read_tls, read_tls_with_keys
 from analyzer.protocols.tls.keylog import KeyLog
-from analyzer.registries import Protocol, Ternary
+from analyzer.registries import Decode, Protocol, Ternary
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary, InputSummary, LeftOut
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
 from analyzer.rules.suppressions import Suppressions
@@ -39,6 +39,7 @@ from analyzer.schema import (
     I64,
     TLS_STRINGS,
     U8,
+    U64,
     CaptureChunk,
     CaptureOrigin,
     CaptureReader,
@@ -47,6 +48,7 @@ from analyzer.schema import (
     FlowTable,
     HttpMessage,
     Mask,
+    PacketTable,
     SshFacts,
     StreamHeads,
     TlsFacts,
@@ -119,6 +121,7 @@ class _Read:
     holed: Mask
     gap: Mask
     conflict: Mask
+    hello: U64  # the client's ClientHello random: (n, 4)
 
 
 @dataclass
@@ -221,7 +224,7 @@ class Pipeline:
         book.ledger.add(len(chunk), packets, rows.packet.shape[0], rows.left_out, rows.left_out_octets)
         self.frames += len(chunk)
         if packets.depth.any():
-            self._note_tunnels(packets.depth[rows.packet], packets.frame[rows.packet], rows.flow)
+            self._note_tunnels(packets, rows)
         timed = chunk.time_ns[chunk.time_ns > 0]
         if timed.shape[0]:
             first, last = int(timed.min()), int(timed.max())
@@ -236,17 +239,22 @@ class Pipeline:
             if len(kept) < MAX_COMMENTS:
                 kept[self._said[number]] = None
 
-    def _note_tunnels(self, depth: U8, frame: I64, flow: I64) -> None:
-        """Remember which flows carried packets: the flow one level up in the same frame."""
-        order = np.lexsort((depth, frame))
-        frame, depth, flow = frame[order], depth[order], flow[order]
-        carries = np.flatnonzero((frame[1:] == frame[:-1]) & (depth[1:] == depth[:-1] + 1))
-        inner_path = self.flows.state.encapsulation
-        for outer, inner in np.unique(np.stack([flow[carries], flow[carries + 1]], axis=1), axis=0).tolist():
+    def _note_tunnels(self, packets: PacketTable, rows: FlowRows) -> None:
+        """Remember which flows carried packets, of any protocol: the flow one level up in the same frame."""
+        levels = np.int64(256)
+        place = packets.frame * levels + packets.depth
+        carriers = place[rows.packet]
+        order = np.argsort(carriers, kind="stable")
+        inner = np.flatnonzero((packets.depth > 0) & (packets.status != Decode.TOO_DEEP))
+        at = np.minimum(np.searchsorted(carriers[order], place[inner] - 1), order.shape[0] - 1)
+        if order.shape[0] == 0:
+            return
+        carried = carriers[order[at]] == place[inner] - 1
+        pairs = np.stack([rows.flow[order[at[carried]]], packets.encapsulation[inner[carried]]], axis=1)
+        for outer, path in np.unique(pairs, axis=0).tolist():
             if outer not in self._tunnels:
-                step = self.decoder.paths[int(inner_path[inner])].rsplit("/", 1)[-1].split(":", 1)[0]
-                kind = _TUNNELS.get(step, Protocol.TUNNEL)
-                self._tunnels[outer] = kind
+                step = self.decoder.paths[path].rsplit("/", 1)[-1].split(":", 1)[0]
+                self._tunnels[outer] = _TUNNELS.get(step, Protocol.TUNNEL)
 
     # -------------------------------------------------------------------------------- reading the heads
 
@@ -305,6 +313,7 @@ class Pipeline:
                 batch.holed[rows],
                 batch.gap[rows],
                 batch.conflict[rows],
+                batch.hello[rows],
             )
         )
 
@@ -340,6 +349,7 @@ class Pipeline:
             either,
             gap,
             heads.conflict[0::2] | heads.conflict[1::2],
+            hello_randoms(heads)[0::2],
         )
 
     def _read_tls(
@@ -362,6 +372,11 @@ class Pipeline:
 
     def evidence(self) -> Evidence:
         """Everything read so far, for all flows in order of their first packet."""
+        if self.books:
+            # Datagrams may end in another capture of one recording than they began in: the sum is what is shown.
+            counts, book = self.decoder.fragments.counts, self.books[-1].ledger
+            book.datagrams_joined, book.fragment_conflicts = counts.joined, counts.conflicts
+            book.datagrams_incomplete = counts.given_up + self.decoder.fragments.incomplete
         done = np.zeros(len(self.flows), bool)
         for part in self._read:
             done[part.flows] = True
@@ -374,17 +389,16 @@ class Pipeline:
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         numbers = streams[:, 0] >> 1
         crowded = np.isin(numbers, self.late.full_streams() >> 1)
-        assembled = _assemble(table, numbers, parts, tuple(self.decoder.paths), self._late_messages, crowded)
         flat = streams.reshape(-1)
+        first_seq = self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2)
+        paths = tuple(self.decoder.paths)
+        assembled = _assemble(table, numbers, parts, paths, self._late_messages, crowded, first_seq)
         flawed = assembled.gap | (table.cut_packets > 0) | (table.packets == 0).any(axis=1)
         place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
         seen = correlate(
             table,
             assembled.leg_of,
-            Handshakes(
-                self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2),
-                self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2),
-            ),
+            Handshakes(self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2), first_seq),
             flawed,
         )
         return replace(
@@ -473,14 +487,15 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
     return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
 
 
-def _legs(table: FlowTable) -> I64:
+def _legs(table: FlowTable, first_seq: I64, hello: U64) -> I64:
     """The legs of connections within each vantage point; `correlate` joins those of different ones."""
     ends = np.flatnonzero(np.diff(table.vantage)) + 1
     if ends.shape[0] == 0:
-        return stitch(table)
+        return stitch(table, first_seq, hello)
     leg_of = []
     for begin, end in pairwise([0, *ends.tolist(), len(table)]):
-        own = stitch(table.take(slice(begin, end)))
+        part = slice(begin, end)
+        own = stitch(table.take(part), first_seq[part], hello[part])
         leg_of.append(np.where(own >= 0, own + begin, own))
     return np.concatenate(leg_of)
 
@@ -492,6 +507,7 @@ def _assemble(
     paths: tuple[str, ...],
     late: Sequence[HttpMessage],
     crowded: Mask,
+    first_seq: I64,
 ) -> Evidence:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
     n = len(table)
@@ -532,7 +548,7 @@ def _assemble(
         identification,
         _canonical(replace(merged, facts=facts, requested_names=names)),
         CleartextReading(tuple(http), tuple(ssh)),
-        _legs(table),
+        _legs(table, first_seq, gathered(p.hello for p in parts)),
         gathered(p.from_start for p in parts),
         gathered(p.gap for p in parts),
         gathered(p.conflict for p in parts),
@@ -572,6 +588,7 @@ def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> C
         cut_by_snaplen=counts["cut_by_snaplen"],
         with_gaps=counts["with_gaps"],
         crowded=counts["crowded"],
+        conflicting=counts["conflicting"],
         dropped=sum(drops) if drops else None,
         damaged=any(c.damage for c in captures),
     )

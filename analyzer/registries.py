@@ -84,6 +84,7 @@ class Decode(OpenEnum):
     UNSUPPORTED_LINK = 9  #: a link type we have no decoder for
     TOO_DEEP = 10  #: more nested headers than the limit
     NOT_A_PACKET = 11  #: a record of another kind, which Wireshark numbers as a frame (pcapng custom block, journal)
+    REPEATED = 12  #: the same packet, recorded before on another interface; counted there
 
 
 class Protocol(OpenEnum):

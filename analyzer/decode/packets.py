@@ -17,6 +17,7 @@ from analyzer.decode.fragments import Completed, Opening, Reassembler, find_frag
 from analyzer.decode.ip import IpColumns, decode_ipv4, decode_ipv6
 from analyzer.decode.link import ETHERTYPE_IPV4, ETHERTYPE_IPV6, read_link
 from analyzer.decode.plain import decode_plain
+from analyzer.decode.sightings import SightingFinder
 from analyzer.decode.transport import TCP, UDP, decode_transport
 from analyzer.decode.tunnel import NAMES, TRANSPORT, InnerPackets, find_inner
 from analyzer.registries import Decode, LinkType
@@ -57,12 +58,14 @@ class Decoder:
         What the payload offsets of the last table point into: the chunk's octets, with the datagrams that were
         completed in it behind them.
     fragments : Reassembler
+    sightings : SightingFinder
     """
 
     def __init__(self) -> None:
         self.paths: list[str] = [""]
         self.octets: U8 = np.empty(0, np.uint8)
         self.fragments = Reassembler()
+        self.sightings = SightingFinder()
         self._index: dict[str, int] = {"": 0}
 
     def afresh(self) -> Decoder:
@@ -103,10 +106,17 @@ class Decoder:
             Rows of depth 0 come first, one a frame in capture order; inner packets follow, each level in order.
         """
         self.octets = chunk.octets
+        again = self.sightings.find(chunk)
         plain = decode_plain(chunk)
-        if plain is None:
+        if plain is None and again.shape[0] == 0:
             return PacketTable.concatenate(self._decode_frames(chunk, np.arange(len(chunk))))
-        table, others = plain
+        rows = np.arange(len(chunk))
+        table, others = plain or (_unread(chunk, rows, 0, np.zeros(len(chunk), np.int32), Decode.REPEATED), rows)
+        if again.shape[0]:
+            others = others[~np.isin(others, again)]
+            for name in (*_PATCHED, "src", "dst"):
+                getattr(table, name)[again] = 0
+            table.status[again] = Decode.REPEATED
         if others.shape[0] == 0:
             return table
         outer, *inside = self._decode_frames(chunk, others)
@@ -138,7 +148,8 @@ class Decoder:
             if inner.row.shape[0] == 0:
                 break
             if depth == MAX_TUNNEL_DEPTH:
-                tables.append(_too_deep(chunk, level, inner.row))
+                rows, path = level.frame_row[inner.row], level.encapsulation[inner.row]
+                tables.append(_unread(chunk, rows, depth + 1, path, Decode.TOO_DEEP))
                 break
             level = self._inside(level, table, inner, whole)
         return tables
@@ -285,18 +296,18 @@ def _patch(columns: dict[str, NDArray[Any]], row: int, said: Opening) -> None:
         columns["seq"][row], columns["ack"][row], columns["tcp_flags"][row] = said.seq, said.ack, _ACK
 
 
-def _too_deep(chunk: CaptureChunk, level: _Level, carrier: I64) -> PacketTable:
-    """Rows for packets inside more packets than are followed."""
-    n = carrier.shape[0]
-    rows = level.frame_row[carrier]
+def _unread(chunk: CaptureChunk, rows: I64, depth: int, path: I32, status: Decode) -> PacketTable:
+    """Rows for packets of the frames `rows` of which nothing but the status is said."""
+    n = rows.shape[0]
     zeros = {f.name: np.zeros(n, getattr(np, _DTYPES[f.name])) for f in fields(PacketTable) if f.name in _DTYPES}
     return PacketTable(
         frame=rows + chunk.first_frame,
         time_ns=chunk.time_ns[rows],
         interface=chunk.interface[rows],
-        depth=np.full(n, MAX_TUNNEL_DEPTH + 1, np.uint8),
-        encapsulation=level.encapsulation[carrier],
-        status=np.full(n, Decode.TOO_DEEP, np.uint8),
+        depth=np.full(n, depth, np.uint8),
+        encapsulation=path,
+        status=np.full(n, status, np.uint8),
+        wire_len=chunk.wire_len[rows] if depth == 0 else np.zeros(n, np.int64),
         src=np.zeros((n, 16), np.uint8),
         dst=np.zeros((n, 16), np.uint8),
         **zeros,
@@ -304,7 +315,6 @@ def _too_deep(chunk: CaptureChunk, level: _Level, carrier: I64) -> PacketTable:
 
 
 _DTYPES: Final = {
-    "wire_len": "int64",
     "protocol": "uint8",
     "src_port": "uint16",
     "dst_port": "uint16",

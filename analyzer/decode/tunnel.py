@@ -71,7 +71,7 @@ NAMES: Final = (
     "tzsp",
 )
 
-TRANSPORT: Final = -1
+TRANSPORT: Final = -2
 """In place of an inner link type: no header of its own, the carrier's addresses go on to hold (AH)."""
 
 _GTP_EXTENSIONS: Final = 8

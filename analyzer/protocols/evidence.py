@@ -188,4 +188,5 @@ class Evidence:
             "cut_by_snaplen": tcp & cut,
             "with_gaps": tcp & self.gap & ~cut,
             "crowded": tcp & self.crowded,
+            "conflicting": tcp & self.conflict,
         }

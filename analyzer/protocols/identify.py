@@ -217,6 +217,9 @@ def _identify_datagrams(flows: FlowTable, heads: StreamHeads, settle: Settle) ->
     ike = np.isin(ike_version, (0x10, 0x20)) & ((port == 500).any(axis=1) | (marker & on_4500)) & (size >= 28)
     # RFC 3948 2.2: ESP in UDP has a non-zero SPI where IKE has the four-octet marker; one octet ff is a keep-alive.
     esp = on_4500 & ~marker & (size >= 16)
+    # A flow of NAT traversal carries both, and the keep-alives between them (RFC 3948 2.3).
+    traversal = (ike & on_4500) | esp | (on_4500 & (size == 1) & (kind == 0xFF))
+    traversal &= np.bincount(flow, esp, minlength=n)[flow] > 0
     quic = (kind & 0xC0 == 0xC0) & np.isin(
         block[:, 1:5].astype(np.int64) @ [1 << 24, 1 << 16, 1 << 8, 1], (1, 0x6B3343CF)
     )
@@ -224,7 +227,7 @@ def _identify_datagrams(flows: FlowTable, heads: StreamHeads, settle: Settle) ->
     for value, fits in (
         (Protocol.QUIC, quic),
         (Protocol.IKE, ike),
-        (Protocol.ESP, esp),
+        (Protocol.ESP, traversal),
         (Protocol.WIREGUARD, wireguard),
         (Protocol.DNS, dns),
     ):

@@ -764,6 +764,11 @@ def _quality(result: AuditResult) -> Document:
     note(quality.cut_by_snaplen, "have packets cut by the snap length: what was cut cannot be judged.")
     note(quality.with_gaps, "have gaps in the octets that matter: packets were lost by the capture.")
     note(quality.crowded, "carry more distinct HTTP requests than are read: a request late in them may be missing.")
+    note(
+        quality.conflicting,
+        "hold different octets for one place of a stream, as an attacker or a broken device sends: the first copy is "
+        "read, and the receiver may have read the other.",
+    )
     if result.ledger.left_out:
         notes.append(
             f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} and "
@@ -797,6 +802,7 @@ _MEANING: Final = {
     "cut_by_snaplen": "cut by the snap length: what was cut off cannot be judged",
     "with_gaps": "octets that matter were lost: what they held cannot be judged",
     "crowded": "more distinct HTTP requests than are read: a late one may be missing",
+    "conflicting": "different octets for one place of a stream: the first copy is read, the receiver may differ",
 }
 
 
@@ -833,6 +839,15 @@ def _ledger(result: AuditResult) -> Document:
     lines += [[f"not decoded: {reason}", n] for reason, n in not_decoded.items()]
     lines += [["Packets found inside tunnels", ledger.inner_packets], ["Packets in flows", ledger.in_flows]]
     lines += [[f"outside flows: {reason}", n] for reason, n in outside.items()]
+    lines += [
+        [title, count]
+        for title, count in (
+            ("IP datagrams put together from fragments", ledger.datagrams_joined),
+            ("IP datagrams with a fragment missing", ledger.datagrams_incomplete),
+            ("IP fragments with different octets for one place (the first copy is read)", ledger.fragment_conflicts),
+        )
+        if count
+    ]
     left_out = result.inputs.left_out
     if ledger.left_out:
         lines += [[f"Flows past the limit of {left_out.limit:,}, about", left_out.flows]]
@@ -844,7 +859,7 @@ def _ledger(result: AuditResult) -> Document:
         "inner_packets": ledger.inner_packets,
         "packets_in_flows": ledger.in_flows,
         "packets_outside_flows": outside,
-        "duplicates": 0,
+        "duplicates": ledger.duplicates,
         "flows": len(evidence),
         "legs": legs,
         "left_out": {

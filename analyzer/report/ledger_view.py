@@ -28,6 +28,7 @@ _SHARE_TITLES: Final = {
     "cut_by_snaplen": "cut by snap length",
     "with_gaps": "with gaps",
     "crowded": "too many requests",
+    "conflicting": "with conflicting octets",
 }
 
 

@@ -8,7 +8,7 @@ the finding: those it names are suppressed, the others are not.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
@@ -86,27 +86,33 @@ class Suppressions:
         """Return the entry that covers each violating connection, the first in the file: (R,) int64, -1 = none."""
         chosen = np.full(rows.shape[0], -1, np.int64)
         concerned = [(row, self.entries[row]) for row in self.live() if self.entries[row].code == rule.code]
-        if not concerned:
+        if not concerned or rows.shape[0] == 0:
             return chosen
-        names = [channel.id for channel in channels()]
-        ends = {"server": (audit.roles.server, 1), "client": (audit.roles.client, 0)}
-        for place, flow in enumerate(rows.tolist()):
-            channel = names[int(audit.channels.channel[flow])]
-            for row, entry in concerned:
-                if entry.channel and entry.channel != channel:
-                    continue
-                if all(_covered(audit, getattr(entry, end), *ends[end], flow) for end in ends):
-                    chosen[place] = row
-                    break
-        return chosen
+        # Connections of one channel between the same two ends are covered alike: each is looked at once.
+        ports = audit.evidence.flows.port[rows].astype(np.int64)
+        if not any(entry.client.port for _, entry in concerned):
+            ports[:, 0] = 0
+        keys = np.stack([audit.channels.channel[rows], audit.roles.client[rows], audit.roles.server[rows], *ports.T])
+        distinct, which = np.unique(keys, axis=1, return_inverse=True)
+        covered = [_first_covering(audit, concerned, *key) for key in distinct.T.tolist()]
+        return np.array(covered, np.int64)[which.reshape(-1)]
 
 
-def _covered(audit: Audit, endpoint: Endpoint, of_flow: I64, side: int, flow: int) -> bool:
-    if not endpoint:
-        return True
-    row = int(of_flow[flow])
-    address = address_text(audit.roles.addresses[row])
-    return endpoint.covers(address, audit.roles.names.get(row, ""), int(audit.evidence.flows.port[flow, side]))
+def _first_covering(
+    audit: Audit, entries: Sequence[tuple[int, Suppression]], channel: int, client: int, server: int, *ports: int
+) -> int:
+    """Row of the first entry that covers connections of a channel between two ends; -1 = none."""
+    name = channels()[channel].id
+    ends = [
+        (address_text(audit.roles.addresses[row]), audit.roles.names.get(row, ""), port)
+        for row, port in zip((client, server), ports, strict=True)
+    ]
+    for row, entry in entries:
+        if (not entry.channel or entry.channel == name) and all(
+            not end or end.covers(*ends[side]) for side, end in enumerate((entry.client, entry.server))
+        ):
+            return row
+    return -1
 
 
 def endpoint(text: str) -> Endpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -56,6 +57,24 @@ def test_nothing_is_documented_that_does_not_exist() -> None:
     known = {spelling for name in COMMANDS for p in command(name).params for spelling in p.opts}
     for option in re.findall(r"`(--[a-z-]+)", TEXT):
         assert option in known | {"--help"}, option
+
+
+def planewire(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "analyzer", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_options_can_be_set_by_the_environment_and_completed_by_the_shell() -> None:
+    capture = str(ROOT / "captures" / "05-proxy-cleartext.pcap")
+    assert planewire("analyze", "-q", capture).returncode == 1
+    assert planewire("analyze", "-q", capture, PLANEWIRE_ANALYZE_FAIL_ON="never").returncode == 0
+    for shell in ("bash", "zsh", "fish"):
+        assert "_PLANEWIRE_COMPLETE" in planewire(_PLANEWIRE_COMPLETE=f"{shell}_source").stdout
 
 
 def test_the_python_examples_print_what_stands_under_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+from ipaddress import IPv4Address
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from hypothesis import strategies as st
 
 from analyzer.capture.source import open_capture
 from analyzer.pipeline import ClusterContext, Limits, Pipeline, conclude
+from analyzer.registries import LinkType
 from analyzer.report.document import CaptureSummary, build_document
 from analyzer.schema import I64, U8, CaptureChunk
-from tests.builders import Conversation, chunk, frames_of
+from tests.builders import Conversation, chunk, frames_of, ipv4, udp, vxlan
 from tests.conftest import LAB
 
 CAPTURES = (
@@ -97,3 +100,40 @@ def test_conversations_cut_anywhere(data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(1, len(capture) - 1), max_size=6))
 
     assert analyse(cut(capture, cuts)) == analyse([capture])
+
+
+def cooked(packet: bytes, index: int) -> bytes:
+    """A packet as `tcpdump -i any` records it on one of the host's interfaces."""
+    return struct.pack(">HHIHBB8s", 0x0800, 0, index, 1, 0, 6, bytes(8)) + packet
+
+
+def test_fragments_tunnels_and_repeated_records_cut_anywhere() -> None:
+    """What the decoder remembers of earlier frames does not depend on where a chunk ends."""
+    request = b"GET /a HTTP/1.1\r\nHost: x\r\nX-Filler: " + b"f" * 600 + b"\r\n\r\n"
+    inner = Conversation(isn=(5, 6)).open().send(0, request)
+    packets = [frame[14:] for frame in inner.frames]
+    packets += [ipv4(udp(vxlan(frame, 3), dport=8472), "1.1.1.1", "2.2.2.2", 17) for frame in inner.frames]
+    pieces: list[bytes] = []
+    for number, packet in enumerate(packets):
+        payload = packet[20:]
+        step = 256 if len(payload) > 256 else len(payload)
+        protocol, ends = packet[9], (str(IPv4Address(packet[12:16])), str(IPv4Address(packet[16:20])))
+        for at in range(0, len(payload), step):
+            more = 0x2000 if at + step < len(payload) else 0
+            pieces.append(
+                ipv4(payload[at : at + step], *ends, protocol, flags_offset=at // 8 | more, identification=number + 1)
+            )
+    records = [cooked(piece, index) for piece in pieces for index in (4, 2)]
+    capture = chunk(
+        records, LinkType.LINUX_SLL2, gap=bytes(16), times_ns=[10**18 + i * 1000 for i in range(len(records))]
+    )
+    expected = analyse([capture])
+    document = json.loads(expected)
+    assert document["ledger"]["duplicates"] == len(pieces)
+    assert [m for m in document["ledger"]["lines"] if "put together" in m[0]] == [
+        ["IP datagrams put together from fragments", 2]
+    ]
+    assert document["connections"]["data"]["protocol"] == ["http/1", "vxlan", "http/1"]
+
+    for size in (1, 2, 3, 7):
+        assert analyse(cut(capture, list(range(size, len(capture), size)))) == expected, size

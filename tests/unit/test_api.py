@@ -54,8 +54,11 @@ def test_what_may_be_handed_over(tmp_path: Path) -> None:
         for day in (date(2026, 12, 31), date(2027, 1, 1))
     ]
     assert judged == [0, 1]
-    keyed = LAB / "11-keylog-dsb.pcapng"
-    assert len(analyzer.analyze(keyed, head_octets=4096).connections)
+    keyed, log = LAB / "04-node-to-apiserver.pcap", LAB / "keylogs" / "04-node-to-apiserver.keys.log"
+    with_keys, without = (analyzer.analyze(keyed, keys=keys, head_octets=8192).connections for keys in (log, ()))
+    assert (with_keys["decryption"] != without["decryption"]).any()
+    several = analyzer.analyze([CAPTURE, keyed])
+    assert len(several.document["captures"]) == 2
 
 
 def test_errors_are_one_line() -> None:

@@ -16,7 +16,7 @@ from analyzer.errors import FindingError
 from analyzer.excerpt import cut_out, frame_connections, select
 from analyzer.pipeline import run
 from analyzer.report.document import build_document
-from analyzer.user_files import load_cluster
+from analyzer.user_files import load_cluster, load_keys
 from tests.conftest import LAB, lab_captures
 from tests.document_example import example_document
 
@@ -50,6 +50,23 @@ def test_every_finding_of_every_recording_is_shown_by_its_evidence(capture: Path
         for name in ("fingerprint", "grade", "severity", "code", "channel"):
             assert shown[name] == finding[name], finding["id"]
         assert len(excerpt.frames) < report.document["ledger"]["frames"] or len(excerpt.frames) < 40
+
+
+@pytest.mark.parametrize("stem", ["03d-expired-accepted", "13-admission-aggregation"])
+def test_what_only_keys_show_is_shown_with_them(stem: str) -> None:
+    capture, log = str(LAB / f"{stem}.pcap"), str(LAB / "keylogs" / f"{stem}.keys.log")
+    alone = {f["id"] for f in analyze(capture).document["findings"]}
+    hidden = {f["id"] for f in analyze(capture, keys=log).document["findings"]} - alone
+    assert hidden
+    for wanted in hidden:
+        keys, _ = load_keys((log,))
+        excerpt = cut_out(capture, wanted, load_cluster(()), keys=keys)
+        assert (excerpt.credentials, excerpt.sessions) == ((), 0)
+        with open_capture("-", stdin=io.BytesIO(excerpt.octets)) as reader:
+            assert reader.secrets == []
+            found = build_document(run(reader, keys=load_keys((log,))[0]))["findings"]
+        assert wanted in {f["id"] for f in found}
+        assert wanted not in {f["id"] for f in again(excerpt.octets, ())["findings"]}
 
 
 def test_frames_are_those_of_the_capture_and_say_which() -> None:

@@ -84,6 +84,7 @@ class HeadCollector:
         # Address space, not memory, until it is written to: growing a smaller buffer step by step costs more.
         self._blocks: U8 = np.empty((1 << 18, COPY_BLOCK), np.uint8)
         self._used = 0
+        self._alive = 0  # blocks of segments that are not released
         self._touched: list[I64] = []
         self._finished: Mask = np.zeros(1 << 10, bool)
         self._datagrams: I64 = np.zeros(1 << 10, np.int64)
@@ -97,7 +98,7 @@ class HeadCollector:
     @property
     def pending_octets(self) -> int:
         """Octets of segments held."""
-        return self._used * COPY_BLOCK
+        return self._alive * COPY_BLOCK
 
     def _limits(self, streams: I64) -> I64:
         """Octets kept of each stream: (M,) int64."""
@@ -169,6 +170,7 @@ class HeadCollector:
             self._blocks[self._used + at : self._used + at + part.shape[0]] = part
         first = self._used + np.cumsum(counts) - counts
         self._used = stop
+        self._alive += row.shape[0]
         self._segments.append(_Segments(stream, position, captured, claimed, packets.frame[packet], first))
         self._touched.append(stream >> 1)
 
@@ -183,8 +185,11 @@ class HeadCollector:
 
     def touched(self) -> I64:
         """Flows that got a segment since this was last asked, ascending: (K,) int64."""
-        flows = np.unique(np.concatenate(self._touched)) if self._touched else np.empty(0, np.int64)
+        touched = np.zeros(len(self._flows), bool)
+        for flow in self._touched:
+            touched[flow] = True
         self._touched.clear()
+        flows = np.flatnonzero(touched)
         return flows[~self._finished[2 * flows]]
 
     def held(self) -> I64:
@@ -195,20 +200,32 @@ class HeadCollector:
         flows = np.flatnonzero(holding)
         return flows[~self._finished[2 * flows]]
 
-    def release(self, flows: I64) -> None:
-        """Drop the segments of `flows` and collect no more of them."""
+    def finish(self, flows: I64) -> None:
+        """Collect no more of `flows`; what is held of them can still be assembled."""
         self._reserve()
         for side in (0, 1):
             self._finished[flows * 2 + side] = True
         if not self._segments:
             return
-        segments = _Segments.concatenate(self._segments)
-        dropped = np.flatnonzero(self._finished[segments.stream])
-        np.maximum.at(self._reach, segments.stream[dropped], (segments.position + segments.claimed)[dropped])
+        self._segments = [_Segments.concatenate(self._segments)]
+        (segments,) = self._segments
+        ended = np.zeros(self._finished.shape[0], bool)
+        for side in (0, 1):
+            ended[flows * 2 + side] = True
+        last = np.flatnonzero(ended[segments.stream])
+        np.maximum.at(self._reach, segments.stream[last], (segments.position + segments.claimed)[last])
+
+    def release(self, flows: I64) -> None:
+        """Drop the segments of `flows`, and of those finished before, and collect no more of them."""
+        self.finish(flows)
+        if not self._segments:
+            return
+        (segments,) = self._segments
         segments = segments.take(~self._finished[segments.stream])
         counts = -(-segments.captured // COPY_BLOCK)
         alive = int(counts.sum())
         # Blocks are moved together only when that frees at least half of them.
+        self._alive = alive
         if alive * 2 < self._used:
             row, number = expand(counts)
             self._blocks[:alive] = self._blocks[segments.block[row] + number]

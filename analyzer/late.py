@@ -32,8 +32,18 @@ _STATUS_IDENTITY: Final = 12
 _PATIENCE: Final = 8
 """Segments of the same direction that may come before the one in which a message goes on."""
 
-# Odd multipliers of a multilinear hash: it saves looking at repeats, and the octets themselves decide.
-_MULTIPLIERS: Final[U64] = np.random.default_rng(1).integers(1, 1 << 63, _IDENTITY // 8, np.uint64) | np.uint64(1)
+
+def _odd_numbers(count: int) -> U64:
+    """Numbers without a pattern, odd: SplitMix64 of 1, 2 ... (to load numpy's generators costs 10 ms)."""
+    mixed = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31)) | np.uint64(1)
+
+
+_MULTIPLIERS: Final = _odd_numbers(_IDENTITY // 8)
+"""Of a multilinear hash: it saves looking at repeats, and the octets themselves decide."""
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby, pairwise
 from typing import Final, TypeVar
 
@@ -59,6 +60,7 @@ from analyzer.schema import (
 from analyzer.traffic import FrameClock
 from analyzer.vantage import Handshakes, correlate
 from analyzer.verdicts import Declarations, judge
+from analyzer.workers import Task, can_fork
 
 _TUNNELS: Final = {
     "vxlan": Protocol.VXLAN,
@@ -74,6 +76,10 @@ EPOCH_FRAMES: Final = 1 << 16
 """Frames between two looks at how much is held: fixed numbers, so that no result depends on the size of chunks."""
 SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
+_LEAST_SHARE: Final = 256
+"""Connections for which it is worth to make a child."""
+_LAST_SLICE: Final = 1 << 16
+"""Connections read together at the end."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""
 LATE_OCTETS: Final = 16 << 20
@@ -124,6 +130,14 @@ class _Read:
     hello: U64  # the client's ClientHello random: (n, 4)
 
 
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """A settling round: the flows it ends whatever is read of them, and what gives the batches read."""
+
+    over: I64
+    results: list[Callable[[], _Read]]
+
+
 @dataclass
 class CaptureBook:
     """What became of the frames of one capture."""
@@ -141,9 +155,11 @@ class Pipeline:
     limits : Limits, optional
     keys : KeyLog, optional
         Secrets to decrypt TLS connections with; `use_secrets` adds those that the capture itself holds.
+    workers : int
+        Processes that read connections, this one included. The result is the same for any number.
     """
 
-    def __init__(self, limits: Limits | None = None, keys: KeyLog | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, keys: KeyLog | None = None, workers: int = 1) -> None:
         self.limits = limits or Limits()
         self.decoder = Decoder()
         self.flows = FlowBuilder(limit=self.limits.max_flows)
@@ -161,6 +177,11 @@ class Pipeline:
         self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
+        self._workers = workers if can_fork() else 1
+        self._round: _Round | None = None
+        if self._workers > 1:
+            # Loaded here once, not in every child that meets a certificate.
+            import analyzer.protocols.tls.certificates  # noqa: F401
 
     @property
     def ledger(self) -> Ledger:
@@ -205,6 +226,7 @@ class Pipeline:
             ends_epoch = (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0
             if ends_epoch:
                 self.flows.traffic.settle()
+                self._end_round()
             if ends_epoch and self.heads.pending_octets >= self.limits.settle_octets:
                 self._settle()
             if ends_epoch and self.late.pending_octets >= self.limits.late_octets:
@@ -272,18 +294,40 @@ class Pipeline:
         over = held[quiet & (state.flags[held] & (FIN | RST)).any(axis=1)]
         chosen = np.union1d(handshakes, over)
         if chosen.shape[0]:
-            batch = self._interpret(chosen)
-            # A hole may still be filled by a late segment, and what it hid be read then.
-            ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
-            # Where keys open a connection its requests are still to come.
-            ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
-            done = np.union1d(ready, over)
-            self._keep(batch, done)
-            self.heads.release(done)
+            self.heads.finish(over)
+            self._round = _Round(over, self._reading(chosen, self._workers - 1))
+        # In children the reading goes on until the epoch has ended; only where memory runs short it is waited for.
+        if self._workers == 1 or self.heads.pending_octets > self.limits.heads_budget:
+            self._end_round()
         if self.heads.pending_octets > self.limits.heads_budget:
             held = self.heads.held()
             order = held[np.argsort(state.last_frame[held], kind="stable")]
             self._close(np.sort(order[: max(1, order.shape[0] // 2)]))
+
+    def _reading(self, flows: I64, children: int) -> list[Callable[[], _Read]]:
+        """Begin to read `flows`, in so many children where there is work enough; call the results to have them."""
+        children = min(children, flows.shape[0] // _LEAST_SHARE)
+        if children < 1:
+            return [partial(self._interpret, flows)]
+        return [Task(partial(self._interpret, part)).result for part in np.array_split(flows, children)]
+
+    def _end_round(self) -> None:
+        """Keep what the settling round under way has read, and drop the octets of what can tell no more."""
+        if self._round is None:
+            return
+        over, results = self._round.over, self._round.results
+        self._round = None
+        done = [over]
+        for result in results:
+            batch = result()
+            # A hole may still be filled by a late segment, and what it hid be read then.
+            ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
+            # Where keys open a connection its requests are still to come.
+            ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
+            ready = np.union1d(ready, np.intersect1d(over, batch.flows))
+            self._keep(batch, ready)
+            done.append(ready)
+        self.heads.release(np.unique(np.concatenate(done)))
 
     def _close(self, flows: I64) -> None:
         """Read `flows` as they are and collect no more of them."""
@@ -372,6 +416,7 @@ class Pipeline:
 
     def evidence(self) -> Evidence:
         """Everything read so far, for all flows in order of their first packet."""
+        self._end_round()
         if self.books:
             # Datagrams may end in another capture of one recording than they began in: the sum is what is shown.
             counts, book = self.decoder.fragments.counts, self.books[-1].ledger
@@ -383,8 +428,12 @@ class Pipeline:
         parts = [*self._read]
         rest = np.flatnonzero(~done)
         # In slices, so that laying out the last heads needs no more memory than a round of settling does.
-        step = 1 << 16
-        parts += [self._interpret(rest[i : i + step]) for i in range(0, max(rest.shape[0], 1), step)]
+        for i in range(0, max(rest.shape[0], 1), _LAST_SLICE):
+            slice_ = rest[i : i + _LAST_SLICE]
+            mine = slice_.shape[0] // self._workers if slice_.shape[0] >= self._workers * _LEAST_SHARE else None
+            others = self._reading(slice_[mine:], self._workers - 1) if mine is not None and self._workers > 1 else []
+            parts.append(self._interpret(slice_[:mine] if others else slice_))
+            parts += [result() for result in others]
         self._late_messages += read_late(self.late.take(all_of_them=True))
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         numbers = streams[:, 0] >> 1
@@ -612,6 +661,7 @@ def run(
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
     keys: KeyLog | None = None,
+    workers: int = 1,
 ) -> AuditResult:
     """Analyse one input: a capture, or several as `capture.several.open_captures` gives them.
 
@@ -624,8 +674,10 @@ def run(
         Called after each chunk with octets of input and frames read so far.
     keys : KeyLog, optional
         TLS secrets, besides those that the capture itself holds (pcapng decryption secrets).
+    workers : int
+        See `Pipeline`.
     """
-    pipeline = Pipeline(limits, keys)
+    pipeline = Pipeline(limits, keys, workers)
     comments = secrets = 0
     for chunk in reader:
         for key_log in reader.secrets[secrets:]:

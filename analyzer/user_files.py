@@ -108,12 +108,13 @@ def load_suppressions(path: str | None, as_of: date | None = None) -> Suppressio
     SuppressionError
         It holds something unknown or wrong.
     """
-    from analyzer.rules import RULES
-    from analyzer.rules.suppression_file import read_suppressions
     from analyzer.rules.suppressions import Suppressions
 
     if path is None:
         return Suppressions()
+    from analyzer.rules import RULES
+    from analyzer.rules.suppression_file import read_suppressions
+
     try:
         text = Path(path).read_bytes()
     except OSError as error:

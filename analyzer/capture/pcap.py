@@ -48,6 +48,8 @@ _PLAUSIBLE_LEN: Final = 262_144
 
 _PLAUSIBLE_SECONDS: Final = 10 * 24 * 3600
 _CANDIDATES_A_LANE: Final = 64
+_SEARCHED: Final = 512
+"""Windows searched for the first record of a range: 384 KiB, more than the largest plausible record."""
 
 
 class UnsupportedHeader(ValueError):
@@ -126,6 +128,29 @@ class PcapParser:
             )
         return Stretch(self._columns(octets, starts, captured_len), end, self._chain.header + claim, damage)
 
+    @property
+    def record_header(self) -> int:
+        """Octets before the first captured octet of a record."""
+        return self._chain.overhead
+
+    def seconds_at(self, octets: bytes) -> int:
+        """Seconds of the time stamp that a record begins with; 0 where there is none."""
+        return int(words_at(np.frombuffer(octets, np.uint8), self._chain.byte_order)[0]) if len(octets) >= 4 else 0
+
+    def find_start(self, octets: U8, seconds: int) -> int:
+        """Offset of the first octets that look like a record stamped near `seconds`, and like two more; -1 = none.
+
+        A guess: whoever uses it needs a proof.
+        """
+        lanes = min(_SEARCHED, (octets.shape[0] - self._chain.header - 3) // WINDOW)
+        found = self._find_near(octets, 0, WINDOW, lanes, seconds) if lanes > 0 else np.empty(0, np.int64)
+        return int(found[0]) if found.shape[0] else -1
+
+    def frames(self, start: I64, captured_len: I64, wire_len: I64, time_ns: I64) -> FrameColumns:
+        """Columns of frames of which these are known."""
+        n = start.shape[0]
+        return FrameColumns(start, captured_len, wire_len, time_ns, np.zeros(n, np.int32), np.full(n, self._link_type))
+
     def describe_cut(self, octets: U8, first_frame: int) -> str:
         """See `records.RecordParser`."""
         left, header = octets.shape[0], self._chain.header
@@ -166,7 +191,10 @@ class PcapParser:
 
     def _find(self, octets: U8, begin: int, stride: int, lanes: int) -> I64:
         """Find records stamped within days of the first, whose length leads to another such: a `LaneFinder`."""
-        seconds = int(words_at(octets[:4], self._chain.byte_order)[0])
+        return self._find_near(octets, begin, stride, lanes, int(words_at(octets[:4], self._chain.byte_order)[0]))
+
+    def _find_near(self, octets: U8, begin: int, stride: int, lanes: int, seconds: int) -> I64:
+        """`_find`, for records stamped within days of `seconds`."""
         most_significant = 3 if self._chain.byte_order == "<" else 0
         windows = np.ndarray((lanes, WINDOW), np.uint8, octets, begin + most_significant, (stride, 1))
         hits = np.flatnonzero(windows == np.uint8(seconds >> 24))

@@ -6,13 +6,14 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 import numpy as np
 
 from analyzer.capture import compressed, pcap, pcapng
+from analyzer.capture.ahead import AheadSource
 from analyzer.capture.blocks import SECTION_HEADER
 from analyzer.capture.facts import CaptureFacts
 from analyzer.capture.growing import GrowingSource, connect, never, parse_address
@@ -74,6 +75,8 @@ class Opening:
         Asked while such an input has nothing: True ends it.
     max_expansion : int
         See `compressed.MAX_EXPANSION`.
+    workers : int
+        Processes that read a big capture by ranges, where the system has fork(2); see `ranges`.
     """
 
     chunk_octets: int = CHUNK_OCTETS
@@ -82,6 +85,7 @@ class Opening:
     idle_s: float | None = None
     stopped: Callable[[], bool] = never
     max_expansion: int = compressed.MAX_EXPANSION
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,12 @@ def open_source(name: str, source: OctetSource, opening: Opening) -> FileReader 
         recognised = _recognise(name, source, facts, opening.max_expansion)
         if isinstance(recognised, TarStream):
             return recognised
-        return FileReader(name, recognised, facts, max(opening.chunk_octets, _LEAST_CHUNK))
+        # Members of archives share their source with what follows them: no thread may read on in it.
+        if isinstance(source, FileSource) and (source.size is None or "." in recognised.format):
+            recognised = replace(recognised, source=AheadSource(recognised.source))
+        ranged = source if isinstance(source, FileSource) and _is_big(recognised, source) else None
+        children = opening.workers - 1 if ranged is not None and hasattr(os, "fork") else 0
+        return FileReader(name, recognised, facts, max(opening.chunk_octets, _LEAST_CHUNK), ranged, children)
     except BaseException:
         source.close()
         raise
@@ -153,7 +162,15 @@ class FileReader:
         Octets of the input, before decompression; None where it is not known (pipes).
     """
 
-    def __init__(self, name: str, recognised: _Recognised, facts: CaptureFacts, chunk_octets: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        recognised: _Recognised,
+        facts: CaptureFacts,
+        chunk_octets: int,
+        ranged: FileSource | None = None,
+        children: int = 0,
+    ) -> None:
         self.name: str = name
         self.format: str = recognised.format
         self.interfaces: list[Interface] = facts.interfaces
@@ -164,6 +181,8 @@ class FileReader:
         self.octets_read: int = recognised.source.octets_read
         self.size: int | None = recognised.source.size
         self._source: Final = recognised.source
+        self._ranged: Final = ranged
+        self._children: Final = children
         self._chunks: Final = self._read(recognised, chunk_octets)
 
     def __iter__(self) -> Iterator[CaptureChunk]:
@@ -189,9 +208,12 @@ class FileReader:
             return
         parser = recognised.parser
         _keep_freed_memory()
+        offset, first_frame = recognised.offset, 1
+        if self._ranged is not None and self._children > 0 and isinstance(parser, pcap.PcapParser):
+            offset, first_frame = yield from self._read_ranges(self._ranged, parser, offset)
         buffer = ChunkBuffer(self._source, chunk_octets)
-        buffer.offset = recognised.offset
-        first_frame, consumed, needed = 1, 0, 0
+        buffer.offset = offset
+        consumed, needed = 0, 0
         while True:
             buffer.fill(consumed, needed)
             self.octets_read = self._source.octets_read
@@ -217,6 +239,33 @@ class FileReader:
                 self._end(parser, buffer, consumed, first_frame)
                 return
 
+    def _read_ranges(
+        self, source: FileSource, parser: pcap.PcapParser, offset: int
+    ) -> Generator[CaptureChunk, None, tuple[int, int]]:
+        """Yield what children read; returns where and with which frame the rest of the file begins."""
+        from analyzer.capture.ranges import RANGE_OCTETS, RangeReader
+
+        first_frame = 1
+        ranges = RangeReader(source.descriptor(), parser, offset, source.size or 0, self._children, RANGE_OCTETS)
+        try:
+            for octets, frames in ranges:
+                self.octets_read = ranges.position
+                yield CaptureChunk(
+                    octets,
+                    frames.start,
+                    frames.captured_len,
+                    frames.wire_len,
+                    frames.time_ns,
+                    frames.interface,
+                    frames.link_type,
+                    first_frame,
+                )
+                first_frame += len(frames)
+        finally:
+            ranges.close()
+        source.skip_to(ranges.position)
+        return ranges.position, first_frame
+
     def _end(self, parser: RecordParser, buffer: ChunkBuffer, consumed: int, next_frame: int) -> None:
         """Say why the input ended where it did, unless it ended well."""
         left = buffer.octets[consumed:]
@@ -226,6 +275,15 @@ class FileReader:
             self.damage.append(Damage(buffer.offset + consumed, f"{problem}: {cut}" if problem else cut))
         elif problem:
             self.damage.append(Damage(buffer.offset + consumed, f"{problem}, after frame {next_frame - 1}"))
+
+
+def _is_big(recognised: _Recognised, source: FileSource) -> bool:
+    """Whether a capture is a plain pcap file large enough to be read by ranges."""
+    return recognised.format == "pcap" and (source.size or 0) >= LEAST_RANGED
+
+
+LEAST_RANGED: Final = 64 << 20
+"""Octets of a capture from which on it is worth to make children that read it by ranges."""
 
 
 def _keep_freed_memory() -> None:

@@ -90,6 +90,21 @@ class FileSource:
         self.octets_read += count
         return count
 
+    def descriptor(self) -> int:
+        """Number of the open file.
+
+        Raises
+        ------
+        OSError
+            There is none.
+        """
+        return self._stream.fileno()
+
+    def skip_to(self, offset: int) -> None:
+        """Go on at `offset` of a regular file, of which what lies before was read by others."""
+        self._stream.seek(offset)
+        self.octets_read = offset
+
     def waits(self, seconds: float) -> bool:
         """See `OctetSource`. Regular files and streams without a descriptor never wait."""
         if self._descriptor is None:

@@ -90,7 +90,7 @@ def command(
     for note in notes:
         click.echo(f"planewire: {note}", err=True)
     with open_inputs(inputs) as reader, progress_bar(reader.size, quiet) as progress:
-        result = run(reader, context, limits_of(inputs), progress, key_log)
+        result = run(reader, context, limits_of(inputs), progress, key_log, inputs.workers)
     document = build_document(result, fail_on)
     show(document, Outputs(**files), quiet=quiet, no_color=no_color)
     ctx.exit(document["outcome"]["exit_status"])

@@ -35,6 +35,7 @@ class InputOptions:
     max_flows: int
     max_expansion: int
     head_octets: int | None
+    workers: int
 
 
 _OPTIONS: Final = (
@@ -59,6 +60,14 @@ _OPTIONS: Final = (
         default=None,
         metavar="N",
         help="Octets kept of each direction of a connection (default 16384).",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(1, 64),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Processes that share the work. The report is the same for any number.",
     ),
     click.option(
         "--max-flows",
@@ -146,6 +155,7 @@ def open_inputs(options: InputOptions) -> CaptureSet:
         idle_s=options.idle,
         stopped=interrupts.stopped if growing else lambda: False,
         max_expansion=options.max_expansion,
+        workers=options.workers,
     )
     return open_captures(sources, opening)
 

@@ -28,7 +28,7 @@ def command(ctx: click.Context, /, inputs: InputOptions, as_json: bool, no_color
     from analyzer.report.document import build_document
 
     with open_inputs(inputs) as reader, progress_bar(reader.size, as_json) as progress:
-        document = build_document(run(reader, None, limits_of(inputs), progress))
+        document = build_document(run(reader, None, limits_of(inputs), progress, workers=inputs.workers))
     tell_problems(document, quiet=False)
     if as_json:
         sections = ("captures", "vantage_points", "clock_skews", "skipped", "quality", "ledger")

@@ -19,6 +19,7 @@ RANKS: dict[str, int] = {
     "cluster": 50,
     "verdicts": 60, "rules": 65,
     "report": 70,
+    "workers": 75,
     "pipeline": 80,
     "user_files": 82, "redaction": 82, "excerpt": 84,
     "opinions": 84,

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from analyzer.workers import Task, can_fork
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="this system makes no copies of processes")
+
+
+def test_the_answer_comes_from_a_child_that_sees_what_was_there() -> None:
+    seen = {"octets": bytes(1 << 20)}  # more than a pipe holds
+
+    answer, process = Task(lambda: (seen["octets"], os.getpid())).result()
+
+    assert answer == seen["octets"]
+    assert process != os.getpid()
+
+
+def test_what_the_child_changes_stays_in_the_child() -> None:
+    numbers = [1]
+
+    def work() -> list[int]:
+        numbers.append(2)
+        return numbers
+
+    assert Task(work).result() == [1, 2]
+    assert numbers == [1]
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_the_work_of_a_killed_child_is_done_here(end: signal.Signals) -> None:
+    parent = os.getpid()
+
+    def work() -> str:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), end)
+        return "done"
+
+    assert Task(work).result() == "done"
+
+
+def test_an_error_is_raised_here_and_printed_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise ValueError("as it would be without a child")
+
+    with pytest.raises(ValueError, match="without a child"):
+        Task(work).result()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_child_and_no_descriptor_is_left_behind() -> None:
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+    assert [task.result() for task in [Task(lambda i=i: i) for i in range(5)]] == list(range(5))  # type: ignore[misc]
+
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

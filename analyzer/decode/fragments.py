@@ -31,6 +31,8 @@ MAX_LENGTH: Final = 65_535
 MAX_PARTS: Final = 8192
 """Fragments of one datagram at most: 65,535 octets in the smallest pieces, of 8."""
 
+_OVERHEAD: Final = 128
+"""Octets a fragment counts for besides its own: what keeping it costs, however short it was cut."""
 _FRAGMENT: Final = 44
 _AUTHENTICATION: Final = 51
 _IPV6_HEADER: Final = 40
@@ -278,7 +280,7 @@ class Reassembler:
         added = fresh if last == at else [part for part in fresh if part not in parts[at:last]]
         parts[at:last] = fresh
         for part in added:
-            datagram.held += len(part[2])
+            datagram.held += len(part[2]) + _OVERHEAD
             datagram.covered += part[1] - part[0]
 
 

@@ -241,8 +241,10 @@ class Decoder:
             said = datagram.opening
             if said is None or table.status[i] != Decode.OK:
                 continue
-            # The first fragment has been counted with its own payload: here follows the rest.
-            brought = min(said.payload, int(table.payload_len[i]))
+            # The first fragment has been counted with its own payload: here follows the rest. That of a UDP datagram
+            # would pass for another one: that is known by its beginning.
+            rest = said.protocol == TCP
+            brought = min(said.payload, int(table.payload_len[i])) if rest else int(table.payload_len[i])
             columns["payload_start"][row] = min(
                 int(table.payload_start[i]) + brought, max(int(table.payload_stop[i]), int(table.payload_start[i]))
             )

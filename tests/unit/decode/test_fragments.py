@@ -127,8 +127,9 @@ def test_any_order_and_any_chunks_give_the_same_datagram(order: list[int], cuts:
     assert decoder.fragments.counts.joined == 1
     assert rows[-1]["status"] == Decode.OK
     first = order.index(0)
-    own = b"" if first == 4 else BODY[:248]
-    assert own + payloads(rows)[-1] == BODY
+    # A datagram is known by its beginning: what a later fragment brings would pass for another one.
+    assert payloads(rows)[-1] == (BODY if first == 4 else b"")
+    assert payloads(rows)[first] == (BODY if first == 4 else BODY[:248])
     # Ports are known from the first fragment on.
     assert [r["status"] for r in rows[:first]] == [Decode.LATER_FRAGMENT] * (first if first < 4 else 4)
 
@@ -152,23 +153,23 @@ def test_fragments_inside_a_tunnel_are_put_together_too() -> None:
 
 
 def test_the_first_copy_of_overlapping_octets_stays_and_a_difference_is_counted() -> None:
-    datagram = udp(BODY[:24], 5, 6)
-    liar = ipv4(b"X" * 16, protocol=17, flags_offset=1 | MORE, identification=7)
-    parts = pieces(datagram, 16, protocol=17)
+    datagram = tcp(BODY[:24], 5, 6)
+    liar = ipv4(b"X" * 16, flags_offset=2 | MORE, identification=7)
+    parts = pieces(datagram, 24)
 
     rows, decoder = run([parts[0], liar, parts[1]])
 
     # What the liar brings where nothing was before is taken, as the first copy of it.
-    assert rows[-1]["payload"] == b"X" * 8 + datagram[24:32]
+    assert rows[-1]["payload"] == b"X" * 8 + datagram[32:]
     assert decoder.fragments.counts.conflicts == 2
 
 
 def test_the_same_fragment_twice_changes_nothing() -> None:
-    parts = pieces(udp(BODY, 5, 6), 256, protocol=17)
+    parts = pieces(tcp(BODY, 5, 6), 256)
 
     rows, decoder = run([parts[0], parts[1], parts[1], parts[2], parts[3], parts[4]])
 
-    assert rows[-1]["payload"] == BODY[248:]
+    assert rows[-1]["payload"] == BODY[236:]
     assert decoder.fragments.counts.conflicts == 0
     assert decoder.fragments.incomplete == 0
 
@@ -184,13 +185,13 @@ def test_a_hole_leaves_the_datagram_incomplete() -> None:
 
 
 def test_fragments_cut_by_the_snap_length_complete_a_datagram_with_a_hole() -> None:
-    parts = pieces(udp(BODY, 5, 6), 512, protocol=17)
+    parts = pieces(tcp(BODY, 5, 6), 512)
 
     rows, _ = run([part[:100] for part in parts])
 
     assert rows[-1]["status"] == Decode.OK
-    # 1024 octets of payload less the first fragment's own 504.
-    assert rows[-1]["claimed"] == 520
+    # 1024 octets of payload less the first fragment's own 492.
+    assert rows[-1]["claimed"] == 532
     assert rows[-1]["payload"] == b""
 
 
@@ -222,7 +223,16 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decoder.fragments.counts.given_up == 900
     monkeypatch.setattr(fragments, "MAX_OCTETS", 5000)
     _, decoder = run(packets[:50])
-    assert decoder.fragments.incomplete == 5000 // 512
+    assert decoder.fragments.incomplete == 5000 // (512 + 128)
+
+
+def test_fragments_without_octets_cost_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fragments, "MAX_OCTETS", 128 * 50)
+    empty = [ipv4(bytes(8), flags_offset=n | MORE)[:20] for n in range(1, 200, 2)]
+
+    _, decoder = run(empty)
+
+    assert decoder.fragments.counts.given_up == 1
 
 
 def test_a_datagram_past_the_largest_is_refused() -> None:

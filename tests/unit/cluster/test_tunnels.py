@@ -33,8 +33,7 @@ def ssh(client: str, server: str, *, banner: bytes = b"SSH-2.0-Go\r\n", begun: b
 
 
 def kubelet(client: str, server: str, sport: int = 42000) -> Conversation:
-    # Sequence numbers of its own: two connections with the same ones are legs of one.
-    return Conversation(client, server, sport, 10250, isn=(700_000, 900_000)).send(0, RECORD).send(1, RECORD)
+    return Conversation(client, server, sport, 10250, isn=(sport, 3 * sport)).send(0, RECORD).send(1, RECORD)
 
 
 def read(conversations: list[Conversation], declared: DeclaredRoles | None = DECLARED) -> list[tuple[str, str]]:

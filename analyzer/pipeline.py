@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.capture.several import CaptureSet
+from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
@@ -29,9 +30,11 @@ from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
 from analyzer.protocols.identify import Identification, identify, openings
+from analyzer.protocols.inner import InnerReading, add_inner, read_inner
 from analyzer.protocols.ssh import read_ssh
 from analyzer.protocols.tls import read_tls, read_tls_with_keys
 from analyzer.protocols.tls.keylog import KeyLog
+from analyzer.protocols.tunnelled import Tunnelled, read_tunnelled
 from analyzer.registries import Decode, Protocol, Ternary
 from analyzer.report.document import AuditResult, CaptureSummary, ClusterSummary, InputSummary, LeftOut
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
@@ -128,6 +131,7 @@ class _Read:
     gap: Mask
     conflict: Mask
     hello: U64  # the client's ClientHello random: (n, 4)
+    inner: InnerReading = field(default_factory=InnerReading)  # inside these flows, which it names by builder number
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +362,7 @@ class Pipeline:
                 batch.gap[rows],
                 batch.conflict[rows],
                 batch.hello[rows],
+                batch.inner.of(wanted),
             )
         )
 
@@ -372,10 +377,10 @@ class Pipeline:
         identification = identify(table, heads, tunnels)
         protocol = identification.protocol
         tls_rows = np.flatnonzero(protocol == Protocol.TLS)
-        reading, http = self._read_tls(heads, tls_rows, table.flags[tls_rows], numbers)
+        reading, http, found = self._read_tls(heads, tls_rows, table.flags[tls_rows], numbers)
         rows = {p: np.flatnonzero(protocol == p) for p in (Protocol.HTTP1, Protocol.HTTP2, Protocol.SSH)}
-        http += read_http1(heads, rows[Protocol.HTTP1], numbers[rows[Protocol.HTTP1]])
-        http += read_http2(heads, rows[Protocol.HTTP2], numbers[rows[Protocol.HTTP2]])
+        clear, tunnelled = _read_http(heads, rows[Protocol.HTTP1], rows[Protocol.HTTP2], numbers, decrypted=False)
+        http, found = http + clear, found + tunnelled
         ssh = read_ssh(heads, rows[Protocol.SSH], numbers[rows[Protocol.SSH]])
         holed = np.zeros(2 * n, bool)
         holed[heads.holes_stream] = True
@@ -394,28 +399,27 @@ class Pipeline:
             gap,
             heads.conflict[0::2] | heads.conflict[1::2],
             hello_randoms(heads)[0::2],
+            read_inner(found, self.keys) if found else InnerReading(),
         )
 
     def _read_tls(
         self, heads: StreamHeads, rows: I64, closed: U8, numbers: I64
-    ) -> tuple[TlsReading, list[HttpMessage]]:
+    ) -> tuple[TlsReading, list[HttpMessage], list[Tunnelled]]:
         """Read the TLS flows `rows`; with keys, also the HTTP inside them, each message marked as decrypted."""
         if self.keys is None:
-            return read_tls(heads, rows, closed), []
+            return read_tls(heads, rows, closed), [], []
         reading, opened = read_tls_with_keys(heads, rows, closed, self.keys)
         inside = openings(opened.heads)
         http1, http2 = (inside[p].reshape(-1, 2).any(axis=1) for p in (Protocol.HTTP1, Protocol.HTTP2))
         names = numbers[rows[opened.rows]]
-        chosen = np.flatnonzero(http1 & ~http2)
-        messages = read_http1(opened.heads, chosen, names[chosen])
-        chosen = np.flatnonzero(http2)
-        messages += read_http2(opened.heads, chosen, names[chosen])
-        for message in messages:
-            message.decrypted = True
-        return reading, messages
+        chosen = np.flatnonzero(http1 & ~http2), np.flatnonzero(http2)
+        return reading, *_read_http(opened.heads, *chosen, names, decrypted=True)
 
-    def evidence(self) -> Evidence:
-        """Everything read so far, for all flows in order of their first packet."""
+    def evidence(self, *, last: bool = False) -> Evidence:
+        """Everything read so far, for all flows in order of their first packet.
+
+        With `last`, nothing more is to be added or asked: what is held is let go as soon as it has been read.
+        """
         self._end_round()
         if self.books:
             # Datagrams may end in another capture of one recording than they began in: the sum is what is shown.
@@ -438,6 +442,10 @@ class Pipeline:
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         numbers = streams[:, 0] >> 1
         crowded = np.isin(numbers, self.late.full_streams() >> 1)
+        if last:
+            self._read.clear()
+            self.heads = HeadCollector(self.flows, self.limits.head_octets)
+            self.late = LateCollector(self.heads)
         flat = streams.reshape(-1)
         first_seq = self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2)
         paths = tuple(self.decoder.paths)
@@ -450,7 +458,7 @@ class Pipeline:
             Handshakes(self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2), first_seq),
             flawed,
         )
-        return replace(
+        whole = replace(
             assembled,
             leg_of=seen.leg_of,
             skews=seen.skews,
@@ -458,6 +466,21 @@ class Pipeline:
             traffic=_in_table_order(self.flows.traffic.result(), numbers),
             frame_times=self.clock.result(),
         )
+        inner = InnerReading.joined([part.inner for part in parts])
+        return _with_inner(whole, inner, numbers) if inner.connections else whole
+
+
+def _read_http(
+    heads: StreamHeads, http1: I64, http2: I64, names: I64, *, decrypted: bool
+) -> tuple[list[HttpMessage], list[Tunnelled]]:
+    """Messages of the flows `http1` and `http2` by place in `heads`, and the connections found inside them."""
+    messages = read_http1(heads, http1, names[http1]) + read_http2(heads, http2, names[http2])
+    flows = np.concatenate([http1, http2])
+    found, upgraded = read_tunnelled(heads, flows, names[flows], messages, decrypted=decrypted)
+    messages += upgraded
+    for message in messages:
+        message.decrypted = decrypted
+    return messages, found
 
 
 def complete(reading: TlsReading) -> Mask:
@@ -605,6 +628,23 @@ def _assemble(
     )
 
 
+def _with_inner(evidence: Evidence, inner: InnerReading, numbers: I64) -> Evidence:
+    """The connections found inside others, which name these by builder number, as flows behind all others."""
+    inner = inner.renamed({int(number): row for row, number in enumerate(numbers.tolist())})
+    first = len(evidence)
+    readings = [
+        replace(
+            reading,
+            facts=replace(reading.facts, flow=reading.facts.flow + first),
+            requested_names=tuple((flow + first, given) for flow, given in reading.requested_names),
+        )
+        for reading in inner.tls
+    ]
+    tls = merge_tls([evidence.tls, *readings])
+    tls = replace(tls, facts=tls.facts.take(np.argsort(tls.facts.flow, kind="stable")))
+    return replace(add_inner(evidence, inner), tls=_canonical(tls))
+
+
 def _canonical(reading: TlsReading) -> TlsReading:
     """Number strings, chains and certificates by value, so that the order of reading leaves no trace."""
     text_order = sorted(range(len(reading.strings)), key=reading.strings.__getitem__)
@@ -712,8 +752,11 @@ def run(
                 book.ledger,
             )
         )
-    result = conclude(pipeline.evidence(), pipeline.ledger, summaries, cluster or ClusterContext())
-    left_out = LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows)
+    ledger, left_out = pipeline.ledger, LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows)
+    evidence = pipeline.evidence(last=True)
+    del pipeline  # what counts the flows is as large as what is concluded from them
+    give_back_freed_memory()
+    result = conclude(evidence, ledger, summaries, cluster or ClusterContext())
     inputs = InputSummary(
         tuple(vantages),
         tuple(reader.skipped) if isinstance(reader, CaptureSet) else (),

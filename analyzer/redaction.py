@@ -55,6 +55,12 @@ def redacted_text(text: str) -> str:
     return _SPOKEN_JWT.sub(REDACTED, plain)
 
 
+_NOT_HTTP: Final = (*(bytes([kind, 3]) for kind in (20, 21, 22, 23)), b"SSH-")
+"""TLS records (RFC 8446 5.1) and SSH banners: what looks like a field in there is none."""
+_LONG: Final = 8
+"""Octets from which a secret is looked for everywhere: a shorter one would be found by chance."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """TCP payload of one frame: where it lies in the frame, and in its stream."""
@@ -110,6 +116,11 @@ def masked(frames: Mapping[int, bytes], streams: Sequence[Sequence[Segment]]) ->
     for segments in streams:
         for part in _spans(segments):
             _mask_part(part, frames, changed, secrets)
+    for octets in changed.values():
+        for secret in secrets:
+            # A session id that a page repeats, a token that an answer echoes.
+            if len(secret) >= _LONG and secret in octets:
+                octets[:] = octets.replace(secret, MASK * len(secret))
     return {number: bytes(octets) for number, octets in changed.items()}, secrets
 
 
@@ -146,6 +157,8 @@ def _mask_part(
         if at + len(octets) > len(stream):
             stream += bytes(at + len(octets) - len(stream))
         stream[at : at + len(octets)] = octets
+    if stream.startswith(_NOT_HTTP):
+        return
     for start, stop in secret_ranges(bytes(stream)):
         secrets.add(bytes(stream[start:stop]))
         for position, segment in part:

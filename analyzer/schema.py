@@ -626,6 +626,7 @@ class HttpMessage:
     subprotocol: str = ""  #: Sec-WebSocket-Protocol or X-Stream-Protocol-Version
     credential: str = ""  #: redacted: ``bearer (service account ns/name)``, ``basic``, ``cookie``; empty = none
     credential_facts: tuple[tuple[str, str], ...] = ()  #: JWT iss, sub, aud, exp where readable
+    undecoded: int = 0  #: fields of an HTTP/2 message whose names went over the wire before the capture
     decrypted: bool = False  #: read with the keys of its TLS connection: it did not cross the wire in clear
 
 

@@ -282,7 +282,7 @@ def _count_shared(flows: FlowTable, group: I64) -> dict[tuple[int, int], int]:
     counts: dict[tuple[int, int], int] = {}
     _, first, size = np.unique(seen[:, 0], return_index=True, return_counts=True)
     for at, many in zip(first[size > 1].tolist(), size[size > 1].tolist(), strict=True):
-        places = seen[at : at + many, 1].tolist()
+        places = seen[at : at + min(many, _MAX_SIGHTINGS), 1].tolist()
         for i, one in enumerate(places):
             for other in places[i + 1 :]:
                 counts[one, other] = counts.get((one, other), 0) + 1

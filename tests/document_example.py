@@ -219,7 +219,10 @@ def _row(index: int, nodes: int) -> dict[str, Any]:
         "server_certificate": "CN=etcd" if kind.server_role == "etcd" else "",
         "user_agent": HOSTILE[(turn + 2) % len(HOSTILE)] if kind.channel == "apiserver-to-pod-proxy" else "",
         "activity": "GET /pods" if kind.channel == "kubelet-readonly" else "",
+        "http_statuses": "200" if kind.channel == "kubelet-readonly" else "",
+        "credentials": "",
         "leg_of": index - len(KINDS) if kind.channel == "pod-to-apiserver" and turn % 2 else -1,
+        "carried_by": -1,
         "client_packets": packets // 2,
         "server_packets": packets - packets // 2,
         "client_octets": octets // 3,
@@ -512,6 +515,29 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
                 "clients": sorted({row["client_ip"] for row in counted if row["ja4"]})[:50],
             }
         ],
+        "konnectivity": {
+            "agents": [
+                {
+                    "address": "10.0.0.11",
+                    "name": "node1",
+                    "server": "10.0.0.10",
+                    "port": 8132,
+                    "connections": 1,
+                    "refused": 0,
+                    "reconnects": 0,
+                    "open_at_end": 1,
+                    "octets_to_agent": 13182,
+                    "octets_from_agent": 46455,
+                    "in_use": True,
+                    "carried": 0,
+                    "first_frame": 7,
+                }
+            ],
+            "agent_count": 1,
+            "nodes_without_agent": [],
+            "through_tunnel": 0,
+            "around_tunnel": 2,
+        },
         "timeline": _timeline(rows, kinds),
         "summary": {
             "answer": f"{at_risk} of {len(channels)} channels are at risk: the API server does not verify kubelets, "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -294,6 +296,15 @@ def _keep_freed_memory() -> None:
     one large block raises that limit to its size (mallopt(3), M_MMAP_THRESHOLD). Elsewhere this does nothing.
     """
     np.empty(24 << 20, np.uint8)
+
+
+def give_back_freed_memory() -> None:
+    """Undo `_keep_freed_memory` once the chunks are through: what the C library holds freed goes back to the system.
+
+    Other objects than chunks' columns cannot use it (malloc_trim(3); elsewhere than on glibc this does nothing).
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def open_octets(path: str, opening: Opening) -> OctetSource:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from analyzer.report.schema_document import Document
 
 
-def _document(path: str, cluster: tuple[str, ...], suppress: str | None) -> Document:
+def _document(path: str, cluster: tuple[str, ...], keys: tuple[str, ...], suppress: str | None) -> Document:
     """Read a JSON report, or analyse a capture or a folder of them: told apart by content, never by the name."""
     begin = b""
     if Path(path).is_file():
@@ -31,7 +31,7 @@ def _document(path: str, cluster: tuple[str, ...], suppress: str | None) -> Docu
         return load_document(path)
     from analyzer.api import analyze
 
-    return analyze(path, cluster=cluster, suppress=suppress).document
+    return analyze(path, cluster=cluster, keys=keys, suppress=suppress).document
 
 
 @click.command(name="diff")
@@ -42,6 +42,7 @@ def _document(path: str, cluster: tuple[str, ...], suppress: str | None) -> Docu
 )
 @click.option("--old-cluster", multiple=True, metavar="PATH", help="Cluster facts for OLD alone.")
 @click.option("--new-cluster", multiple=True, metavar="PATH", help="Cluster facts for NEW alone.")
+@click.option("--keys", multiple=True, type=click.Path(), metavar="FILE", help="TLS key log, as analyze takes it.")
 @click.option(
     "--suppress",
     metavar="FILE",
@@ -79,6 +80,7 @@ def command(
     cluster: tuple[str, ...],
     old_cluster: tuple[str, ...],
     new_cluster: tuple[str, ...],
+    keys: tuple[str, ...],
     suppress: str | None,
     json_file: str | None,
     markdown_file: str | None,
@@ -97,8 +99,8 @@ def command(
     from analyzer.report.diff import compare, diff_markdown, diff_status, diff_text
 
     documents = [
-        _document(old, (*cluster, *old_cluster), suppress),
-        _document(new, (*cluster, *new_cluster), suppress),
+        _document(old, (*cluster, *old_cluster), keys, suppress),
+        _document(new, (*cluster, *new_cluster), keys, suppress),
     ]
     difference = compare(*documents)
     if json_file is not None:

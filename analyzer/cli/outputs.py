@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -112,9 +112,9 @@ def _write_each(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
 
         written += map(str, write_csv(document, Path(outputs.csv_folder)))
     if outputs.json_file is not None:
-        from analyzer.report.tables import json_text
+        from analyzer.report.tables import json_pieces
 
-        written += write_text(outputs.json_file, json_text(document))
+        written += write_text(outputs.json_file, json_pieces(document))
     if outputs.html_file is not None:
         from analyzer.report.html import render_html
 
@@ -134,10 +134,11 @@ def _write_each(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
     return written
 
 
-def write_text(target: str, text: str) -> list[str]:
+def write_text(target: str, text: str | Iterator[str]) -> list[str]:
     """Write one file, whole or not at all, or standard output where it is ``-``; the names of files written."""
     if target == "-":
-        click.echo(text, nl=False)
+        for piece in [text] if isinstance(text, str) else text:
+            click.echo(piece, nl=False)
         return []
     from analyzer.report.tables import write_atomically
 

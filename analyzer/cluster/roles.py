@@ -415,8 +415,8 @@ class _Inference:
         self.roles.add(undeclared, role, Grade.INFERRED, reason, frames)
 
     def _open_to(self, row: int, role: str) -> bool:
-        """Whether inference may speak about an address: not where the inventory has, nor about loopback."""
-        if self.roles.member[LOOPBACK][row]:
+        """Whether inference may speak about an address: not where the inventory has, nor about loopback or none."""
+        if self.roles.member[LOOPBACK][row] or not self.roles.addresses[row].any():
             return False
         known = self.declared.roles.get(self.roles.addresses[row].tobytes(), []) if self.declared else []
         return not known or role in (CONTROL_PLANE, ETCD)

@@ -97,8 +97,12 @@ def dissect(capture: str, frames: Sequence[int], keys: Sequence[str] = ()) -> It
             found += 1
             yield _frame(packet)
     finally:
+        processes = list(capturing._running_processes)
         with contextlib.suppress(TSharkCrashException):
             capturing.close()
+        # Killed, but pyshark waits a second at most; a loop that is closed before says "unknown child process" later.
+        for process in processes:
+            loop.run_until_complete(process.wait())
         # Its destructor would run the closed loop for what is still listed.
         capturing._running_processes.clear()
         loop.close()

@@ -56,6 +56,9 @@ class Evidence:
         Clock differences between vantage points that share connections.
     comments : mapping
         By flow: the first distinct comments that the capture has on its packets, untrusted text.
+    carriers : (K,) int64
+        The last K flows were found inside others (behind CONNECT, in a konnectivity tunnel): the flow that carries
+        each. Their packets and octets are counted there.
     """
 
     flows: FlowTable
@@ -72,6 +75,7 @@ class Evidence:
     frame_times: FrameTimes = field(default_factory=lambda: FrameTimes(1, np.empty(0, np.int64)))
     skews: tuple[ClockSkew, ...] = ()
     comments: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    carriers: I64 = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.flows)
@@ -168,7 +172,12 @@ class Evidence:
     def mid_connection(self) -> Mask:
         """TCP flows of which no SYN was captured, with or without ACK: (F,) bool."""
         joined: Mask = (self.flows.protocol == TCP) & (self.flows.syn_seq < 0).all(axis=1)
-        return joined
+        return joined & (self.carrier < 0)
+
+    @cached_property
+    def carrier(self) -> I64:
+        """Flow that carries each flow inside itself, -1 = none: it has packets of its own: (F,) int64."""
+        return np.concatenate([np.full(len(self) - self.carriers.shape[0], -1, np.int64), self.carriers])
 
     @cached_property
     def quality(self) -> dict[str, Mask]:
@@ -178,6 +187,7 @@ class Evidence:
         """
         flows = self.flows
         tcp = (flows.protocol == TCP) & (self.leg_of < 0) & (flows.payload_octets.sum(axis=1) > 0)
+        tcp &= self.carrier < 0
         seen = self.tls_column("client_hello_seen") | self.tls_column("server_hello_seen")
         cut = flows.cut_packets > 0
         return {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from analyzer.protocols.stream import Piece
 from analyzer.schema import HttpMessage
 
 # grpc/grpc doc/PROTOCOL-HTTP2.md: Content-Type is "application/grpc" [("+proto" / "+json" / {custom})].
@@ -31,6 +34,28 @@ class Rpc(NamedTuple):
     def is_etcd(self) -> bool:
         """Whether the call belongs to etcd's client API."""
         return self.package in ETCD_PACKAGES
+
+
+MAX_MESSAGE: Final = 4 << 20
+"""Octets of one message; grpc-go's default limit of what is received."""
+
+
+def read_messages(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Yield the messages that DATA frames of one direction carry, each with the frame it begins in.
+
+    grpc/grpc doc/PROTOCOL-HTTP2.md, Length-Prefixed-Message: one octet that says whether it is compressed, four of
+    length, the message. A compressed one is passed over; the last one may be cut.
+    """
+    octets = b"".join(piece.octets for piece in pieces)
+    ends = list(itertools.accumulate(len(piece.octets) for piece in pieces))
+    at = 0
+    while at + 5 <= len(octets):
+        compressed, length = octets[at], int.from_bytes(octets[at + 1 : at + 5])
+        if compressed > 1 or length > MAX_MESSAGE:
+            return
+        if not compressed:
+            yield Piece(pieces[bisect_right(ends, at)].frame, octets[at + 5 : at + 5 + length])
+        at += 5 + length
 
 
 def is_grpc(message: HttpMessage) -> bool:

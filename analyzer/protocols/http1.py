@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from analyzer.protocols.http_message import MAX_FIELDS, make_request, make_response, values_by_name
 from analyzer.protocols.stream import Stream, read_streams
@@ -146,8 +146,9 @@ def _run(stream: Stream, *, requests: bool, limit: int) -> list[_Head]:
 
 def _read_flow(client: Stream, server: Stream, limit: int) -> list[_Head]:
     """Messages of one connection by frame, with those behind gaps where it still was HTTP/1 by then."""
-    requests, responses, switched = _read_runs(client, server, limit)
-    if not switched:
+    exchange = _read_runs(client, server, limit)
+    requests, responses = exchange.requests, exchange.responses
+    if not exchange.over:
         for run in client.later:
             requests += _run(run, requests=True, limit=limit - len(requests))
         for run in server.later:
@@ -155,11 +156,36 @@ def _read_flow(client: Stream, server: Stream, limit: int) -> list[_Head]:
     return sorted(requests + responses, key=lambda head: head.frame)
 
 
-def _read_runs(client: Stream, server: Stream, limit: int) -> tuple[list[_Head], list[_Head], bool]:
-    """Requests and responses up to the first gap, each response matched to its request (RFC 9112 9.2).
+class Switch(NamedTuple):
+    """Where a connection stops to be HTTP/1: the positions behind the request and behind the answer."""
 
-    Also says whether the connection then stopped to be HTTP/1.
-    """
+    request: HttpMessage
+    status: int
+    client: int
+    server: int
+
+
+def read_switch(flow: int, client: Stream, server: Stream, *, limit_messages: int = 64) -> Switch | None:
+    """Find the request that turns the connection into another protocol, and its answer (RFC 9110 7.8, 9.3.6)."""
+    switch = _read_runs(client, server, limit_messages).switch
+    if switch is None or switch[0].body is None or switch[1].body is None:
+        return None
+    request, response = switch
+    return Switch(_message(flow, request), response.status, request.body or 0, response.body or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """Messages up to the first gap; ``over``: the connection then stopped to be HTTP/1, by ``switch`` if it is seen."""
+
+    requests: list[_Head]
+    responses: list[_Head]
+    over: bool
+    switch: tuple[_Head, _Head] | None = None
+
+
+def _read_runs(client: Stream, server: Stream, limit: int) -> _Exchange:
+    """Requests and responses up to the first gap, each response matched to its request (RFC 9112 9.2)."""
     asking = _Direction(client, requests=True)
     requests: list[_Head] = []
     while len(requests) < limit and (request := asking.next_head()) is not None:
@@ -178,11 +204,11 @@ def _read_runs(client: Stream, server: Stream, limit: int) -> tuple[list[_Head],
                 waiting.popleft()
             if response.status == 101 or (method == b"CONNECT" and response.status < 300):
                 kept = requests[: row + 1] if answers else [r for r in requests if r.frame <= response.frame]
-                return kept, responses, True
+                return _Exchange(kept, responses, True, (kept[-1], response) if answers else None)
         answering.skip_body(response, method)
     # What follows a CONNECT nobody was seen to refuse belongs to the tunnel.
     unanswered = next((row for row, request in waiting if request.method == b"CONNECT"), len(requests))
-    return requests[: unanswered + 1], responses, unanswered < len(requests)
+    return _Exchange(requests[: unanswered + 1], responses, unanswered < len(requests))
 
 
 class _Direction:

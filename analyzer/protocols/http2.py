@@ -1,20 +1,23 @@
 """HTTP/2 (RFC 9113) in clear: the header blocks of both directions, decoded by `hpack` (RFC 7541).
 
-A connection joined in the middle is taken up where a segment begins a chain of frames. Its dynamic table is unknown
-then: fields of the static table, literals, and whatever was added since are exact, because the table numbers its newest
-entry first; the first reference to anything older ends the direction.
+A connection joined in the middle, or behind a gap, is taken up where a segment begins a chain of frames. Its dynamic
+table is unknown then: fields of the static table, literals, and whatever was added since are exact, because the table
+numbers its newest entry first; fields that refer to anything older are counted and left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
+from functools import cache
 from typing import Final, NamedTuple
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError
+from hpack.table import HeaderTable
 
 from analyzer.protocols.http_message import MAX_FIELDS, Fields, make_request, make_response
-from analyzer.protocols.stream import Stream, read_streams
+from analyzer.protocols.stream import Piece, Stream, read_streams
 from analyzer.schema import I64, HttpMessage, StreamHeads
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -33,6 +36,7 @@ _FRAME_HEADER: Final = 9
 _PRIORITY_UPDATE: Final = 16  # RFC 9218 7, the highest registered type
 # Payload lengths that RFC 9113 6 fixes: PRIORITY, RST_STREAM, PING, WINDOW_UPDATE.
 _FIXED_LENGTH: Final = {2: 5, 3: 4, _PING: 8, _WINDOW_UPDATE: 4}
+_UNKNOWN: Final = b""  # no field name (RFC 9110 5.1): stands for entries added before the capture
 _MAX_FRAME_SIZE: Final = 1 << 14  # SETTINGS_MAX_FRAME_SIZE as it stands until raised (RFC 9113 6.5.2)
 
 
@@ -45,10 +49,12 @@ class _Frame(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """A header block: where its HEADERS frame begins, and its fields."""
+    """A header block: where its HEADERS frame begins, its stream, its fields, and how many of them are out of sight."""
 
     position: int
+    stream_id: int
     fields: Fields
+    undecoded: int = 0
 
 
 def read_http2(
@@ -78,18 +84,54 @@ def read_http2(
     """
     messages: list[HttpMessage] = []
     for flow, client, server in read_streams(heads, flows, names):
-        found: list[HttpMessage] = []
-        for stream, from_client in ((client, True), (server, False)):
-            count = 0
-            for block in _blocks(stream, _first_frame(stream, from_client=from_client)):
-                message = _message(flow, stream.frame_at(block.position), block.fields, from_client=from_client)
-                if message is not None:
+        messages += read_connection(flow, client, server, limit_messages=limit_messages)
+    return messages
+
+
+def read_connection(flow: int, client: Stream, server: Stream, *, limit_messages: int = 64) -> list[HttpMessage]:
+    """As `read_http2`, of one connection; each stretch behind a gap is joined like a connection in its middle."""
+    found: list[HttpMessage] = []
+    for stream, from_client in ((client, True), (server, False)):
+        count = 0
+        for run in (stream, *stream.later):
+            for block in _blocks(run, _first_frame(run, from_client=from_client)):
+                message = _message(flow, run.frame_at(block.position), block.fields, from_client=from_client)
+                if message is not None and count < limit_messages:
+                    message.undecoded = block.undecoded
                     found.append(message)
                     count += 1
                 if count >= limit_messages:
                     break
-        messages += sorted(found, key=lambda message: message.frame)
-    return messages
+    return sorted(found, key=lambda message: message.frame)
+
+
+def read_data(stream: Stream, *, from_client: bool) -> dict[int, list[Piece]]:
+    """Octets that each HTTP/2 stream carries in DATA frames of one direction (RFC 9113 6.1), by stream identifier."""
+    carried: dict[int, list[Piece]] = {}
+    at = _first_frame(stream, from_client=from_client)
+    for frame in _frames(stream.octets, at, cut=True) if at is not None else ():
+        content = _content(frame) if frame.kind == _DATA else b""
+        if content:
+            carried.setdefault(frame.stream_id, []).append(Piece(stream.frame_at(frame.position), content))
+    return carried
+
+
+def read_paths(stream: Stream) -> dict[int, bytes]:
+    """Path each HTTP/2 stream of a client asks for, by stream identifier."""
+    paths: dict[int, bytes] = {}
+    for block in _blocks(stream, _first_frame(stream, from_client=True)):
+        path = next((value for name, value in block.fields if name == b":path"), None)
+        if path is not None:
+            paths.setdefault(block.stream_id, path)
+    return paths
+
+
+def _content(frame: _Frame) -> bytes:
+    """Data without padding (RFC 9113 6.1); empty where it does not fit."""
+    if not frame.flags & _PADDED:
+        return frame.payload
+    stop = len(frame.payload) - frame.payload[0] if frame.payload else 0
+    return frame.payload[1:stop]
 
 
 def _message(flow: int, frame: int, fields: Fields, *, from_client: bool) -> HttpMessage | None:
@@ -145,12 +187,12 @@ def _is_chain(octets: bytes, at: int) -> bool:
     return True
 
 
-def _frames(octets: bytes, at: int) -> Iterator[_Frame]:
-    """Yield the complete frames from `at` on."""
+def _frames(octets: bytes, at: int, *, cut: bool = False) -> Iterator[_Frame]:
+    """Yield the complete frames from `at` on; with `cut` also the one that is not, as far as it goes."""
     while header := _header(octets, at):
         length, kind, flags, stream_id = header
         stop = at + _FRAME_HEADER + length
-        if stop > len(octets):
+        if stop > len(octets) and not cut:
             return
         yield _Frame(at, kind, flags, stream_id & 0x7FFFFFFF, octets[at + _FRAME_HEADER : stop])
         at = stop
@@ -160,8 +202,7 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
     """Yield the decoded header blocks from position `at` on, until one cannot be."""
     if at is None:
         return
-    decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
-    decoder.max_allowed_table_size = MAX_TABLE
+    decoder = _decoder(joined=not (stream.from_start or stream.octets.startswith(PREFACE)))
     opening: _Frame | None = None
     fragments: list[bytes] = []
     for frame in _frames(stream.octets, at):
@@ -184,8 +225,34 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
         except HPACKError:
             return
         if opening.kind == _HEADERS:
-            yield _Block(opening.position, [(bytes(name).lower(), bytes(value)) for name, value in decoded])
+            fields = [(bytes(name).lower(), bytes(value)) for name, value in decoded]
+            known = [(name, value) for name, value in fields if name != _UNKNOWN]
+            yield _Block(opening.position, opening.stream_id, known, len(fields) - len(known))
         opening = None
+
+
+def _decoder(*, joined: bool) -> Decoder:
+    """A decoder; for a connection joined in its middle, with a table full of entries that stand for what was before.
+
+    The table numbers its newest entry first, so what was added since has its right number, and every older number
+    meets a placeholder: an entry counts 32 octets besides its text (RFC 7541 4.1), so no real table holds more.
+    """
+    decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
+    decoder.max_allowed_table_size = MAX_TABLE
+    if joined:
+        full = _full_table()
+        decoder.header_table = copy(full)
+        decoder.header_table.dynamic_entries = full.dynamic_entries.copy()
+    return decoder
+
+
+@cache
+def _full_table() -> HeaderTable:
+    table = HeaderTable()
+    table.maxsize = MAX_TABLE
+    for _ in range(MAX_TABLE // 32):
+        table.add(_UNKNOWN, b"")
+    return table
 
 
 def _fragment(frame: _Frame) -> bytes | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -49,6 +50,29 @@ class Stream:
     def segment_starts(self) -> list[int]:
         """Positions at which segments begin, ascending, inside `octets`."""
         return [position for position in self.segment_position if 0 <= position < len(self.octets)]
+
+    def behind(self, at: int) -> Stream:
+        """What follows position `at` up to the first hole, counted from there: a stream of its own."""
+        first = max(bisect_right(self.segment_position, at) - 1, 0)
+        places = [place - at for place in self.segment_position[first:]]
+        return Stream(self.octets[at:], True, places, self.segment_frame[first:])
+
+    def pieces(self) -> list[Piece]:
+        """The octets as they lay in segments."""
+        starts = self.segment_starts()
+        edges = [*([0] if not starts or starts[0] else []), *starts, len(self.octets)]
+        return [
+            Piece(self.frame_at(start), self.octets[start:stop])
+            for start, stop in itertools.pairwise(edges)
+            if start < stop
+        ]
+
+
+class Piece(NamedTuple):
+    """Octets that one frame carried."""
+
+    frame: int
+    octets: bytes
 
 
 def read_streams(heads: StreamHeads, flows: I64, names: I64 | None = None) -> Iterator[tuple[int, Stream, Stream]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from analyzer import __version__
 from analyzer.cluster.catalogue import Channel, channels
+from analyzer.cluster.konnectivity import konnectivity_facts
 from analyzer.cluster.roles import CONTROL_PLANE, ROLES, ServiceKind, address_text
 from analyzer.decode.transport import TCP, UDP
 from analyzer.ledger import Ledger
@@ -95,15 +96,20 @@ _GROUPS: Final = {
     25497: "X25519Kyber768Draft00",
 }
 _MAX_ACTIVITY: Final = 5
+_HIDDEN: Final = "(path sent before the capture)"
 _YEAR_10000_NS: Final = min(253402300800 * 10**9, 2**63 - 1)
 _MAX_NAMES: Final = 3
 """Names that a capture gives one address, listed of it."""
 _MAX_NAME: Final = 253  # RFC 1035 2.3.4
 SAID_BY_CAPTURE: Final = "(named by the capture)"
 """Stands behind a name that whoever wrote the capture chose: it decides nothing."""
+_MAX_SKEWS: Final = 12
+"""Pairs of vantage points told in sentences; ``clock_skews`` has all."""
 _MAX_COMMENTS: Final = 200
 """Comments listed of one capture."""
 _MAX_COMMENT: Final = 500
+_MAX_AGENTS: Final = 5000
+"""Agents and nodes listed; the largest clusters that Kubernetes is tested for have as many nodes."""
 _MAX_LISTED: Final = 50
 """Addresses listed by name in one channel or finding."""
 
@@ -213,6 +219,7 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
         "rules": [_rule(count) for count in result.counts],
         "certificates": _certificates(audit, table),
         "fingerprints": _fingerprints(audit, table),
+        "konnectivity": _konnectivity(audit, table),
         "timeline": _timeline(audit, table, channel_rows),
     }
     document["summary"] = _summary(document, audit)
@@ -280,16 +287,35 @@ class _Connections:
         return [texts[i] for i in code.tolist()]
 
     def _activity(self) -> tuple[list[str], list[str]]:
-        """User agents and first requests of each connection, from cleartext HTTP and SSH banners."""
+        """User agents and first requests of each connection, from readable HTTP and SSH banners."""
         n = len(self.flows)
         agents, activity = [""] * n, [""] * n
         for flow, requests in self.audit.evidence.requests.items():
             agents[flow] = next((r.user_agent for r in requests if r.user_agent), "")
-            lines = dict.fromkeys(f"{r.method} {r.forwarded_uri or r.target}" for r in requests)
+            lines = dict.fromkeys(f"{r.method} {r.forwarded_uri or r.target or _HIDDEN}" for r in requests)
             activity[flow] = "; ".join(list(lines)[:_MAX_ACTIVITY])
         for flow, facts in self.audit.evidence.ssh.items():
             agents[flow] = facts.client_banner
         return agents, activity
+
+    def _answers(self) -> list[str]:
+        """Distinct status codes of each connection, ascending."""
+        found = [""] * len(self.flows)
+        for flow, responses in self.audit.evidence.responses.items():
+            found[flow] = " ".join(map(str, sorted({r.status for r in responses if r.status})))
+        return found
+
+    def _credentials(self) -> list[str]:
+        """Distinct credentials that the requests of each connection carry, redacted, with the claims of tokens."""
+        found = [""] * len(self.flows)
+        for flow, requests in self.audit.evidence.requests.items():
+            shown = dict.fromkeys(
+                r.credential + "".join(f", {name} {value}" for name, value in r.credential_facts)
+                for r in requests
+                if r.credential
+            )
+            found[flow] = "; ".join(list(shown)[:_MAX_ACTIVITY])
+        return found
 
     def _ssh(self) -> dict[str, list[str]]:
         """What SSH connections offer and agree on."""
@@ -387,10 +413,13 @@ class _Connections:
             "client_certificate_subject": self._subjects("client_chain"),
             "user_agent": agents,
             "activity": activity,
+            "http_statuses": self._answers(),
+            "credentials": self._credentials(),
             "tls_version_grade": self._labels(evidence.tls_grade("version_grade"), Grade),
             **self._ssh(),
             "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
+            "carried_by": evidence.carrier.tolist(),
             "client_packets": flows.packets[:, 0].tolist(),
             "client_octets": flows.octets[:, 0].tolist(),
             "server_packets": flows.packets[:, 1].tolist(),
@@ -778,7 +807,10 @@ def _quality(result: AuditResult) -> Document:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
     if result.inputs.skipped_count:
         notes.append(f"{result.inputs.skipped_count} files that were found are no captures, or could not be read.")
-    notes += [_skew_text(skew) for skew in _clock_skews(result)]
+    skews = sorted(_clock_skews(result), key=lambda skew: -int(skew["connections"]))
+    notes += [_skew_text(skew) for skew in skews[:_MAX_SKEWS]]
+    if len(skews) > _MAX_SKEWS:
+        notes.append(f"{len(skews) - _MAX_SKEWS:,} more pairs of vantage points saw connections in common.")
     for capture in result.captures:
         notes += [f"{capture.name}: damaged at offset {d.offset}: {d.reason}." for d in capture.damage]
     notes += _decryption_notes(result.audit)
@@ -851,7 +883,10 @@ def _ledger(result: AuditResult) -> Document:
     left_out = result.inputs.left_out
     if ledger.left_out:
         lines += [[f"Flows past the limit of {left_out.limit:,}, about", left_out.flows]]
-    lines += [["Flows", len(evidence)], ["of these second legs of a connection (NAT, tunnel)", legs]]
+    inside = evidence.carriers.shape[0]
+    lines += [["Flows", len(evidence) - inside], ["of these second legs of a connection (NAT, tunnel)", legs]]
+    if inside:
+        lines += [["Connections found inside others (CONNECT, konnectivity), without packets of their own", inside]]
     return {
         "frames": ledger.frames,
         "decoded": ledger.decoded,
@@ -860,7 +895,7 @@ def _ledger(result: AuditResult) -> Document:
         "packets_in_flows": ledger.in_flows,
         "packets_outside_flows": outside,
         "duplicates": ledger.duplicates,
-        "flows": len(evidence),
+        "flows": len(evidence) - inside,
         "legs": legs,
         "left_out": {
             "flows": left_out.flows,
@@ -981,6 +1016,36 @@ def _timeline(audit: Audit, table: _Connections, channel_rows: Sequence[Mapping[
     for event in section["events"]:
         event["time"] = time_text(event.pop("time_ns"))
     return section
+
+
+def _konnectivity(audit: Audit, table: _Connections) -> Document:
+    """The konnectivity service: agents, nodes without, and what goes through the tunnel or around it."""
+    facts = konnectivity_facts(audit.evidence, audit.roles, audit.channels)
+    names = audit.roles.names
+    return {
+        "agents": [
+            {
+                "address": table.address[agent.address],
+                "name": names.get(agent.address, ""),
+                "server": table.address[agent.server],
+                "port": agent.port,
+                "connections": agent.connections,
+                "refused": agent.refused,
+                "reconnects": agent.reconnects,
+                "open_at_end": agent.open_at_end,
+                "octets_to_agent": agent.octets_to_agent,
+                "octets_from_agent": agent.octets_from_agent,
+                "in_use": agent.in_use,
+                "carried": agent.carried,
+                "first_frame": agent.first_frame,
+            }
+            for agent in facts.agents[:_MAX_AGENTS]
+        ],
+        "agent_count": len(facts.agents),
+        "nodes_without_agent": [names.get(row) or table.address[row] for row in facts.nodes_without[:_MAX_AGENTS]],
+        "through_tunnel": int(facts.through.sum()) if facts.agents else 0,
+        "around_tunnel": int(facts.around.sum()) if facts.agents else 0,
+    }
 
 
 def _summary(document: Mapping[str, Any], audit: Audit) -> Document:

@@ -168,6 +168,8 @@ def _check_rows(document: Mapping[str, Any]) -> None:
     n = lengths.pop() if lengths else 0
     if any(leg >= n for leg in data["leg_of"]):
         raise _WrongError("connections.data.leg_of", "names a row that does not exist")
+    if any(carrier >= n for carrier in data["carried_by"]):
+        raise _WrongError("connections.data.carried_by", "names a row that does not exist")
     for row, finding in enumerate(document["findings"]):
         if any(connection >= n for connection in finding["connections"]):
             raise _WrongError(f"findings[{row}].connections", "names a row that does not exist")

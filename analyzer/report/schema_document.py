@@ -445,6 +445,36 @@ class FingerprintEntry(TypedDict):
     clients: list[str]
 
 
+class KonnectivityAgentEntry(TypedDict):
+    """Connections of one host's konnectivity agent to one server."""
+
+    address: str
+    name: str
+    server: str
+    port: Annotated[int, Keywords("Where the server listens for agents.", minimum=0)]
+    connections: Count
+    refused: Annotated[int, Keywords("Attempts that were reset or not answered.", minimum=0)]
+    reconnects: Annotated[int, Keywords("Openings after an earlier connection had ended.", minimum=0)]
+    open_at_end: Count
+    octets_to_agent: Annotated[int, Keywords("Payload.", minimum=0)]
+    octets_from_agent: Annotated[int, Keywords("Payload.", minimum=0)]
+    in_use: Annotated[bool, Keywords("More than opening and keep-alives.")]
+    carried: Annotated[int, Keywords("Connections found inside; rows with `carried_by`.", minimum=0)]
+    first_frame: Count
+
+
+class KonnectivityEntry(TypedDict):
+    """What the capture shows of the konnectivity service; empty where no agent was seen."""
+
+    agents: list[KonnectivityAgentEntry]
+    agent_count: Count
+    nodes_without_agent: Annotated[
+        list[str], Keywords("Known nodes of which no agent was seen; at a node's own interface that says little.")
+    ]
+    through_tunnel: Annotated[int, Keywords("Control plane to node, through the tunnel.", minimum=0)]
+    around_tunnel: Annotated[int, Keywords("Control plane to node, opened by the control plane itself.", minimum=0)]
+
+
 class ChannelTraffic(TypedDict):
     """Traffic of one channel, bin by bin; second legs left out."""
 
@@ -536,6 +566,7 @@ class Document(TypedDict):
     rules: list[RuleEntry]
     certificates: list[CertificateEntry]
     fingerprints: list[FingerprintEntry]
+    konnectivity: KonnectivityEntry
     timeline: Timeline
     summary: Summary
     outcome: Outcome
@@ -598,6 +629,8 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "client_certificate_subject": _TEXT,
     "user_agent": _TEXT,
     "activity": _TEXT,
+    "http_statuses": _TEXT,
+    "credentials": _TEXT,
     "tls_version_grade": _one_of(GRADES),
     "hassh": _TEXT,
     "hassh_server": _TEXT,
@@ -605,6 +638,11 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "ssh_weak": _TEXT,
     "decryption": _TEXT,
     "leg_of": {"type": "integer", "minimum": -1},
+    "carried_by": {
+        "type": "integer",
+        "minimum": -1,
+        "description": "Row of the connection inside which this one was found (CONNECT, konnectivity); -1 = none.",
+    },
     "client_packets": _COUNT,
     "client_octets": _COUNT,
     "server_packets": _COUNT,

@@ -112,7 +112,29 @@ def write_csv(document: Mapping[str, Any], folder: str | os.PathLike[str]) -> li
 
 def json_text(document: Mapping[str, Any]) -> str:
     """Return the document as compact JSON with sorted keys, in ASCII, with one line end at the end."""
-    return json.dumps(document, separators=(",", ":"), sort_keys=True, allow_nan=False) + "\n"
+    return "".join(json_pieces(document))
+
+
+def json_pieces(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the text of `json_text` in pieces, of which the largest is one column of the connections.
+
+    The whole text is larger than the document it is made from; in pieces it needs no memory of its own.
+    """
+    yield from _json_object(document, {"connections"})
+    yield "\n"
+
+
+def _json_object(mapping: Mapping[str, Any], in_pieces: Iterable[str]) -> Iterator[str]:
+    """An object by its keys; the values of `in_pieces`, objects themselves, by theirs."""
+    separator = "{"
+    for key in sorted(mapping):
+        yield f"{separator}{json.dumps(key)}:"
+        separator = ","
+        if key in in_pieces:
+            yield from _json_object(mapping[key], {"data"} if key == "connections" else ())
+        else:
+            yield json.dumps(mapping[key], separators=(",", ":"), sort_keys=True, allow_nan=False)
+    yield "}" if mapping else "{}"
 
 
 def write_json(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
@@ -123,11 +145,11 @@ def write_json(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Pat
     OutputError
         If the file cannot be written.
     """
-    return write_atomically(Path(path), json_text(document))
+    return write_atomically(Path(path), json_pieces(document))
 
 
-def write_atomically(path: Path, content: str | bytes) -> Path:
-    """Write `content` beside `path` and rename it over `path`, so that a reader never meets half a file.
+def write_atomically(path: Path, content: str | bytes | Iterator[str]) -> Path:
+    """Write `content`, whole or in pieces, beside `path`, and rename it: a reader never meets half a file.
 
     Text is encoded as UTF-8. What is no regular file (a pipe, ``/dev/null``) is written to as it is. Inside
     `all_or_none` the renaming waits for the end of that block.
@@ -137,18 +159,19 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     OutputError
         If the file cannot be written; a temporary file is not left behind.
     """
-    octets = content.encode() if isinstance(content, str) else content
+    pieces: Iterable[str | bytes] = [content] if isinstance(content, str | bytes) else content
     try:
         if path.is_dir():
             raise OutputError(str(path), os.strerror(errno.EISDIR))
         if path.exists() and not path.is_file():
-            path.write_bytes(octets)
+            with path.open("wb") as stream:
+                stream.writelines(p.encode() if isinstance(p, str) else p for p in pieces)
             return path
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(octets)
+                stream.writelines(p.encode() if isinstance(p, str) else p for p in pieces)
             # mkstemp makes files only their owner can read; a report gets what any new file gets.
             temporary.chmod(0o666 & ~_umask())
             waiting = _WAITING.get()

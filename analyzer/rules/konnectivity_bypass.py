@@ -13,7 +13,7 @@ from analyzer.rules.cleartext_proxy import CHANNELS as PROXIES
 def _check(audit: Audit) -> Outcome:
     agents = audit.on("konnectivity-agent-to-server") & (audit.evidence.flows.payload_octets.sum(axis=1) > 0)
     to_nodes = audit.on("apiserver-to-kubelet", *PROXIES)
-    direct = to_nodes & audit.roles.client_is(CONTROL_PLANE)
+    direct = to_nodes & audit.roles.client_is(CONTROL_PLANE) & (audit.evidence.carrier < 0)
     return outcome(
         scope=to_nodes if agents.any() else np.zeros_like(to_nodes),
         decidable=audit.recognised,

@@ -43,6 +43,14 @@ def judge_encryption(evidence: Evidence) -> Answer:
     )
     answer.doubt(tls, "the TLS handshake did not get as far as choosing a cipher suite, or that part was not captured")
 
+    # What a connection carries inside is as readable as the connection: TLS that was opened with keys was closed there.
+    sheltered = (evidence.carrier >= 0) & np.append(server_hello & ~null, False)[evidence.carrier]
+    answer.settle(
+        sheltered & (protocol != Protocol.NO_DATA),
+        encrypted,
+        Grade.OBSERVED,
+        "not encrypted itself, and carried here inside a TLS connection that only its keys open",
+    )
     http = np.isin(protocol, (Protocol.HTTP1, Protocol.HTTP2))
     answer.settle(http, cleartext, Grade.OBSERVED, "HTTP is readable in the capture")
     ssh = protocol == Protocol.SSH

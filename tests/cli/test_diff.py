@@ -76,6 +76,14 @@ def test_cluster_facts_can_be_given_for_one_side() -> None:
     assert one["old"] == one["new"]
 
 
+def test_keys_are_for_both_captures() -> None:
+    """With keys the old one shows what the new one shows without: nothing is different for want of them."""
+    capture, log = LAB / "03d-expired-accepted.pcap", LAB / "keylogs" / "03d-expired-accepted.keys.log"
+
+    assert diff(capture, capture, "--keys", log, "--fail-on=any").exit_code == 0
+    assert json.loads(diff(capture, capture, "--keys", log, "--json=-").stdout)["findings"] == []
+
+
 def test_suppressions_of_both_captures(tmp_path: Path) -> None:
     accepted = tmp_path / "accepted.yaml"
     accepted.write_text("suppressions: [{code: PW201, reason: r, author: a, expires: 9999-12-31}]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from analyzer.api import analyze
 from analyzer.cli import cli
 from analyzer.errors import FindingError, InputError, MissingProgramError
+from analyzer.report.commands import evidence_command
 from tests.conftest import LAB
 
 LEAKING = LAB / "09-anonymous-kubelet.pcap"
@@ -60,6 +63,16 @@ def test_evidence_writes_a_capture_and_says_what_is_in_it(tmp_path: Path) -> Non
     assert "PW104/workload" in [finding["id"] for finding in again["findings"]]
     masked = invoke("evidence", LEAKING, "PW104", "-o", target, "--redact")
     assert "guard it" not in masked.stderr
+
+
+def test_the_command_that_reports_show_is_one_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = analyze(LEAKING, cluster=FACTS).document
+    monkeypatch.chdir(tmp_path)
+    for finding in document["findings"]:
+        program, *arguments = shlex.split(evidence_command(document, finding))
+        done = invoke(*(str(FACTS) if argument == "FACTS" else argument for argument in arguments))
+        assert (program, done.exit_code) == ("planewire", 0), finding["id"]
+        assert (tmp_path / f"{finding['code']}.pcapng").is_file()
 
 
 def test_secrets_of_a_capture_go_along_only_where_the_finding_needs_them(tmp_path: Path) -> None:

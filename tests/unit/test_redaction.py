@@ -74,3 +74,18 @@ def test_what_lies_behind_a_hole_is_masked_by_itself() -> None:
     frames = {1: REQUEST, 2: REQUEST}
     changed, _ = masked(frames, [[Segment(1, 0, len(REQUEST), 0), Segment(2, 0, len(REQUEST), 1 << 30)]])
     assert set(changed.values()) == {text_of(REQUEST)}
+
+
+def test_a_secret_that_an_answer_echoes_is_masked_there_too() -> None:
+    answer = b"HTTP/1.1 200 OK\r\n\r\nyour session is abcdefgh1234"
+    request = b"GET / HTTP/1.1\r\nCookie: sid=abcdefgh1234\r\n\r\n"
+    streams = [[Segment(1, 0, len(request), 0)], [Segment(2, 0, len(answer), 0)]]
+    changed, _ = masked({1: request, 2: answer}, streams)
+    assert changed[2] == answer.replace(b"abcdefgh1234", b"x" * 12)
+
+
+@pytest.mark.parametrize("begin", [b"\x16\x03\x01", b"\x17\x03\x03", b"SSH-2.0-"])
+def test_what_looks_like_a_field_inside_tls_or_ssh_is_none(begin: bytes) -> None:
+    octets = begin + REQUEST
+    changed, secrets = masked({1: octets}, [[Segment(1, 0, len(octets), 0)]])
+    assert (changed, secrets) == ({1: octets}, set())

@@ -161,8 +161,13 @@ def test_joined_in_the_middle_what_was_added_since_is_exact() -> None:
     tail = b"tail of a DATA frame"
     client = tail + seen + again + back + after
     messages = read(client, starts=[0, len(tail), len(tail) + len(seen)], mid=[0])
-    # "/before" lies in the part of the table that was not captured: nothing after it can be trusted.
-    assert [(m.target, m.frame) for m in messages] == [("/since", 2), ("/since", 3)]
+    # "/before" lies in the part of the table that was not captured: it is said to be out of sight, and not guessed.
+    assert [(m.target, m.undecoded, m.frame) for m in messages] == [
+        ("/since", 0, 2),
+        ("/since", 0, 3),
+        ("", 1, 3),
+        ("/after", 0, 3),
+    ]
 
 
 def test_joined_in_the_middle_without_a_chain_of_frames_nothing_is_read() -> None:
@@ -250,3 +255,30 @@ def test_a_public_grpc_capture_as_tshark_reads_it() -> None:
     rows = tshark_fields(path, "http2.headers.path", "http2.headers.path")
     assert Counter(m.target for m in messages if m.from_client) == Counter(p for r in rows for p in r[0].split(","))
     assert messages
+
+
+@given(st.data())
+def test_joined_in_the_middle_nothing_is_guessed(data: st.DataObject) -> None:
+    """Of messages whose beginning is lost every field shown is one that was sent, and every other one is counted."""
+    names = st.sampled_from(["user-agent", "content-type", "x-forwarded-for", "x", "y", "z"])
+    values = st.sampled_from(["a", "b", "application/grpc", "v" * 40])
+    lists = data.draw(st.lists(st.lists(st.tuples(names, values), max_size=6), min_size=2, max_size=8))
+    lost = data.draw(st.integers(0, len(lists) - 1))
+    encoder = hpack.Encoder()
+    requests = [[(":method", "GET"), (":path", f"/{number % 3}"), *fields] for number, fields in enumerate(lists)]
+    blocks = [headers(encoder, fields, 2 * number + 1) for number, fields in enumerate(requests)]
+    filler = frame(0, 0, 1, b"x") * 3  # so that what is left begins a chain of three frames
+    client = filler + b"".join(blocks[lost:])
+
+    messages = read(client, starts=[0, len(filler)], mid=[0])
+
+    assert len(messages) == len(requests) - lost
+    for message, sent in zip(messages, requests[lost:], strict=True):
+        shown = {
+            (":path", message.target),
+            ("user-agent", message.user_agent),
+            ("content-type", message.content_type),
+        }
+        assert {(name, value) for name, value in shown if value} <= set(sent)
+        if not message.undecoded:
+            assert message.target == dict(sent)[":path"]

@@ -58,7 +58,7 @@ def test_captured_text_is_inert_in_every_cell(tmp_path: Path) -> None:
         assert all(character == "\n" or character.isprintable() for character in text)
         for row in _read(tmp_path / name):
             for column, cell in row.items():
-                if column == "leg_of":
+                if column in ("leg_of", "carried_by"):
                     assert int(cell) >= -1
                 elif column != "flags":
                     assert not cell.startswith(("=", "+", "-", "@"))
@@ -212,3 +212,13 @@ def test_what_is_no_regular_file_is_written_to(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
     with pytest.raises(OutputError, match="directory"):
         write_json(example_document(1), tmp_path)
+
+
+@pytest.mark.parametrize("connections", [0, 1, 50])
+def test_json_in_pieces_is_json_at_once(connections: int) -> None:
+    document = example_document(connections)
+    whole = json.dumps(document, separators=(",", ":"), sort_keys=True, allow_nan=False) + "\n"
+    pieces = list(tables.json_pieces(document))
+    assert "".join(pieces) == whole == tables.json_text(document)
+    assert max(map(len, pieces)) < len(whole) / 2 or connections < 50
+    assert "".join(tables.json_pieces({"connections": {}})) == '{"connections":{}}\n'

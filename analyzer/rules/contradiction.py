@@ -256,7 +256,7 @@ def _egress(audit: Audit) -> Iterator[_Compared]:
     declared, roles = audit.declared, audit.roles
     if declared.egress_proxied:
         here = audit.on("apiserver-to-kubelet", *PROXIES) & audit.off_host & audit.recognised
-        direct = roles.client_is(CONTROL_PLANE) & audit.evidence.client_may_be_go
+        direct = roles.client_is(CONTROL_PLANE) & audit.evidence.client_may_be_go & (audit.evidence.carrier < 0)
         # An agent on a control-plane host dials from that host's address.
         relays = audit.with_client(declared.agent_nodes)
         agents = audit.on("konnectivity-agent-to-server")

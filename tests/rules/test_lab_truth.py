@@ -205,7 +205,7 @@ EXPECTED: dict[str, Expected] = {
 
 
 def _shown_by_keys(truth: Truth) -> set[str]:
-    """What only the keys show: names and issuers of the certificates of TLS 1.3."""
+    """What only the keys show: names and issuers of the certificates of TLS 1.3, and what is inside of tunnels."""
     other_name = "othername" in json.dumps(truth.whole.get("config"))
     accepts = {
         group["server_port"]
@@ -216,9 +216,13 @@ def _shown_by_keys(truth: Truth) -> set[str]:
         g.get("subchannel") == "apiserver->aggregated-api" and g["server_identity_verified_by_client"] is False
         for g in truth.groups
     )
+    # Inside a tunnel: the API server asks for a kubelet, and is configured to check none.
+    inside = any(re.search(r"CONNECT \S+:10250", truth.activity(g)) for g in truth.groups)
+    checks = ((truth.whole.get("config") or {}).get("api") or {}).get("kubelet_ca")
     return {
         code
         for code, holds in (
+            ("PW201", inside and not checks),
             ("PW205", other_name and truth.any("apiserver->kubelet")),
             ("PW203", bool(accepts & {10257, 10259})),
             ("PW206", aggregated),

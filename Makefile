@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := captures/09-anonymous-kubelet.pcap
 DEMO_FACTS := captures/clusters/09-anonymous-kubelet
 
-.PHONY: demo test lint golden bench fuzz agreement clean
+.PHONY: demo test lint golden picture bench fuzz agreement clean
 
 $(BIN)/planewire: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,9 @@ lint: $(VENV)/dev
 
 golden: $(VENV)/dev
 	$(BIN)/python tests/golden/rebuild.py
+
+picture: $(VENV)/dev
+	$(BIN)/python tests/golden/picture.py
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/run.py

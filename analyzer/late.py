@@ -27,6 +27,8 @@ LATE_OCTETS: Final = 8 * 1024
 """Octets kept of one message: Apache, nginx and many proxies bound a field line at 8 KiB."""
 _IDENTITY: Final = 1024
 """Octets that, with the length of the segment, tell one request from another."""
+_SHORT: Final = 128
+"""Octets up to which most probes and all status lines reach."""
 _STATUS_IDENTITY: Final = 12
 """Octets that tell one status line from another: ``HTTP/1.1 403``."""
 _PATIENCE: Final = 8
@@ -114,19 +116,17 @@ class LateCollector:
             return starts
         begin = packets.payload_start[packet]
         have = packets.payload_stop[packet] - begin
-        block = gather_block(octets, begin, _IDENTITY)
-        status = block[:, 0] == ord("H")  # as `_identity` tells them apart
-        status &= block[:, 4] == ord("/")
+        head = gather_block(octets, begin, 8)
+        status = (head[:, 0] == ord("H")) & (head[:, 4] == ord("/"))  # as `_begin` tells them apart
         counted = np.where(status, np.minimum(have, _STATUS_IDENTITY), have)
-        block[np.arange(_IDENTITY) >= counted[:, None]] = 0
-        mixed = (block.view(np.uint64) * _MULTIPLIERS).sum(axis=1, dtype=np.uint64)
-        # Sorted together, what is equal stands together, the first one in front: `lexsort` is stable.
-        order = np.lexsort((mixed, counted, stream))
-        repeats = np.zeros(order.shape[0], bool)
-        repeats[1:] = mixed[order[1:]] == mixed[order[:-1]]
-        repeats[1:] &= counted[order[1:]] == counted[order[:-1]]
-        repeats[1:] &= stream[order[1:]] == stream[order[:-1]]
-        return starts[np.sort(order[~repeats])]
+        short = counted <= _SHORT
+        chosen: I64 = np.concatenate(
+            [
+                rows_of[_distinct(gather_block(octets, begin[rows_of], width), stream[rows_of], counted[rows_of])]
+                for rows_of, width in ((np.flatnonzero(short), _SHORT), (np.flatnonzero(~short), _IDENTITY))
+            ]
+        )
+        return starts[np.sort(chosen)]
 
     def _begin(self, row: int, segments: _Segments) -> _Open | None:
         """Keep the start in `row` where it is new and there is room; the message, where it goes on."""
@@ -171,6 +171,19 @@ class LateCollector:
     def _finish(self, message: _Open) -> None:
         self._done.append(LateMessage(message.stream, message.frame, bytes(message.octets)))
         self.pending_octets += len(message.octets)
+
+
+def _distinct(block: U8, stream: I64, counted: I64) -> I64:
+    """Rows of which the first ``counted`` octets were in no earlier row of the same stream, ascending."""
+    block[np.arange(block.shape[1]) >= counted[:, None]] = 0
+    words = block.view(np.uint64)
+    mixed = (words * _MULTIPLIERS[: words.shape[1]]).sum(axis=1, dtype=np.uint64)
+    mixed += (stream.astype(np.uint64) << np.uint64(20)) ^ counted.astype(np.uint64)
+    _, first, same = np.unique(mixed, return_index=True, return_inverse=True)
+    like = first[same.reshape(-1)]
+    other = (words != words[like]).any(axis=1) | (stream != stream[like]) | (counted != counted[like])
+    rows: I64 = np.union1d(first, np.flatnonzero(other))
+    return rows
 
 
 class _Segments:

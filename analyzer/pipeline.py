@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from analyzer.capture.several import CaptureSet
 from analyzer.capture.source import give_back_freed_memory
+from analyzer.cluster.authorities import Authority
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
@@ -115,6 +116,7 @@ class ClusterContext:
     declared: Declarations = field(default_factory=Declarations)
     summary: ClusterSummary = field(default_factory=ClusterSummary)
     suppressions: Suppressions = field(default_factory=Suppressions)
+    authorities: tuple[Authority, ...] = ()  #: CA certificates
 
 
 @dataclass
@@ -614,6 +616,11 @@ def _assemble(
             )
         ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
+    # A segment that began like a start line was none, where all of it was captured and nothing could be read.
+    unread = np.ones(n, bool)
+    unread[[m.flow for m in http]] = False
+    mistaken = unread & (identification.protocol == Protocol.HTTP1) & ~identification.from_start
+    identification.protocol[mistaken & (table.cut_packets == 0)] = Protocol.UNKNOWN
     return Evidence(
         table,
         paths,
@@ -690,7 +697,8 @@ def conclude(
     roles = assign_roles(evidence, cluster.roles)
     channels = assign_channels(evidence, roles)
     verdicts = judge(evidence, channels, roles, cluster.declared)
-    audit = Audit(evidence, roles, channels, verdicts, cluster.declared, measure_quality(evidence, captures))
+    quality = measure_quality(evidence, captures)
+    audit = Audit(evidence, roles, channels, verdicts, cluster.declared, quality, cluster.authorities)
     findings, counts = apply_rules(audit, RULES, cluster.suppressions)
     return AuditResult(audit, findings, counts, ledger, captures, cluster.summary, cluster.suppressions)
 

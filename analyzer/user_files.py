@@ -67,6 +67,7 @@ def load_cluster(paths: tuple[str, ...], expect: str | None = None) -> ClusterCo
             declared=tuple((s.component, s.setting, s.value, s.source_file) for s in facts.declared.settings),
             notes=(*facts.notes, *(expectation.notes if expectation is not None else ())),
         ),
+        authorities=facts.authorities,
     )
 
 

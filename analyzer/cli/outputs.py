@@ -180,9 +180,13 @@ def show(document: Mapping[str, Any], outputs: Outputs, *, quiet: bool, no_color
     if not outputs.on_standard_output:
         from rich.console import Console
 
+        from analyzer.report.commands import next_commands
+        from analyzer.report.schema_document import as_document
         from analyzer.report.terminal import render
 
         # Off a terminal rich writes no colour by itself; NO_COLOR is honoured by it too.
-        render(document, Console(no_color=no_color or None, soft_wrap=False, highlight=False))
+        console = Console(no_color=no_color or None, soft_wrap=False, highlight=False)
+        typed = as_document(document)
+        render(document, console, next_commands=next_commands(typed, html=outputs.html_file is not None))
     for name in written:
         click.echo(f"wrote {name}", err=True)

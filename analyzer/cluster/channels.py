@@ -207,7 +207,8 @@ class _Rules:
         etcd = self.kind == ServiceKind.ETCD
         if self.roles.declared:
             # Other programs bring an etcd of their own: what neither is declared nor has the control plane's clients.
-            etcd &= (grade == Grade.DECLARED) | self.from_control_plane | self._client(ETCD) | self._same_host()
+            inside = self._client(POD) | self.roles.server_is(POD) | self._client(NODE)
+            etcd &= (grade == Grade.DECLARED) | self.from_control_plane | self._client(ETCD) | ~inside
         self.settle(etcd, "apiserver-to-etcd", "a client of etcd's client port", grade)
         agents = self.kind == ServiceKind.KONNECTIVITY_AGENTS
         self.settle(agents, "konnectivity-agent-to-server", "dials the konnectivity server's agent port", grade)
@@ -254,7 +255,7 @@ class _Rules:
         self.settle(node & ~self._well_known(), "apiserver-to-node-proxy", "the control plane dials a node's port")
         workload = dials & ~node & ~self.roles.server_is(CONTROL_PLANE) & ~self.roles.server_is(ETCD)
         workload &= ~self.roles.server_is(USER) & ~self._well_known()
-        if self.roles.declared:
+        if POD in self.roles.listed:
             workload &= self.roles.server_is(POD) | self.roles.server_is(SERVICE)
         self.settle(workload, "apiserver-to-pod-proxy", "the control plane dials a pod's address")
 

@@ -18,7 +18,7 @@ from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.grpc import ETCD_PACKAGES
 from analyzer.protocols.konnectivity import is_agent_connect, is_proxy_request
 from analyzer.registries import Grade, Protocol, Ternary
-from analyzer.schema import I64, U8, U64, Mask
+from analyzer.schema import I64, U8, U64, HttpMessage, Mask
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -67,6 +67,20 @@ MANAGED_SUFFIXES: Final = (".eks.amazonaws.com", ".azmk8s.io", ".gke.goog", ".k8
 """API-server names of managed offerings, as their documentation shows them."""
 
 ETCD_PATH_PREFIXES: Final = tuple(f"/{package}." for package in ETCD_PACKAGES)
+
+KUBELET_PATHS: Final = ("/runningpods/", "/stats/summary", "/metrics/cadvisor")
+"""Paths that only a kubelet serves, on its read-only port too (pkg/kubelet/server/server.go)."""
+KUBELET_PREFIXES: Final = ("/containerLogs/", "/exec/", "/attach/", "/portForward/")
+"""Paths of the kubelet's own port; a container runtime's streaming server, in clear on loopback, has such too."""
+API_PREFIX: Final = "/api/v1/"
+"""The core group, which no aggregated API server serves."""
+
+
+def _is_of_kubelet(request: HttpMessage) -> bool:
+    path = request.target.partition("?")[0]
+    if request.forwarded_uri:
+        return False
+    return path in KUBELET_PATHS or (request.decrypted and path.startswith(KUBELET_PREFIXES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,7 @@ class Roles:
     names: dict[int, str] = field(default_factory=dict)
     tunnelled: bool = False  #: control plane -> node traffic goes through konnectivity or SSH, at least in part
     declared: bool = False
+    listed: frozenset[str] = frozenset()  #: roles of which the inventory names somebody; it may be one of nodes alone
 
     def kind(self) -> U8:
         """`ServiceKind` of each flow's server: (F,) uint8."""
@@ -193,6 +208,7 @@ def assign_roles(evidence: Evidence, declared: DeclaredRoles | None) -> Roles:
         np.full(services.shape[0], Grade.NONE, np.uint8),
         {role: np.zeros(addresses.shape[0], bool) for role in ROLES},
         declared=declared is not None,
+        listed=_listed(declared) if declared is not None else frozenset(),
     )
     _loopback(roles)
     if declared is not None:
@@ -219,6 +235,16 @@ def _loopback(roles: Roles) -> None:
     for network in (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")):
         rows = np.flatnonzero(in_network(roles.addresses, network))
         roles.add(rows.tolist(), LOOPBACK, Grade.OBSERVED, "a loopback address")
+
+
+def _listed(declared: DeclaredRoles) -> frozenset[str]:
+    """Roles that the inventory speaks about at all; about all others the traffic is asked."""
+    found = {role for stated in declared.roles.values() for role, _ in stated}
+    if declared.apiservers:
+        found.add(CONTROL_PLANE)
+    if declared.pod_networks:
+        found.add(POD)
+    return frozenset(found)
 
 
 def _apply_declared(roles: Roles, declared: DeclaredRoles) -> None:
@@ -297,7 +323,7 @@ class _Inference:
         return mask
 
     def _paths(self) -> None:
-        """Request paths in clear name the service: etcd and konnectivity by their gRPC methods."""
+        """Readable request paths name the service: etcd, konnectivity, kubelet, and API server where keys opened it."""
         for flow, requests in self.evidence.requests.items():
             # A mask of all flows for each of them would cost the square of their number.
             service = self.roles.service[flow]
@@ -309,6 +335,11 @@ class _Inference:
                 kind = ServiceKind.KONNECTIVITY_AGENTS
             elif any(is_proxy_request(request) for request in requests):
                 kind = ServiceKind.KONNECTIVITY_FRONTEND
+            elif any(_is_of_kubelet(request) for request in requests):
+                opened = any(request.decrypted for request in requests)
+                kind = ServiceKind.KUBELET if opened else ServiceKind.KUBELET_READONLY
+            elif any(r.decrypted and r.target.startswith(API_PREFIX) and not r.forwarded_uri for r in requests):
+                kind = ServiceKind.APISERVER
             else:
                 continue
             self.roles.service_kind[service] = kind
@@ -369,7 +400,7 @@ class _Inference:
 
     def _called_and_calling(self) -> None:
         """Without an inventory or a telling port: whom a node dials on an HTTPS port and who dials its kubelet."""
-        if self.declared is not None or self.roles.member[CONTROL_PLANE].any():
+        if CONTROL_PLANE in self.roles.listed or self.roles.member[CONTROL_PLANE].any():
             return
         talks = self.tls & (self.evidence.flows.payload_octets > 0).any(axis=1)
         kubelet = talks & self.kind(ServiceKind.KUBELET)
@@ -391,7 +422,7 @@ class _Inference:
         asked = self.evidence.tls_is("certificate_requested", Ternary.YES) & self.go
         http2 = self.evidence.tls_text_in("alpn", frozenset({"h2"}))
         known = self.roles.server_is(CONTROL_PLANE)
-        if self.declared is None:
+        if CONTROL_PLANE not in self.roles.listed:
             # The API server itself is asked by aggregated APIs, which look the same from here.
             known |= asked & http2 & ~self.roles.client_is(CONTROL_PLANE)
         self._mark(https & known, ServiceKind.APISERVER)
@@ -429,9 +460,9 @@ class _Inference:
         self._give(ports, "server", CONTROL_PLANE, "serves TLS on the controller manager's or scheduler's port")
         etcd = self.kind(ServiceKind.ETCD) & (self.tls | self.http)
         self._give(etcd, "server", ETCD, "serves etcd's client API")
-        if self.declared is None:
+        if CONTROL_PLANE not in self.roles.listed:
             self._give(etcd, "client", CONTROL_PLANE, "is a client of etcd")
-        if self.declared is not None or self.kind(ServiceKind.KONNECTIVITY_AGENTS).any():
+        if CONTROL_PLANE in self.roles.listed or self.kind(ServiceKind.KONNECTIVITY_AGENTS).any():
             return
         # Whoever calls kubelets with a client certificate is the API server, on whatever address its cloud gives it.
         # So is whoever sends requests with the headers of its proxy. Both may come through a tunnel, hence the guard.
@@ -484,7 +515,7 @@ class _Inference:
         self._give(kubelets, "server", NODE, "serves the kubelet's port")
         agents = self.kind(ServiceKind.KONNECTIVITY_AGENTS) & ~self.roles.client_is(CONTROL_PLANE)
         self._give(agents, "client", NODE, "dials the konnectivity server as agents do")
-        if self.declared is not None:
+        if NODE in self.roles.listed:
             return
         known = self.roles.member[CONTROL_PLANE] | self.roles.member[NODE]
         anchors = self.roles.addresses[known & ~self.roles.member[LOOPBACK]]
@@ -503,7 +534,7 @@ class _Inference:
             if any("/pods/" in r.forwarded_uri or "/services/" in r.forwarded_uri for r in requests)
         ]
         self._give(self._flows_where(named), "server", POD, "the API server's proxy names it as a pod")
-        if self.declared is not None:
+        if POD in self.roles.listed:
             return
         pods = self.roles.addresses[self.roles.member[POD]][:64]
         unknown = ~np.any([self.roles.member[role] for role in ROLES], axis=0)

@@ -210,25 +210,25 @@ class Reassembler:
             fragments.is_v6,
             time_ns,
         )
-        rows = zip(fragments.identity, openings, *(column.tolist() for column in columns), strict=True)
-        for row, (identity, said, offset, length, more, start, captured, header, protocol, is_v6, when) in enumerate(
-            rows
-        ):
-            key = identity.tobytes()
+        identities, width = fragments.identity.tobytes(), fragments.identity.shape[1]
+        held = np.ascontiguousarray(octets).data
+        rows = zip(openings, *(column.tolist() for column in columns), strict=True)
+        for row, (said, offset, length, more, start, captured, header, protocol, is_v6, when) in enumerate(rows):
+            key = identities[row * width : (row + 1) * width]
             datagram = self._find(key, when)
             earlier = datagram.opening
             known.append(earlier)
             if length <= 0 or offset + length > MAX_LENGTH or len(datagram.parts) >= MAX_PARTS:
                 self.counts.refused += 1
                 continue
-            content = octets[start : start + min(captured, length)].tobytes()
+            content = bytes(held[start : start + min(captured, length)])
             before = datagram.held
             self._cover(datagram, offset, offset + length, content)
             self._held += datagram.held - before
             if not more and datagram.total < 0:
                 datagram.total = offset + length
             if offset == 0 and not datagram.header:
-                datagram.header = _plain_header(octets[header : header + _IPV6_HEADER].tobytes(), protocol, is_v6)
+                datagram.header = _plain_header(bytes(held[header : header + _IPV6_HEADER]), protocol, is_v6)
                 datagram.opening = said
             if 0 <= datagram.total == datagram.covered and datagram.header:
                 completed.append(_complete(row, datagram, earlier))
@@ -259,6 +259,11 @@ class Reassembler:
     def _cover(self, datagram: _Datagram, start: int, stop: int, content: bytes) -> None:
         """Add what of ``[start, stop)`` is not there yet; where it is there and differs, the first copy stays."""
         parts = datagram.parts
+        if not parts or start >= parts[-1][1]:  # in order, as nearly all are
+            parts.append((start, stop, content))
+            datagram.held += len(content) + _OVERHEAD
+            datagram.covered += stop - start
+            return
         at = bisect_right(parts, start, key=lambda part: part[0])
         at -= at > 0 and parts[at - 1][1] > start  # the first part that overlaps, if any does
         begin = start

@@ -203,9 +203,7 @@ class Decoder:
         fragments = find_fragments(self.octets, header[rows], ip.end[rows], ip.stop[rows], path)
         openings = _openings(table, rows, fragments.offset == 0)
         known, completed = self.fragments.add(self.octets, fragments, openings, table.time_ns[rows])
-        for row, said in zip(rows.tolist(), known, strict=True):
-            if said is not None and table.status[row] == Decode.LATER_FRAGMENT:
-                _patch(columns, row, said)
+        _name(columns, rows, known)
         whole = (columns["payload_start"].copy(), columns["payload_stop"].copy(), columns["payload_len"].copy())
         if completed:
             at = rows[[datagram.row for datagram in completed]]
@@ -237,21 +235,19 @@ class Decoder:
         protocol[at] = np.where(table.status <= Decode.OTHER_TRANSPORT, table.protocol, _NOTHING)
         for name in _PATCHED:
             columns[name][at] = getattr(table, name)
-        for i, (row, datagram) in enumerate(zip(at.tolist(), completed, strict=True)):
-            said = datagram.opening
-            if said is None or table.status[i] != Decode.OK:
-                continue
-            # The first fragment has been counted with its own payload: here follows the rest. That of a UDP datagram
-            # would pass for another one: that is known by its beginning.
-            rest = said.protocol == TCP
-            brought = min(said.payload, int(table.payload_len[i])) if rest else int(table.payload_len[i])
-            columns["payload_start"][row] = min(
-                int(table.payload_start[i]) + brought, max(int(table.payload_stop[i]), int(table.payload_start[i]))
-            )
-            columns["payload_len"][row] = int(table.payload_len[i]) - brought
-            if said.protocol == TCP:
-                columns["seq"][row] = said.seq
-                columns["tcp_flags"][row] = int(table.tcp_flags[i]) & ~_SYN
+        # The first fragment has been counted with its own payload: here follows the rest. That of a UDP datagram would
+        # pass for another one: it is known by its beginning.
+        openings = [datagram.opening for datagram in completed]
+        i = np.flatnonzero(np.array([said is not None for said in openings]) & (table.status == Decode.OK))
+        payload = np.array([0 if said is None else said.payload for said in openings], np.int64)[i]
+        seq = np.array([0 if said is None else said.seq for said in openings], np.int64)[i]
+        tcp = table.protocol[i] == TCP
+        brought = np.where(tcp, np.minimum(payload, table.payload_len[i]), table.payload_len[i])
+        captured = np.maximum(table.payload_stop[i], table.payload_start[i])
+        columns["payload_start"][at[i]] = np.minimum(table.payload_start[i] + brought, captured)
+        columns["payload_len"][at[i]] = table.payload_len[i] - brought
+        columns["seq"][at[i[tcp]]] = seq[tcp]
+        columns["tcp_flags"][at[i[tcp]]] &= np.uint8(~_SYN & 0xFF)
 
 
 _OF_THE_FRAME: Final = ("frame", "time_ns", "interface", "depth", "wire_len")
@@ -272,30 +268,36 @@ _PATCHED: Final = (
 """Columns that joining fragments may change."""
 
 
+_OPENING: Final = ("status", "protocol", "src_port", "dst_port", "seq", "ack", "payload_len", "tcp_flags")
+
+
 def _openings(table: PacketTable, rows: I64, first: Mask) -> list[Opening | None]:
     """What each first fragment among `rows` says for the later ones; None for those, and where it cannot be read."""
+    columns = [getattr(table, name)[rows].tolist() for name in _OPENING]
     said: list[Opening | None] = []
-    for row, opens in zip(rows.tolist(), first.tolist(), strict=True):
-        status = int(table.status[row])
-        if not opens or status > Decode.OTHER_TRANSPORT:
-            said.append(None)
-            continue
-        payload = int(table.payload_len[row])
-        ports = int(table.src_port[row]), int(table.dst_port[row])
-        seq = int(table.seq[row]) + payload + bool(table.tcp_flags[row] & _SYN)
-        said.append(Opening(status, int(table.protocol[row]), *ports, seq & 0xFFFFFFFF, int(table.ack[row]), payload))
+    for opens, status, protocol, src_port, dst_port, seq, ack, payload, flags in zip(
+        first.tolist(), *columns, strict=True
+    ):
+        readable = opens and status <= Decode.OTHER_TRANSPORT
+        behind = (seq + payload + bool(flags & _SYN)) & 0xFFFFFFFF
+        said.append(Opening(status, protocol, src_port, dst_port, behind, ack, payload) if readable else None)
     return said
 
 
-def _patch(columns: dict[str, NDArray[Any]], row: int, said: Opening) -> None:
-    """Give a later fragment the ports of its datagram; the payload is counted where the datagram is complete."""
-    columns["status"][row] = said.status
-    columns["protocol"][row] = said.protocol
-    columns["src_port"][row], columns["dst_port"][row] = said.src_port, said.dst_port
-    columns["payload_stop"][row] = columns["payload_start"][row]
-    columns["payload_len"][row] = 0
-    if said.protocol == TCP:
-        columns["seq"][row], columns["ack"][row], columns["tcp_flags"][row] = said.seq, said.ack, _ACK
+def _name(columns: dict[str, NDArray[Any]], rows: I64, known: list[Opening | None]) -> None:
+    """Give later fragments the ports of their datagrams; the payload is counted where a datagram is complete."""
+    named = np.flatnonzero([said is not None for said in known])
+    named = named[columns["status"][rows[named]] == Decode.LATER_FRAGMENT]
+    if named.shape[0] == 0:
+        return
+    at = rows[named]
+    status, protocol, src_port, dst_port, seq, ack, _ = np.array([known[i] for i in named.tolist()], np.int64).T
+    columns["status"][at], columns["protocol"][at] = status, protocol
+    columns["src_port"][at], columns["dst_port"][at] = src_port, dst_port
+    columns["payload_stop"][at] = columns["payload_start"][at]
+    columns["payload_len"][at] = 0
+    tcp = protocol == TCP
+    columns["seq"][at[tcp]], columns["ack"][at[tcp]], columns["tcp_flags"][at[tcp]] = seq[tcp], ack[tcp], _ACK
 
 
 def _unread(chunk: CaptureChunk, rows: I64, depth: int, path: I32, status: Decode) -> PacketTable:

@@ -31,6 +31,8 @@ HTTP2_PREFACE_OCTETS: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 3.4."""
 
 _BLOCK: Final = 24
+_MAX_LINE: Final = 8192
+"""Octets looked at for the end of a request line; as `http1` does."""
 _OCTETS_OF_32: Final = np.array([1 << 24, 1 << 16, 1 << 8, 1])
 
 # RFC 9113 6: frame types 0 (DATA) to 9 (CONTINUATION); 10 to 16 are registered extensions.
@@ -140,6 +142,11 @@ def _request_line(heads: StreamHeads, block: U8, known: I64) -> Mask:
         after = block[:, len(method) + 1]
         target = (after == ord("/")) | (after == ord("*")) | ((after > 32) & (after < 127))
         matches |= _starts_with(block, known, method + b" ") & target & (known > len(method) + 1)
+    # SIP, RTSP and Redis have commands of the same names: a line that is whole names HTTP (RFC 9112 3).
+    for stream in np.flatnonzero(matches).tolist():
+        begin = int(heads.offsets[stream])
+        line = heads.octets[begin : begin + min(int(known[stream]), _MAX_LINE)].tobytes().partition(b"\n")
+        matches[stream] = not line[1] or b" HTTP/1." in line[0]
     return matches
 
 

@@ -10,29 +10,44 @@ from analyzer.report.schema_document import Document, FindingEntry
 from analyzer.report.text import visible
 
 _MAX_FRAMES: Final = 12
+_MAX_NAMED: Final = 3
+"""Captures named in a command."""
 
 
-def capture_argument(document: Document) -> str:
-    """Return the capture as a shell takes it; a word in capitals where there is none to name."""
-    names = [capture["name"] for capture in document["captures"]]
-    return shlex.quote(visible(names[0])) if names and names[0] != "-" else "CAPTURE"
+def capture_arguments(document: Document) -> str:
+    """Return the captures as a shell takes them; words in capitals where they are too many or have no name."""
+    names = [shlex.quote(visible(capture["name"])) for capture in document["captures"] if capture["name"] != "-"]
+    if not names or len(names) < len(document["captures"]):
+        return "CAPTURE"
+    return " ".join(names) if len(names) <= _MAX_NAMED else "CAPTURE..."
+
+
+def _holding(document: Document, finding: FindingEntry) -> tuple[str, list[int]]:
+    """The first capture that shows a finding, as a shell takes it, and the frames there."""
+    if not finding["evidence"]:
+        return capture_arguments(document), []
+    shown = finding["evidence"][0]
+    name = document["captures"][shown["capture"]]["name"]
+    return ("CAPTURE" if name == "-" else shlex.quote(visible(name))), shown["frames"]
 
 
 def tshark_command(document: Document, finding: FindingEntry) -> str:
     """Return the command that lists the packets of a finding."""
-    frames = ", ".join(map(str, finding["frames"][:_MAX_FRAMES]))
-    shown = f"frame.number in {{{frames}}}" if frames else visible(finding["filter"])
-    return f"tshark -r {capture_argument(document)} -Y {shlex.quote(shown)}"
+    capture, frames = _holding(document, finding)
+    some = ", ".join(map(str, frames[:_MAX_FRAMES]))
+    shown = f"frame.number in {{{some}}}" if some else visible(finding["filter"])
+    return f"tshark -r {capture} -Y {shlex.quote(shown)}"
 
 
 def evidence_command(document: Document, finding: FindingEntry) -> str:
     """Return the command that writes the smallest capture which shows a finding."""
+    capture, _ = _holding(document, finding)
     facts = " --cluster FACTS" if document["cluster"]["given"] else ""
     name = shlex.quote(visible(finding["id"]))
-    return f"planewire evidence {capture_argument(document)} {name}{facts} -o {finding['code']}.pcapng"
+    return f"planewire evidence {capture} {name}{facts} -o {finding['code']}.pcapng"
 
 
-def next_commands(document: Document, *, html: bool = False, cluster: bool = False) -> list[tuple[str, str]]:
+def next_commands(document: Document, *, html: bool = False) -> list[tuple[str, str]]:
     """Return the three commands most useful after an analysis: (command, what it shows).
 
     Parameters
@@ -40,10 +55,8 @@ def next_commands(document: Document, *, html: bool = False, cluster: bool = Fal
     document : Document
     html : bool
         The page was written already.
-    cluster : bool
-        Cluster facts were handed over already.
     """
-    capture = capture_argument(document)
+    capture = capture_arguments(document)
     serious = to_change(document)
     found: list[tuple[str, str]] = []
     if serious:
@@ -52,7 +65,7 @@ def next_commands(document: Document, *, html: bool = False, cluster: bool = Fal
         found.append((evidence_command(document, worst), "Its packets alone, to keep or to hand over"))
     if not html:
         found.append((f"planewire analyze {capture} --html report.html", "The whole report as one page to share"))
-    if not cluster and not document["cluster"]["given"]:
+    if not document["cluster"]["given"]:
         found.append(
             (
                 f"planewire analyze {capture} --cluster facts/",
@@ -61,4 +74,5 @@ def next_commands(document: Document, *, html: bool = False, cluster: bool = Fal
         )
     found.append((f"planewire analyze {capture} --csv tables/", "Every connection as a table"))
     found.append(("planewire rules", "What was looked for"))
+    found.append((f"planewire analyze {capture} --json report.json", "Everything, for other programs"))
     return found[:3]

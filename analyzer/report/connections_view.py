@@ -50,13 +50,23 @@ _PACKED: Final = (
     "client_certificate_subject",
     "user_agent",
     "activity",
-    "decryption",
     "channel_reason",
     "encryption_reason",
     "client_certificate_reason",
     "server_verification_reason",
     "duration_s",
 )
+_IF_THERE: Final = (
+    "decryption",
+    "http_statuses",
+    "credentials",
+    "hassh",
+    "hassh_server",
+    "ssh_algorithms",
+    "ssh_weak",
+    "carried_by",
+)
+"""Columns packed where the document has them and they say anything."""
 _OWN_INDEX: Final = frozenset({"client_name", "client_ip", "server_name", "server_ip", "sni"})
 """Text columns with many values; all others together take few combinations."""
 _FOLLOWS: Final = {"client_name": "client_ip", "server_name": "server_ip"}
@@ -144,8 +154,10 @@ def packed(connections: Connections, order: Sequence[int], titles: Mapping[str, 
     """
     columns: dict[str, Any] = {}
     codes: dict[str, list[int]] = {}
-    for name in _PACKED:
+    for name in (*_PACKED, *(name for name in _IF_THERE if name in connections["data"])):
         values = [connections["data"][name][row] for row in order]
+        if name in _IF_THERE and not set(values) - {"", None, -1}:
+            continue
         if all(type(value) is int or type(value) is float for value in values):
             columns[name] = {"number": values[0]} if len(set(values)) == 1 else {"numbers": values}
         else:

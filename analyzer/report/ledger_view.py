@@ -32,8 +32,11 @@ _SHARE_TITLES: Final = {
 }
 
 
-def brief(document: Document, rule: box.Box) -> list[RenderableType]:
-    """What stands before the verdicts of an audit: the sums, the drops, and the shares where something is missing."""
+def brief(document: Document, rule: box.Box, *, wide: bool = True) -> list[RenderableType]:
+    """What stands before the verdicts of an audit: the sums, the drops, and the shares where something is missing.
+
+    Where the terminal is not `wide`, what a share means for the verdicts stands among what could not be judged alone.
+    """
     ledger = document["ledger"]
     sums = f"{ledger['frames']:,} frames read, {ledger['decoded']:,} decoded"
     sums += "".join(f", {count:,} {visible(reason)}" for reason, count in ledger["not_decoded"].items())
@@ -44,7 +47,7 @@ def brief(document: Document, rule: box.Box) -> list[RenderableType]:
         parts.append(Text("The ledger does not balance: please report this as a defect.", style="bold red"))
     parts += _places(document)
     if any(share["name"] not in ("connections", "handshake_seen") for share in document["quality"]["shares"]):
-        parts.append(_shares(document["quality"]["shares"], rule))
+        parts.append(_shares(document["quality"]["shares"], rule, wide=wide))
     return parts
 
 
@@ -118,12 +121,13 @@ def _places(document: Document) -> list[RenderableType]:
     return [_plain(f"{len(points):,} vantage point{'' if len(points) == 1 else 's'}:"), *parts]
 
 
-def _shares(shares: Sequence[ShareEntry], rule: box.Box) -> Table:
+def _shares(shares: Sequence[ShareEntry], rule: box.Box, *, wide: bool = True) -> Table:
     table = Table(box=rule, expand=False, pad_edge=False, header_style="bold")
     table.add_column("Connections", overflow="fold")
     for title in ("Number", "Packets", "Octets", "Undecidable *"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("What it means for the verdicts", overflow="fold")
+    if wide:
+        table.add_column("What it means for the verdicts", overflow="fold")
     whole_share = shares[0]
     for share in shares:
         cells = [
@@ -133,7 +137,7 @@ def _shares(shares: Sequence[ShareEntry], rule: box.Box) -> Table:
             for name in ("connections", "packets", "octets")
         ]
         open_ones = " / ".join(str(count) for count in share["undecidable"].values())
-        table.add_row(_SHARE_TITLES.get(share["name"], share["name"]), *cells, open_ones, share["meaning"])
+        table.add_row(_SHARE_TITLES.get(share["name"], share["name"]), *cells, open_ones, *[share["meaning"]] * wide)
     table.caption = "* encryption / client certificate / server check"
     table.caption_justify = "left"
     return table

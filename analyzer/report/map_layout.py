@@ -158,7 +158,10 @@ def _verdict(channel: ChannelEntry, total: _Tally) -> str:
 
 def place_of(channel_role: str, roles: str, host: str) -> str:
     """Key of the place one end belongs to: the channel's role decides, else the roles its address has."""
-    for role in (channel_role, *roles.split(", ")):
+    others = roles.split(", ")
+    if channel_role == "node" and _HUB in others:
+        return _HUB  # the control plane's host as a node among nodes: an overlay's end, say
+    for role in (channel_role, *others):
         if role == _HUB:
             return _HUB
         if role in _PLANE_ROLES:

@@ -13,7 +13,7 @@ Point = tuple[float, float]
 _LANE: Final = 13.0
 """Units between parallel lines; on short lines `_WIDE_LANE`, so that their badges stand side by side."""
 _WIDE_LANE: Final = 36.0
-_SHORT: Final = 110.0
+_SHORT: Final = 160.0
 _CLEAR: Final = 15.0
 """Units a line keeps from a box it passes."""
 _BENDS: Final = (70, -70, 130, -130, 200, -200, 280, -280, 360, -360)

@@ -1,4 +1,4 @@
-"""The audit on a terminal: what was captured, the answer, channels by verdict, findings with what to do, what is open.
+"""The audit on a terminal: what was captured, the answer, the hub and its spokes, findings with what to do, the open.
 
 Nothing is said by colour alone, and nothing from the capture reaches the terminal unescaped: text goes through
 `visible` into `rich.text.Text`, which is never read as markup.
@@ -6,7 +6,6 @@ Nothing is said by colour alone, and nothing from the capture reaches the termin
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from analyzer.report import ledger_view
+from analyzer.report.answers import VERDICT_ORDER, by_severity, headline
+from analyzer.report.commands import next_commands as default_commands
 from analyzer.report.schema_document import (
     GRADES,
     QUESTIONS,
@@ -26,6 +27,7 @@ from analyzer.report.schema_document import (
     FindingEntry,
     as_document,
 )
+from analyzer.report.terminal_hub import answer_lines, hub_tree
 from analyzer.report.text import visible
 
 _WIDE: Final = 112
@@ -33,8 +35,6 @@ _WIDE: Final = 112
 _MAX_FINDINGS: Final = 20
 _MAX_FRAMES: Final = 8
 _MAX_NOTES: Final = 12
-_MAX_NAMED: Final = 4
-"""Captures named in a command to copy."""
 
 _VERDICT_STYLES: Final = {
     "at-risk": "bold red",
@@ -42,7 +42,6 @@ _VERDICT_STYLES: Final = {
     "sound": "green",
     "informational": "dim",
 }
-_VERDICT_ORDER: Final = ("at-risk", "undecidable", "sound", "informational")
 _MARKS: Final = {"at-risk": "✗", "undecidable": "?", "sound": "✓", "informational": "·"}
 _ASCII_MARKS: Final = {"at-risk": "x", "undecidable": "?", "sound": "+", "informational": "-"}
 _GOOD: Final = frozenset({"encrypted", "presented", "verified", "refused"})
@@ -80,12 +79,21 @@ def render(
     marks = _MARKS if unicode else _ASCII_MARKS
     rule = box.SIMPLE_HEAD if unicode else box.ASCII2
     captured, answer = _headline(typed)
-    parts: list[RenderableType] = [*captured, *ledger_view.brief(typed, rule), Text(), *answer, Text()]
+    parts: list[RenderableType] = [
+        *captured,
+        *ledger_view.brief(typed, rule, wide=console.width >= _WIDE),
+        Text(),
+        *answer,
+        Text(),
+    ]
     if typed["channels"]:
+        parts += [answer_lines(typed, marks, _VERDICT_STYLES), Text()]
+        tree = hub_tree(typed, marks, _VERDICT_STYLES)
+        parts += [tree, Text()] if tree is not None else []
         parts += [_channels(typed, marks, rule, wide=console.width >= _WIDE), Text()]
     parts += _findings(typed)
     parts += _open_questions(typed)
-    commands = default_commands(document) if next_commands is None else next_commands
+    commands = default_commands(typed) if next_commands is None else next_commands
     parts.append(Text("Next", style="bold"))
     for part in parts:
         console.print(part, highlight=False)
@@ -100,32 +108,6 @@ def render_ledger(document: Mapping[str, Any], console: Console) -> None:
     rule = box.SIMPLE_HEAD if console.encoding.lower().startswith("utf") else box.ASCII2
     for part in ledger_view.whole(as_document(document), rule):
         console.print(part, highlight=False)
-
-
-def default_commands(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return three commands that follow from the document: (command, what it shows)."""
-    typed = as_document(document)
-    names = [shlex.quote(visible(capture["name"])) for capture in typed["captures"]]
-    capture = " ".join(names) if 0 < len(names) <= _MAX_NAMED else "CAPTURE..."
-    page = (f"planewire analyze {capture} --html report.html", "The whole report as one page to share")
-    findings = [finding for finding in _by_severity(typed) if finding["suppression"] is None]
-    if not findings:
-        return (
-            page,
-            (f"planewire analyze {capture} --csv tables/", "Every connection as a table"),
-            ("planewire rules", "What was looked for"),
-        )
-    worst = findings[0]
-    # The frames make a short command; the finding's own filter is for Wireshark's bar.
-    evidence = worst["evidence"][0] if worst["evidence"] else {"capture": 0, "frames": []}
-    some = ", ".join(map(str, evidence["frames"][:4]))
-    held_by = names[evidence["capture"]] if evidence["capture"] < len(names) else "CAPTURE"
-    shown = f"frame.number in {{{some}}}" if some else visible(worst["filter"])
-    return (
-        (f"planewire explain {worst['code']}", "Why the worst finding matters, and how to end it"),
-        (f"tshark -r {held_by} -Y {shlex.quote(shown)}", "Its packets"),
-        page,
-    )
 
 
 # -------------------------------------------------------------------------------------------- headline
@@ -158,11 +140,15 @@ def _headline(document: Document) -> tuple[list[RenderableType], list[Renderable
     quality_line = Text(f"Quality: {'; '.join([shown, *problems])}.", style="dim")
     counts = summary["channels"]
     verdicts = Text("Channels: ")
-    for verdict in _VERDICT_ORDER:
+    for verdict in VERDICT_ORDER:
         if len(verdicts) > len("Channels: "):
             verdicts.append(", ")
         verdicts.append(f"{counts[verdict]} {verdict}", _VERDICT_STYLES[verdict] if counts[verdict] else "dim")
-    return [captured_line, quality_line], [Text(visible(summary["answer"]), style="bold"), verdicts]
+    short = headline(document)
+    answer = [Text(visible(short), style="bold")]
+    if short != summary["answer"]:
+        answer.append(Text(visible(summary["answer"])))
+    return [captured_line, quality_line], [*answer, verdicts]
 
 
 def duration_text(seconds: float) -> str:
@@ -204,7 +190,7 @@ def _answer(channel: ChannelEntry, question: str, marks: Mapping[str, str], sepa
 
 
 def _ordered_channels(document: Document) -> list[ChannelEntry]:
-    return sorted(document["channels"], key=lambda channel: (_VERDICT_ORDER.index(channel["verdict"]), channel["id"]))
+    return sorted(document["channels"], key=lambda channel: (VERDICT_ORDER.index(channel["verdict"]), channel["id"]))
 
 
 def _channels(document: Document, marks: Mapping[str, str], rule: box.Box, *, wide: bool) -> Table:
@@ -229,22 +215,8 @@ def _channels(document: Document, marks: Mapping[str, str], rule: box.Box, *, wi
 # -------------------------------------------------------------------------------------------- findings
 
 
-def _by_severity(document: Document) -> list[FindingEntry]:
-    """Findings, worst first; those that are suppressed behind all others."""
-    return sorted(
-        document["findings"],
-        key=lambda f: (
-            f["suppression"] is not None,
-            SEVERITIES.index(f["severity"]),
-            f["code"],
-            f["channel"],
-            f["fingerprint"],
-        ),
-    )
-
-
 def _findings(document: Document) -> list[RenderableType]:
-    findings = _by_severity(document)
+    findings = by_severity(document)
     if not findings:
         return [Text("Findings: none.", style="bold"), Text()]
     titles = {channel["id"]: channel["title"] for channel in document["channels"]}

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from analyzer.cluster.authorities import Authority
 from analyzer.cluster.catalogue import channels
 from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import LOOPBACK, Roles
+from analyzer.cluster.trust import Trust
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Grade, Protocol, Severity
 from analyzer.rules.suppressions import Suppression, Suppressions
@@ -48,6 +51,12 @@ class Audit:
     verdicts: Verdicts
     declared: Declarations
     quality: CaptureQuality
+    authorities: Sequence[Authority] = ()
+
+    @cached_property
+    def trust(self) -> Trust:
+        """Which of the CAs handed over issued the chains that were seen, and whether the leaf names who was dialled."""
+        return Trust(self.evidence, self.authorities)
 
     def on(self, *names: str) -> Mask:
         """Connections of the named channels that are not legs of another: (F,) bool."""

@@ -25,15 +25,23 @@ def judge_client_certificate(evidence: Evidence, columns: ChannelColumns, declar
     yes, no = evidence.tls_is("client_certificate", Ternary.YES), evidence.tls_is("client_certificate", Ternary.NO)
     clear = grade == Grade.OBSERVED
     answer.settle(yes & clear, presented, Grade.OBSERVED, "the client's Certificate message is readable and not empty")
-    answer.settle(
-        yes, presented, grade, "record lengths: the client's flight holds a Certificate and a CertificateVerify"
-    )
+    # Record lengths tell messages apart where each has a record of its own, as Go writes them; others may not.
+    client_go = (evidence.tls_column("lower_confidence") & 1) == 0
+    server_go = (evidence.tls_column("lower_confidence") & 2) == 0
+    lower = "; {} is not shown to be Go: lower confidence"
+    flight = "record lengths: the client's flight holds a Certificate"
+    answer.settle(yes & client_go, presented, grade, f"{flight} and a CertificateVerify")
+    answer.settle(yes, presented, grade, flight + lower.format("the client"))
     refused = evidence.tls_is("refused", Ternary.YES)
     answer.settle(no & refused, absent, grade, "the client ended the handshake before presenting one")
     answer.settle(no & not_asked & clear, absent, Grade.OBSERVED, "the server did not ask for one")
-    answer.settle(no & not_asked, absent, grade, "record lengths: the server did not ask for one")
+    unasked = "record lengths: the server did not ask for one"
+    answer.settle(no & not_asked & server_go, absent, grade, unasked)
+    answer.settle(no & not_asked, absent, grade, unasked + lower.format("the server"))
     answer.settle(no & asked & clear, absent, Grade.OBSERVED, "the server asked; the client's Certificate is empty")
-    answer.settle(no & asked, absent, grade, "record lengths: the server asked; the client's Certificate is empty")
+    empty = "record lengths: the server asked; the client's Certificate is empty"
+    answer.settle(no & asked & client_go, absent, grade, empty)
+    answer.settle(no & asked, absent, grade, empty + lower.format("the client"))
     answer.settle(no, absent, grade, "the client sent none")
 
     http = np.isin(protocol, (Protocol.HTTP1, Protocol.HTTP2))

@@ -189,7 +189,7 @@ def _nodes(
         said = "the kubeconfigs of scheduler and controller manager, whose host this is, name a CA"
         answer.settle(own, ServerVerification.VERIFIED, Grade.INFERRED, said)
     # An inventory that names the client as a node makes it a registered kubelet's host, not a guess from addresses.
-    known = here & presented & roles.client_is(NODE) & roles.declared
+    known = here & presented & roles.client_is(NODE) & (NODE in roles.listed)
     answer.settle(
         known,
         ServerVerification.VERIFIED,

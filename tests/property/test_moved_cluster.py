@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from ipaddress import IPv6Address
@@ -126,3 +127,46 @@ def test_agents_on_a_port_of_the_clusters_choice() -> None:
     move = Move("agents", ports={8132: 18132})
 
     assert found(evidence(path, move), move.declared(roles)) == found(evidence(path), roles)
+
+
+def _without_control_plane(roles: DeclaredRoles) -> DeclaredRoles:
+    """As the API of a managed cluster shows it: nodes and pods, and nothing of the control plane."""
+    core = {"control plane", "etcd"}
+    hidden = {octets for octets, stated in roles.roles.items() if core & {role for role, _ in stated}}
+    return replace(
+        roles,
+        roles={octets: stated for octets, stated in roles.roles.items() if octets not in hidden},
+        apiservers=frozenset(),
+        etcds=frozenset(),
+        konnectivity_frontends=frozenset(),
+        konnectivity_agents=frozenset(),
+    )
+
+
+def _nodes_alone(roles: DeclaredRoles) -> DeclaredRoles:
+    few = _without_control_plane(roles)
+    nodes = {octets: stated for octets, stated in few.roles.items() if any(role == "node" for role, _ in stated)}
+    return replace(few, roles=nodes, pod_networks=(), service_networks=())
+
+
+def _pods_alone(roles: DeclaredRoles) -> DeclaredRoles:
+    few = _without_control_plane(roles)
+    pods = {octets: stated for octets, stated in few.roles.items() if all(role != "node" for role, _ in stated)}
+    return replace(few, roles=pods, kubelet_ports=frozenset())
+
+
+@pytest.mark.parametrize("part", [_without_control_plane, _nodes_alone, _pods_alone])
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name)
+def test_what_an_inventory_leaves_out_is_asked_of_the_traffic(
+    path: Path, part: Callable[[DeclaredRoles], DeclaredRoles]
+) -> None:
+    roles = declared(path)
+    if roles is None:
+        pytest.skip("no cluster facts for this recording")
+    whole, few = found(evidence(path), roles), found(evidence(path), part(roles))
+
+    if path.name.startswith("13"):
+        # Webhooks alone: nothing in it shows that their client is the API server.
+        assert {after for before, after in zip(whole, few, strict=True) if before != after} <= {"workload"}
+    else:
+        assert few == whole

@@ -138,16 +138,12 @@ def test_what_the_wire_shows(with_cluster: bool, field: str, least: float) -> No
     assert tally[field.split(" (")[0]]["wrong"] == 0, mistakes
 
 
-def test_channels_inferred_from_the_traffic_alone() -> None:
-    tally, mistakes = scored(False)
+@pytest.mark.parametrize("with_cluster", [False, True], ids=["alone", "with cluster facts"])
+def test_channels(with_cluster: bool) -> None:
+    tally, mistakes = scored(with_cluster)
 
-    assert share(tally["channel"]) >= 0.92, mistakes
-
-
-def test_channels_with_cluster_facts() -> None:
-    tally, mistakes = scored(True)
-
-    assert share(tally["channel"]) >= 0.98, mistakes
+    assert tally["channel"]["wrong"] == 0, mistakes
+    assert share(tally["channel"]) >= 0.99, mistakes
 
 
 def test_server_verification_where_a_component_is_configured() -> None:

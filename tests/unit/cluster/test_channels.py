@@ -11,6 +11,7 @@ from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import CONTROL_PLANE, DeclaredRoles, Roles, assign_roles
 from analyzer.pipeline import Pipeline
 from analyzer.protocols.evidence import Evidence
+from analyzer.registries import Protocol
 from tests.builders import FIN, Conversation, chunk, ethernet, frames_of, ipv4, tcp
 
 CP, NODE, POD, OTHER_POD, OVERLAY = "10.1.0.1", "10.1.0.11", "10.9.1.5", "10.9.2.6", "10.9.0.0"
@@ -97,3 +98,37 @@ def test_what_a_node_keeps_open_to_the_control_plane_is_no_workload() -> None:
     frames = Conversation(NODE, CP, dport=20443).send(0, RECORD).send(1, RECORD).frames
 
     assert read(frames)[0] == ["unknown"]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("/metrics/cadvisor", "kubelet-readonly"), ("/stats/summary?only_cpu=1", "kubelet-readonly"), ("/", "workload")],
+)
+def test_kubelet_paths_in_clear_name_a_read_only_port_wherever_it_is(target: str, expected: str) -> None:
+    request = f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+    assert read(frames_of([talk(OTHER_POD, "10.2.0.9", 11255, request)]), None)[0] == [expected]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP x\r\n\r\n", id="SIP"),
+        pytest.param(b"GET key\r\n", id="Redis"),
+        pytest.param(b"OPTIONS rtsp://x/ RTSP/1.0\r\nCSeq: 1\r\n\r\n", id="RTSP"),
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_commands_of_other_protocols_are_not_http(sent: bytes, late: bool) -> None:
+    conversation = talk("10.2.0.1", "10.2.0.2", 9000, b"\x01\x02binary" if late else sent)
+    if late:
+        conversation.send(0, sent)
+    _, evidence, _ = read(conversation.frames, None)
+
+    assert evidence.identification.protocol.tolist() == [Protocol.UNKNOWN]
+
+
+def test_a_request_line_that_is_cut_is_still_http() -> None:
+    _, evidence, _ = read(talk("10.2.0.1", "10.2.0.2", 9000, b"GET /a/long/target/that/goes/on").frames, None)
+
+    assert evidence.identification.protocol.tolist() == [Protocol.HTTP1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+import subprocess
 
 import hpack
 import numpy as np
@@ -10,12 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyzer.capture.source import open_capture
 from analyzer.cluster.roles import address_text
-from analyzer.pipeline import ClusterContext, Pipeline, conclude
+from analyzer.pipeline import ClusterContext, Pipeline, conclude, run
 from analyzer.protocols.evidence import Evidence
+from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Encryption, Protocol, Ternary
 from analyzer.report.document import build_document
 from tests.builders import CLIENT, SERVER, Conversation, chunk
+from tests.conftest import SHARED
 from tests.konnectivity_builder import (
     PREFACE,
     SETTINGS,
@@ -197,11 +202,6 @@ def test_an_upgrade_to_http2_goes_on_as_the_same_connection() -> None:
 
 def test_inside_an_opened_tunnel_nothing_is_called_readable_on_the_wire() -> None:
     """The lab's recording of CONNECT over TLS: its kubelet connections are TLS in TLS, the pod's is HTTP in TLS."""
-    from analyzer.capture.source import open_capture
-    from analyzer.pipeline import run
-    from analyzer.protocols.tls.keylog import KeyLog
-    from tests.conftest import SHARED
-
     name = "07b-konnectivity-httpconnect-cp-any"
     keys = SHARED / "k8s" / "keylogs" / f"{name}.keys.log"
     if not keys.is_file():
@@ -218,3 +218,32 @@ def test_inside_an_opened_tunnel_nothing_is_called_readable_on_the_wire() -> Non
     assert evidence.identification.protocol[rows].tolist() == [*[Protocol.TLS] * 3, Protocol.HTTP1]
     assert (audit.verdicts.encryption.value[rows] == Encryption.ENCRYPTED).all()
     assert evidence.tls_is("client_certificate", Ternary.YES)[rows].tolist() == [True, True, True, False]
+
+
+@pytest.mark.tshark
+def test_the_dials_of_an_opened_tunnel_are_those_tshark_shows() -> None:
+    """tshark decrypts the same tunnel; a request to dial holds the protocol and the address in clear."""
+    name = "07-konnectivity-grpc-uds"
+    capture, keys = SHARED / "k8s" / f"{name}.pcap", SHARED / "k8s" / "keylogs" / f"{name}.keys.log"
+    if not keys.is_file():
+        pytest.skip("the recording is not beside this checkout")
+    command = ["tshark", "-r", str(capture), "-o", f"tls.keylog_file:{keys}", "-d", "tcp.port==8132,tls"]
+    command += ["-Y", "http2.data.data && tcp.srcport == 8132", "-T", "fields"]
+    done = subprocess.run(
+        [*command, "-e", "frame.number", "-e", "http2.data.data"], capture_output=True, check=True, text=True
+    )
+    expected = []
+    for line in done.stdout.splitlines():
+        frame_number, data_hex = line.split("\t")
+        octets = bytes.fromhex(data_hex.replace(":", "").replace(",", ""))
+        expected += [
+            (int(frame_number), m[1].decode()) for m in re.finditer(rb"\x0a\x03tcp\x12.([0-9.]+:[0-9]+)", octets)
+        ]
+    with open_capture(str(capture)) as reader:
+        evidence = run(reader, keys=KeyLog(keys.read_bytes())).audit.evidence
+    frames = evidence.flows.first_frame[evidence.carrier >= 0].tolist()
+
+    assert [
+        (f, f"{server}:{port}") for f, (_, _, server, port, _) in zip(frames, ends(evidence), strict=True)
+    ] == expected
+    assert len(expected) == 5

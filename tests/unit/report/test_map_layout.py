@@ -16,6 +16,8 @@ from tests.document_example import example_document
     [
         ("kubelet", "node, kubelet", "node:web"),
         ("kube-apiserver", "node", "kube-apiserver"),
+        ("node", "kube-apiserver, control plane", "kube-apiserver"),
+        ("kubelet", "kube-apiserver, kubelet", "node:web"),
         ("etcd", "control plane, etcd", "plane:etcd"),
         ("any", "pod", "pods"),
         ("any", "node", "node:web"),

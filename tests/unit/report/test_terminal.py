@@ -11,7 +11,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from analyzer.report.terminal import default_commands, dominant, duration_text, render
+from analyzer.report.commands import next_commands
+from analyzer.report.terminal import dominant, duration_text, render
 from analyzer.report.text import visible
 from tests.document_example import HOSTILE, example_document
 
@@ -37,10 +38,10 @@ def test_commands_are_never_folded() -> None:
     document: Any = example_document(40)
     document["captures"][0]["name"] = "a very/long path/" + "x" * 90 + "/it's here.pcap"
     text = _rendered(document)
-    for command, _ in default_commands(document):
+    for command, _ in next_commands(document):
         assert f"\n    {command}\n" in text
         assert shlex.split(command)[0] in ("planewire", "tshark")
-    assert any(document["captures"][0]["name"] in shlex.split(command) for command, _ in default_commands(document))
+    assert any(document["captures"][0]["name"] in shlex.split(command) for command, _ in next_commands(document))
 
 
 def test_nothing_of_the_capture_reaches_the_terminal_unescaped() -> None:

@@ -11,7 +11,9 @@ const DETAILS = {
   server_verification_reason: "Server check, because", channel_reason: "Channel, because", sni: "Server name",
   alpn: "ALPN", handshake: "Handshake", cipher_suite: "Cipher suite", group: "Group", client_stack: "Client stack",
   ja4: "JA4", server_certificate: "Server certificate", client_certificate_subject: "Client certificate subject",
-  user_agent: "User agent", activity: "Activity", decryption: "Decryption", encapsulation: "Encapsulation", duration_s: "Seconds",
+  user_agent: "User agent", activity: "Activity", http_statuses: "Answers", credentials: "Credentials", decryption: "Decryption",
+  hassh: "HASSH", hassh_server: "HASSH of the server", ssh_algorithms: "SSH algorithms", ssh_weak: "Weak in SSH",
+  carried_by: "Inside row", encapsulation: "Encapsulation", duration_s: "Seconds",
 };
 
 const connections = () => {
@@ -123,8 +125,8 @@ const connections = () => {
       list.append(pair);
     };
     for (const [name, title] of Object.entries(DETAILS)) {
-      const text = value(name, at);
-      if (text !== "") add(title, String(text));
+      const text = name in data.columns ? value(name, at) : "";
+      if (text !== "" && text !== -1) add(title, String(text));
     }
     const link = make("a", "", `#connections?row=${data.row[at]}`);
     link.href = link.textContent;

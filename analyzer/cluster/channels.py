@@ -252,6 +252,8 @@ class _Rules:
             "apiserver-to-webhook",
             "the control plane dials a workload by name",
         )
+        # Hosts of the control plane talk to one another in other ways too (supervisors, peers, metrics).
+        node &= ~self.roles.server_is(CONTROL_PLANE)
         self.settle(node & ~self._well_known(), "apiserver-to-node-proxy", "the control plane dials a node's port")
         workload = dials & ~node & ~self.roles.server_is(CONTROL_PLANE) & ~self.roles.server_is(ETCD)
         workload &= ~self.roles.server_is(USER) & ~self._well_known()

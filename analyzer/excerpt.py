@@ -179,7 +179,9 @@ class _Cutter:
         return sorted(set(self.row[np.isin(self.frame, frames)].tolist()))
 
     def _of(self, row: int) -> I64:
-        """Frames of one connection, ascending."""
+        """Frames of one connection, ascending; of one that another carries, those of the other."""
+        while self.data["carried_by"][row] >= 0:
+            row = self.data["carried_by"][row]
         frames: I64 = self._by_row[self._offsets[row] : self._offsets[row + 1]]
         return frames
 

@@ -502,6 +502,21 @@ class TlsFacts(Table):
         String index: what became of the keys, in words; -1 where no keys were given at all.
     version_grade : (T,) uint8
         How `version` is known: OBSERVED by the ServerHello, INFERRED from the records.
+    post_quantum : (T,) uint8
+        `Ternary`: the key exchange is a hybrid with a post-quantum group (see `group`).
+    hello_retry : (T,) uint8
+        `Ternary`: the server answered the first ClientHello with a HelloRetryRequest (RFC 8446 4.1.4).
+    early_data : (T,) uint8
+        `Ternary`: the client offered early data (0-RTT, RFC 8446 2.3).
+    renegotiated : (T,) uint8
+        `Ternary`: a second handshake inside the first one's protection, seen with keys; NO in TLS 1.3, which has none.
+    authorities : (T,) int16
+        CA names in the server's CertificateRequest; -1 = none was sent or their number is not known.
+    authorities_grade : (T,) uint8
+        OBSERVED where the message is readable, INFERRED by its length where the server is Go.
+    lower_confidence : (T,) uint8
+        What of the inferences from record lengths rests on an end that is not shown to be Go, and that may not write
+        one message a record: bit 0 what the client's flight says, bit 1 what the server's says.
     """
 
     flow: I64
@@ -550,6 +565,13 @@ class TlsFacts(Table):
     decrypted: U8
     decryption: I32
     version_grade: U8
+    post_quantum: U8
+    hello_retry: U8
+    early_data: U8
+    renegotiated: U8
+    authorities: NDArray[np.int16]
+    authorities_grade: U8
+    lower_confidence: U8
 
 
 TLS_STRINGS: Final = (

@@ -252,6 +252,8 @@ class _Rules:
             "apiserver-to-webhook",
             "the control plane dials a workload by name",
         )
+        # Hosts of the control plane talk to one another in other ways too (supervisors, peers, metrics).
+        node &= ~self.roles.server_is(CONTROL_PLANE)
         self.settle(node & ~self._well_known(), "apiserver-to-node-proxy", "the control plane dials a node's port")
         workload = dials & ~node & ~self.roles.server_is(CONTROL_PLANE) & ~self.roles.server_is(ETCD)
         workload &= ~self.roles.server_is(USER) & ~self._well_known()
@@ -320,10 +322,11 @@ class _Rules:
 
         Only when it upgrades a connection does it not (apimachinery pkg/util/proxy/upgradeaware.go).
         """
+        is_http1 = (self.protocol == Protocol.HTTP1).tolist()
         plain = [
             flow
             for flow, requests in self.evidence.requests.items()
-            if self.protocol[flow] == Protocol.HTTP1 and not any(r.forwarded_uri or r.upgrade for r in requests)
+            if is_http1[flow] and not any(r.forwarded_uri or r.upgrade for r in requests)
         ]
         rows = np.zeros(len(self.evidence), bool)
         rows[plain] = True

@@ -33,10 +33,10 @@ def own_opinion(document: Mapping[str, Any]) -> Opinion:
     data = document["connections"]["data"]
     opinion = Opinion("planewire", document["ledger"]["frames"])
     columns = ("encapsulation", "transport", "client_ip", "client_port", "server_ip", "server_port", "packets",
-               "octets", "tls_version", "cipher_suite", "sni", "first_frame")  # fmt: skip
+               "octets", "tls_version", "cipher_suite", "sni", "carried_by", "first_frame")  # fmt: skip
     rows = sorted(zip(*(data[name] for name in columns), strict=True), key=lambda row: row[-1])
-    for path, transport, client, client_port, server, server_port, packets, octets, version, suite, sni, _ in rows:
-        if transport not in ("tcp", "udp"):
+    for path, transport, client, client_port, server, server_port, packets, octets, version, suite, sni, by, _ in rows:
+        if transport not in ("tcp", "udp") or by >= 0:  # what another connection carries has no packets of its own
             continue
         one = conversation(level_of(path), transport, (client, client_port), (server, server_port))
         opinion.packets[one] += packets

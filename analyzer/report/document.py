@@ -17,7 +17,7 @@ from analyzer.cluster.konnectivity import konnectivity_facts
 from analyzer.cluster.roles import CONTROL_PLANE, ROLES, ServiceKind, address_text
 from analyzer.decode.transport import TCP, UDP
 from analyzer.ledger import Ledger
-from analyzer.protocols.tls import suite_name
+from analyzer.protocols.tls import go_releases, kubernetes_releases, suite_name
 from analyzer.registries import (
     ClientCertificate,
     Encryption,
@@ -30,6 +30,7 @@ from analyzer.registries import (
     Ternary,
     TlsVersion,
 )
+from analyzer.report.filters import with_frames
 from analyzer.report.numbering import Numbering
 from analyzer.report.outcome import exit_status
 from analyzer.report.timeline import timeline
@@ -79,6 +80,7 @@ _INITIATORS: Final = {
     InitiatorSource.PORT: "port",
     InitiatorSource.FIRST_PACKET: "first packet",
 }
+_TERNARIES: Final = ("", "no", "yes")
 _STACKS: Final = ("", "Go crypto/tls", "OpenSSL", "other")
 # RFC 8446 4.2.7 and the IANA TLS Supported Groups registry: the ones clusters negotiate.
 _GROUPS: Final = {
@@ -297,6 +299,17 @@ class _Connections:
             agents[flow] = facts.client_banner
         return agents, activity
 
+    def _ternary(self, name: str) -> list[str]:
+        return [_TERNARIES[value] for value in self.audit.evidence.tls_column(name, Ternary.UNKNOWN).tolist()]
+
+    def _interactive(self) -> list[bool]:
+        """Upgrade dials: a Go client that offers http/1.1 alone to a kubelet runs exec, attach or port-forward."""
+        evidence = self.audit.evidence
+        offered = evidence.tls_text_in("alpn_offered", frozenset({"http/1.1"}))
+        kubelet = np.array([name == "apiserver-to-kubelet" for name in self.channel], bool)
+        dials: list[bool] = (kubelet & offered & evidence.client_is_go).tolist()
+        return dials
+
     def _answers(self) -> list[str]:
         """Distinct status codes of each connection, ascending."""
         found = [""] * len(self.flows)
@@ -416,6 +429,17 @@ class _Connections:
             "credentials": self._credentials(),
             "tls_version_grade": self._labels(evidence.tls_grade("version_grade"), Grade),
             **self._ssh(),
+            "post_quantum": self._ternary("post_quantum"),
+            "hello_retry": self._ternary("hello_retry"),
+            "early_data_offered": self._ternary("early_data"),
+            "renegotiated": self._ternary("renegotiated"),
+            "certificate_authorities_named": [
+                "" if number < 0 else str(number) for number in evidence.tls_column("authorities", -1).tolist()
+            ],
+            "server_trusted_by": audit.trust.roles("server"),
+            "client_trusted_by": audit.trust.roles("client"),
+            "server_name_matches": [_TERNARIES[value] for value in audit.trust.name_matches.tolist()],
+            "interactive": self._interactive(),
             "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
             "carried_by": evidence.carrier.tolist(),
@@ -583,7 +607,7 @@ def _finding(finding: Finding, table: _Connections) -> Document:
         "connections": list(finding.connections),
         "frames": list(finding.frames),
         "evidence": [{"capture": 0, "frames": list(finding.frames)}] if finding.frames else [],
-        "filter": _display_filter(rule, table, rows),
+        "filter": _display_filter(rule, table, rows, finding.frames),
         "limits": rule.limits,
         "fingerprint": digest[:32],
         "suppression": None if finding.suppression is None else _suppression(finding.suppression),
@@ -624,8 +648,12 @@ def _suppressions(result: AuditResult) -> Document:
     }
 
 
-def _display_filter(rule: Rule, table: _Connections, rows: I64) -> str:
-    """The rule's filter, narrowed to the first few server endpoints of the finding."""
+def _display_filter(rule: Rule, table: _Connections, rows: I64, frames: Sequence[int]) -> str:
+    """The rule's filter, narrowed to the first few server endpoints of the finding, and the evidence by number.
+
+    Wireshark shows a message in the frame that completes it, and reads some protocols on their usual ports only: the
+    numbers hold what its fields would miss.
+    """
     flows = table.flows
     endpoints: dict[str, None] = {}
     for row in rows.tolist():
@@ -637,7 +665,8 @@ def _display_filter(rule: Rule, table: _Connections, rows: I64) -> str:
         if len(endpoints) == 4:
             break
     where = " || ".join(endpoints)
-    return f"({where}) && ({rule.filter})" if len(endpoints) > 1 else f"{where} && ({rule.filter})"
+    around = f"({where}) && ({rule.filter})" if len(endpoints) > 1 else f"{where} && ({rule.filter})"
+    return with_frames(around, frames)
 
 
 # ------------------------------------------------------------------------------------ everything around
@@ -930,12 +959,13 @@ def _endpoints(audit: Audit, table: _Connections) -> list[Document]:
 
 def _rule(count: RuleCount) -> Document:
     rule = count.rule
-    seen = count.violation + count.compliant + count.undecidable
     return {
         "code": rule.code,
         "name": rule.name,
         "title": rule.title,
         "severity": rule.severity.label,
+        "channels": list(rule.channels),
+        "needs": rule.needs,
         "why": rule.why,
         "remediation": rule.remediation,
         "flags": list(rule.flags),
@@ -947,7 +977,7 @@ def _rule(count: RuleCount) -> Document:
             "violation": count.violation,
             "compliant": count.compliant,
             "undecidable": count.undecidable,
-            "not_observed": int(seen == 0),
+            "not_observed": count.not_observed,
         },
     }
 
@@ -986,6 +1016,7 @@ def _certificates(audit: Audit, table: _Connections) -> list[Document]:
 def _fingerprints(audit: Audit, table: _Connections) -> list[Document]:
     ja4, ja3 = audit.evidence.tls_text("ja4"), audit.evidence.tls_text("ja3")
     stacks = audit.evidence.tls_column("client_stack").tolist()
+    groups_offered = audit.evidence.tls_text("groups_offered")
     groups: dict[tuple[str, str, str], list[int]] = {}
     for row, key in enumerate(zip(ja4, ja3, stacks, strict=True)):
         if key[0] or key[1]:
@@ -995,12 +1026,20 @@ def _fingerprints(audit: Audit, table: _Connections) -> list[Document]:
             "ja4": key[0],
             "ja3": key[1],
             "stack": key[2],
+            **_built_with(key[0], key[2], groups_offered[rows[0]]),
             "connections": len(rows),
             "channels": sorted({table.channel[r] for r in rows}),
             "clients": sorted({table.client_address[r] for r in rows})[:_MAX_LISTED],
         }
         for key, rows in sorted(groups.items())
     ]
+
+
+def _built_with(ja4: str, stack: str, groups: str) -> Document:
+    """Go releases that send this hello, and the Kubernetes releases known to be built with them: ranges, inferred."""
+    releases = list(go_releases(ja4, groups)) if stack == _STACKS[1] else []
+    known = kubernetes_releases()
+    return {"go": releases, "kubernetes": [known[release] for release in releases if release in known]}
 
 
 def _timeline(audit: Audit, table: _Connections, channel_rows: Sequence[Mapping[str, Any]]) -> Document:

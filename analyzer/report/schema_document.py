@@ -405,6 +405,8 @@ class RuleEntry(TypedDict):
     name: str
     title: str
     severity: SeverityLabel
+    channels: list[str]
+    needs: str
     why: str
     remediation: str
     flags: list[str]
@@ -438,6 +440,8 @@ class FingerprintEntry(TypedDict):
     ja4: str
     ja3: str
     stack: str
+    go: Annotated[list[str], Keywords("Go releases whose default ClientHello this is; inferred.")]
+    kubernetes: Annotated[list[str], Keywords("Kubernetes releases known to be built with them, as ranges; inferred.")]
     connections: Count
     channels: list[str]
     clients: list[str]
@@ -570,6 +574,9 @@ class Document(TypedDict):
     outcome: Outcome
 
 
+TERNARIES: Final = ("yes", "no", "")
+"""Facts that are known or not; empty where they are not."""
+
 _TEXT: Final[dict[str, Any]] = {"type": "string"}
 _NUMBER: Final[dict[str, Any]] = {"type": "number", "minimum": 0}
 _COUNT: Final[dict[str, Any]] = {"type": "integer", "minimum": 0}
@@ -634,6 +641,15 @@ CONNECTION_COLUMN_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "hassh_server": _TEXT,
     "ssh_algorithms": _TEXT,
     "ssh_weak": _TEXT,
+    "post_quantum": _one_of(TERNARIES),
+    "hello_retry": _one_of(TERNARIES),
+    "early_data_offered": _one_of(TERNARIES),
+    "renegotiated": _one_of(TERNARIES),
+    "certificate_authorities_named": {"type": "string", "pattern": "^[0-9]*$"},
+    "server_trusted_by": _TEXT,
+    "client_trusted_by": _TEXT,
+    "server_name_matches": _one_of(TERNARIES),
+    "interactive": _FLAG,
     "decryption": _TEXT,
     "leg_of": {"type": "integer", "minimum": -1},
     "carried_by": {

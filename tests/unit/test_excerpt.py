@@ -17,6 +17,8 @@ from analyzer.excerpt import cut_out, frame_connections, select
 from analyzer.pipeline import run
 from analyzer.report.document import build_document
 from analyzer.user_files import load_cluster, load_keys
+from tests.builders import Conversation
+from tests.capture_builders import Frame, pcap_file
 from tests.conftest import LAB, lab_captures
 from tests.document_example import example_document
 
@@ -159,3 +161,17 @@ def test_what_names_several_or_none_says_which_there_are() -> None:
         select(document, "PW999")
     with pytest.raises(FindingError, match=r"no finding '\\x1b\[31m'; there are none at all"):
         select(example_document(0), "\x1b[31m")
+
+
+def test_what_another_connection_carries_is_shown_by_its_frames(tmp_path: Path) -> None:
+    """A token in cleartext behind CONNECT: the evidence is the connection to the proxy, and shows it again."""
+    request = b"GET /pods HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sixteen-or-more-letters\r\n\r\n"
+    conversation = Conversation(dport=8131).open().send(0, b"CONNECT 10.1.0.11:10255 HTTP/1.1\r\nHost: x\r\n\r\n")
+    conversation.send(1, b"HTTP/1.1 200 OK\r\n\r\n").send(0, request)
+    other = Conversation(sport=41000, dport=9, isn=(7, 8)).open().send(0, b"nothing of it")
+    path = tmp_path / "connect.pcap"
+    frames = [*conversation.frames, *other.frames]
+    path.write_bytes(pcap_file(Frame(octets, 1_700_000_000_000_000_000 + i) for i, octets in enumerate(frames)))
+    excerpt = cut_out(str(path), "PW104", load_cluster(()))
+
+    assert excerpt.frames == tuple(range(1, len(conversation.frames) + 1))

@@ -123,6 +123,11 @@ class OpenedFlow:
         return self.client.opened + self.server.opened > 0
 
     @property
+    def renegotiated(self) -> bool:
+        """A second handshake went on inside the protection of the first (TLS 1.2)."""
+        return any(m.kind == SERVER_HELLO and m.epoch > 0 for m in self.server.messages)
+
+    @property
     def outcome(self) -> str:
         """What became of it, in words."""
         sides = (self.client, self.server)

@@ -14,7 +14,7 @@ from analyzer.protocols.tls.hello import HelloEnd
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.protocols.tls.legacy import ternary
 from analyzer.protocols.tls.outcome import REASONS, Outcome, decide, offers_early_data
-from analyzer.protocols.tls.stacks import Stack
+from analyzer.protocols.tls.stacks import Stack, request_octets
 from analyzer.protocols.tls.strings import StringPool, text_of
 from analyzer.protocols.tls.version import versions_by_records
 from analyzer.protocols.tls.view import Handshakes
@@ -32,6 +32,11 @@ _ALPN_OVERHEAD: Final = 7
 """Octets of an ALPN extension beside the name: type, length, list length, name length (RFC 7301 3.1)."""
 _NAME_ACKNOWLEDGED: Final = 4
 """Octets of an empty server_name extension (RFC 6066 3), which Go sends since 1.25."""
+
+POST_QUANTUM: Final = (512, 513, 514, 4587, 4588, 4589, 4590, 25497, 25498)
+"""Supported groups with ML-KEM or its drafts (IANA TLS Supported Groups; draft-ietf-tls-ecdhe-mlkem)."""
+USUAL_AUTHORITIES: Final = ((), (23,), (23, 27))
+"""Octets of the DER names CN=kubernetes and CN=front-proxy-ca: no CA, one, two."""
 
 SELF_MADE_LENGTH: Final = (1590, 1920)
 """Record lengths of the Certificate message of a chain that a kubelet made itself: leaf and throw-away CA, both
@@ -138,6 +143,7 @@ def _read(heads: StreamHeads, flows: I64, closed: U8, keys: KeyLog | None) -> tu
     if keys is not None:
         requested = tuple(sorted([*requested, *decrypted.add_facts(view, opened, facts, strings)]))
     types = {name: str(annotation) for name, annotation in TlsFacts.__annotations__.items()}
+    facts |= _further(view, outcome, facts, requested, opened)
     table = TlsFacts(**{name: column.astype(_DTYPES[types[name]]) for name, column in facts.items()})
     reading = TlsReading(table, strings.strings(), chains.chains(), chains.certificates(), requested)
     return reading, opened
@@ -242,6 +248,68 @@ def _infer_alpn(
     chosen = found[:, 1] > 0
     columns["alpn"][rows[chosen]] = found[chosen, 0]
     columns["alpn_grade"][rows[chosen]] = Grade.INFERRED
+
+
+def _further(
+    view: Handshakes,
+    outcome: Outcome,
+    facts: Columns,
+    requested: tuple[tuple[int, tuple[str, ...]], ...],
+    opened: dict[int, OpenedFlow],
+) -> Columns:
+    """Key exchange, retries, early data, renegotiation, the number of CAs asked for, and what to trust less."""
+    count, older = view.count, (view.version > 0) & ~view.is_13
+    hybrid = np.isin(facts["group"], POST_QUANTUM)
+    whole = view.client_end == HelloEnd.WHOLE
+    early = offers_early_data(view)
+    again = np.zeros(count, bool)
+    again[[row for row, flow in opened.items() if flow.renegotiated]] = True
+    client_go, server_go = facts["client_stack"] == Stack.GO, facts["server_stack"] == Stack.GO
+    sealed = view.is_13 & (facts["decrypted"] != Ternary.YES)
+    names = np.full(count, -1, np.int64)
+    place = {int(flow): row for row, flow in enumerate(view.flows.tolist())}
+    for flow, listed in requested:
+        names[place[flow]] = len(listed)
+    inferred = _authorities_by_length(view, outcome, server_go & sealed)
+    client_says = facts["client_certificate_grade"] == Grade.INFERRED
+    server_says = (facts["certificate_requested_grade"] == Grade.INFERRED) | (facts["alpn_grade"] == Grade.INFERRED)
+    return {
+        "post_quantum": ternary(hybrid, (facts["group"] > 0) & ~hybrid | older),
+        "hello_retry": ternary(view.retried, _comes_first(view)),
+        "early_data": ternary(early, whole & ~early),
+        # In clear the second handshake is seen only by its record type, and only as far as a connection is kept.
+        "renegotiated": ternary(again, view.is_13),
+        "authorities": np.where(names >= 0, names, inferred),
+        "authorities_grade": np.where(names >= 0, Grade.OBSERVED, np.where(inferred >= 0, Grade.INFERRED, Grade.NONE)),
+        "lower_confidence": (sealed & client_says & ~client_go) * 1 + (sealed & server_says & ~server_go) * 2,
+    }
+
+
+def _comes_first(view: Handshakes) -> Mask:
+    """Flows whose ServerHello is the first thing the server sent."""
+    count = view.count
+    record = view.record_of(view.server_hello)
+    gap = np.append(view.walk.records.gap, True)[record]
+    first: Mask = (view.server_hello >= 0) & (record == view.walk.begin[count:-1]) & ~gap
+    return first & view.heads.from_start[view.streams[count:]]
+
+
+def _authorities_by_length(view: Handshakes, outcome: Outcome, of_go: Mask) -> I64:
+    """Number of CA names in the CertificateRequest of Go servers by its length; -1 where it fits none of the usual.
+
+    The list has six octets, and two more than its name for every CA; what the rest of the message has is known by
+    release. Names differ in length, so the answer is an inference for the CAs clusters usually name: the cluster's,
+    alone or with the front proxy's (kubelet and API server), with the names that kubeadm and the documentation give.
+    """
+    flights = outcome.flights
+    asked = of_go & (flights.requested == Ternary.YES) & (flights.server_certificate == 2)
+    length = np.where(asked, outcome.server.length[:, 1] - flights.overhead, -1)
+    found = np.full(view.count, -1, np.int64)
+    for octets in request_octets():
+        for number, names in enumerate(USUAL_AUTHORITIES):
+            listed = sum(2 + name for name in names)
+            found[asked & (length == octets + (6 + listed if names else 0))] = number
+    return found
 
 
 def _certificate_columns(

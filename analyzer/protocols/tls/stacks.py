@@ -80,6 +80,18 @@ def go_releases(ja4: str, groups: str) -> tuple[str, ...]:
     )
 
 
+@cache
+def kubernetes_releases() -> dict[str, str]:
+    """Kubernetes releases known to be built with a Go release (a row of `releases`), as a range in words."""
+    return {row["go"]: row["releases"] for row in _data()["kubernetes"]}
+
+
+@cache
+def request_octets() -> tuple[int, ...]:
+    """Octets of a Go server's CertificateRequest message without CA names, one a group of releases."""
+    return tuple(row["octets"] for row in _data()["request"])
+
+
 def _in_order(kinds: Sequence[int], orders: Sequence[Sequence[int]]) -> bool:
     """`kinds` is a subsequence of one of `orders`."""
     for order in orders:

@@ -107,6 +107,8 @@ class Handshakes:
             part = np.flatnonzero(messages.spliced[rows] == spliced)
             retry[part] = is_retry(octets, messages.start[rows[part]], messages.known[rows[part]])
         self.server_hello = self.first(messages.row[rows[~retry]], rows[~retry])[count:]
+        self.retried = np.zeros(count, bool)
+        self.retried[messages.row[rows[retry]] - count] = True
         self.version, self.cipher = np.zeros(count, np.int64), np.full(count, -1, np.int64)
         self.group = np.zeros(count, np.int64)
         self.accepts_key = np.zeros(count, bool)

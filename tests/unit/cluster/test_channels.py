@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 
 import pytest
 
@@ -132,3 +133,18 @@ def test_a_request_line_that_is_cut_is_still_http() -> None:
     _, evidence, _ = read(talk("10.2.0.1", "10.2.0.2", 9000, b"GET /a/long/target/that/goes/on").frames, None)
 
     assert evidence.identification.protocol.tolist() == [Protocol.HTTP1]
+
+
+def test_hosts_of_the_control_plane_among_themselves_are_not_the_proxy() -> None:
+    """Two control-plane nodes: a supervisor's port, and the API server and kubelet of the other."""
+    second = "10.1.0.2"
+    declared = replace(
+        DECLARED,
+        roles={**DECLARED.roles, mapped(second): [("node", "cp2"), ("control plane", "cp2")]},
+        apiservers=frozenset({(mapped(CP), 6443), (mapped(second), 6443)}),
+        kubelet_ports=frozenset({(mapped(NODE), 10250), (mapped(second), 10250)}),
+    )
+    ports = (9345, 6443, 10250)
+    answers = [read(talk(CP, second, port, RECORD, RECORD).frames, declared)[0][0] for port in ports]
+
+    assert answers == ["unknown", "controlplane-to-apiserver", "apiserver-to-kubelet"]

@@ -110,7 +110,7 @@ def document_of(packets: int, not_decoded: dict[str, int]) -> Any:
     row: dict[str, Any] = {
         "encapsulation": "", "transport": "tcp", "client_ip": "10.0.0.2", "client_port": 2, "server_ip": "10.0.0.1",
         "server_port": 1, "packets": packets, "octets": 100 * packets, "tls_version": "", "cipher_suite": "", "sni": "",
-        "first_frame": 1,
+        "carried_by": -1, "first_frame": 1,
     }  # fmt: skip
     return {
         "ledger": {"frames": 0, "not_decoded": not_decoded, "packets_outside_flows": {}},

@@ -78,12 +78,12 @@ class Trust:
         evidence = self.evidence
         chain, sni = evidence.tls_column("server_chain", -1), evidence.tls_text("sni")
         value = np.full(len(evidence), Ternary.UNKNOWN, np.uint8)
-        dialled: dict[int, set[str]] = {}
-        for row in np.flatnonzero(chain >= 0).tolist():
+        seen = np.flatnonzero(chain >= 0)
+        dialled: dict[int, set[str]] = {int(root): set() for root in evidence.root[seen]}
+        for leg in np.flatnonzero(np.isin(evidence.root, evidence.root[seen])).tolist():
+            dialled[int(evidence.root[leg])].add(address_text(evidence.flows.address[leg, 1]))
+        for row in seen.tolist():
             root = int(evidence.root[row])
-            if root not in dialled:
-                legs = np.flatnonzero(evidence.root == root)
-                dialled[root] = {address_text(evidence.flows.address[leg, 1]) for leg in legs.tolist()}
             leaf = evidence.tls.certificates[evidence.tls.chains[int(chain[row])][0]]
             if leaf.problem:
                 continue

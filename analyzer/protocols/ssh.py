@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final, NamedTuple
 
@@ -45,6 +45,9 @@ _AEAD: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-po
 _SIGNALS: Final = ("ext-info-c", "ext-info-s", "kex-strict-c-v00@openssh.com", "kex-strict-s-v00@openssh.com")
 
 NameLists = tuple[tuple[str, ...], ...]
+
+_REMEMBERED: Final = 256
+"""Distinct offers remembered: programs make the same one on every connection, so a cluster has a handful."""
 
 
 class _Weak(NamedTuple):
@@ -156,6 +159,7 @@ def _offer(stream: Stream, at: int) -> NameLists:
     return ()
 
 
+@lru_cache(_REMEMBERED)
 def _name_lists(octets: bytes) -> NameLists:
     found: list[tuple[str, ...]] = []
     at = 0
@@ -170,6 +174,7 @@ def _name_lists(octets: bytes) -> NameLists:
     return tuple(found)
 
 
+@lru_cache(_REMEMBERED)
 def _fingerprint(offer: NameLists, *lists: int) -> str:
     """HASSH: MD5 over the key exchange, cipher, MAC and compression lists of one direction."""
     if not offer:
@@ -178,6 +183,7 @@ def _fingerprint(offer: NameLists, *lists: int) -> str:
     return hashlib.md5(joined.encode("latin-1"), usedforsecurity=False).hexdigest()
 
 
+@lru_cache(_REMEMBERED)
 def _negotiated(client: NameLists, server: NameLists) -> tuple[tuple[str, str], ...]:
     """What both sides will use: the first of the client's names that the server has too (RFC 4253 7.1).
 
@@ -196,6 +202,7 @@ def _negotiated(client: NameLists, server: NameLists) -> tuple[tuple[str, str], 
     return tuple(chosen.items())
 
 
+@lru_cache(_REMEMBERED)
 def _weaknesses(negotiated: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """(algorithm, why) of what was negotiated and should not have been, each once."""
     kinds = {label: kind for label, _, kind in _NEGOTIATED}

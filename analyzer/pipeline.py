@@ -764,6 +764,7 @@ def run(
     del pipeline  # what counts the flows is as large as what is concluded from them
     give_back_freed_memory()
     result = conclude(evidence, ledger, summaries, cluster or ClusterContext())
+    give_back_freed_memory()
     inputs = InputSummary(
         tuple(vantages),
         tuple(reader.skipped) if isinstance(reader, CaptureSet) else (),

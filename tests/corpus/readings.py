@@ -65,7 +65,7 @@ def reading(name: str) -> Reading | None:
     heads = pipeline.heads.assemble(streams.reshape(-1))
     by_key: dict[Key, list[int]] = defaultdict(list)
     by_ports: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for row in range(len(evidence)):
+    for row in range(len(table)):  # connections found inside others stand behind these
         ends = [address_text(a) for a in table.address[row]]
         ports = table.port[row].tolist()
         for one, other in ((0, 1), (1, 0)):

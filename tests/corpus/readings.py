@@ -79,7 +79,7 @@ def reading(name: str) -> Reading | None:
         by_key,
         by_ports,
         {name: evidence.tls_text(name) for name in TEXTS},
-        [(heads.head(2 * row)[:16].copy(), heads.head(2 * row + 1)[:16].copy()) for row in range(len(evidence))],
+        [(heads.head(2 * row)[:16].copy(), heads.head(2 * row + 1)[:16].copy()) for row in range(len(table))],
         syn_without_start.any(axis=1).tolist(),
     )
 

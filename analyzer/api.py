@@ -26,6 +26,7 @@ def analyze(
     capture: PathLike | Iterable[PathLike],
     *,
     cluster: PathLike | Iterable[PathLike] = (),
+    expect: PathLike | None = None,
     keys: PathLike | Iterable[PathLike] = (),
     suppress: PathLike | None = None,
     as_of: date | None = None,
@@ -40,6 +41,8 @@ def analyze(
         pcap or pcapng, compressed or not; folders, patterns and tar archives of such; ``-`` is standard input.
     cluster : path or several, optional
         Files or folders of cluster facts, as ``--cluster`` takes them.
+    expect : path, optional
+        A communication matrix, as ``--expect`` takes it.
     keys : path or several, optional
         TLS key logs (SSLKEYLOGFILE), as ``--keys`` takes them.
     suppress : path, optional
@@ -57,7 +60,7 @@ def analyze(
         The capture or a file handed over cannot be read; ``str()`` is one complete line.
     """
     context = replace(
-        load_cluster(_paths(cluster)),
+        load_cluster(_paths(cluster), None if expect is None else os.fspath(expect)),
         suppressions=load_suppressions(None if suppress is None else os.fspath(suppress), as_of),
     )
     key_log, _ = load_keys(_paths(keys))

@@ -450,20 +450,12 @@ class Pipeline:
             self.late = LateCollector(self.heads)
         flat = streams.reshape(-1)
         first_seq = self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2)
+        syn_ns = self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2)
         paths = tuple(self.decoder.paths)
-        assembled = _assemble(table, numbers, parts, paths, self._late_messages, crowded, first_seq)
-        flawed = assembled.gap | (table.cut_packets > 0) | (table.packets == 0).any(axis=1)
+        assembled = _assemble(table, numbers, parts, paths, self._late_messages, crowded, syn_ns, first_seq)
         place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
-        seen = correlate(
-            table,
-            assembled.leg_of,
-            Handshakes(self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2), first_seq),
-            flawed,
-        )
         whole = replace(
             assembled,
-            leg_of=seen.leg_of,
-            skews=seen.skews,
             comments={place[flow]: tuple(texts) for flow, texts in self._comments.items()},
             traffic=_in_table_order(self.flows.traffic.result(), numbers),
             frame_times=self.clock.result(),
@@ -561,8 +553,9 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
     return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
 
 
-def _legs(table: FlowTable, first_seq: I64, hello: U64) -> I64:
+def _legs(table: FlowTable, handshakes: Handshakes) -> I64:
     """The legs of connections within each vantage point; `correlate` joins those of different ones."""
+    _, first_seq, hello = handshakes
     ends = np.flatnonzero(np.diff(table.vantage)) + 1
     if ends.shape[0] == 0:
         return stitch(table, first_seq, hello)
@@ -581,6 +574,7 @@ def _assemble(
     paths: tuple[str, ...],
     late: Sequence[HttpMessage],
     crowded: Mask,
+    syn_ns: I64,
     first_seq: I64,
 ) -> Evidence:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
@@ -621,17 +615,22 @@ def _assemble(
     unread[[m.flow for m in http]] = False
     mistaken = unread & (identification.protocol == Protocol.HTTP1) & ~identification.from_start
     identification.protocol[mistaken & (table.cut_packets == 0)] = Protocol.UNKNOWN
+    gap = gathered(p.gap for p in parts)
+    handshakes = Handshakes(syn_ns, first_seq, gathered(p.hello for p in parts))
+    flawed = gap | (table.cut_packets > 0) | (table.packets == 0).any(axis=1)
+    seen = correlate(table, _legs(table, handshakes), handshakes, flawed)
     return Evidence(
         table,
         paths,
         identification,
         _canonical(replace(merged, facts=facts, requested_names=names)),
         CleartextReading(tuple(http), tuple(ssh)),
-        _legs(table, first_seq, gathered(p.hello for p in parts)),
+        seen.leg_of,
         gathered(p.from_start for p in parts),
-        gathered(p.gap for p in parts),
+        gap,
         gathered(p.conflict for p in parts),
         crowded & (identification.protocol == Protocol.HTTP1),
+        skews=seen.skews,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from analyzer.errors import ClusterFactsError, InputError, KeyLogError
 
 if TYPE_CHECKING:
+    from analyzer.cluster.expectation import Expectation
     from analyzer.pipeline import ClusterContext
     from analyzer.protocols.tls.keylog import KeyLog
     from analyzer.rules.suppressions import Suppressions
@@ -17,8 +18,15 @@ MAX_FILES = 4096
 _KEY_LOG_LINES = "expected lines as SSLKEYLOGFILE writes them: LABEL CLIENT_RANDOM SECRET, in hexadecimal"
 
 
-def load_cluster(paths: tuple[str, ...]) -> ClusterContext:
+def load_cluster(paths: tuple[str, ...], expect: str | None = None) -> ClusterContext:
     """Read files and folders (not their subfolders) into the context of an analysis.
+
+    Parameters
+    ----------
+    paths : tuple of str
+        What ``--cluster`` names.
+    expect : str, optional
+        Communication matrix that ``--expect`` names.
 
     Raises
     ------
@@ -28,8 +36,14 @@ def load_cluster(paths: tuple[str, ...]) -> ClusterContext:
     from analyzer.pipeline import ClusterContext
     from analyzer.report.document import ClusterSummary
 
+    expectation = _expectation(Path(expect)) if expect is not None else None
     if not paths:
-        return ClusterContext()
+        if expectation is None:
+            return ClusterContext()
+        from analyzer.cluster.declarations import Declarations
+
+        summary = ClusterSummary(sources=(expectation.source_file,), notes=expectation.notes)
+        return ClusterContext(declared=Declarations(expectation=expectation), summary=summary)
     from analyzer.cluster.handover import declarations, declared_roles
     from analyzer.cluster.loading import read_cluster_facts
 
@@ -43,18 +57,28 @@ def load_cluster(paths: tuple[str, ...]) -> ClusterContext:
     facts = read_cluster_facts(files)
     return ClusterContext(
         declared_roles(facts),
-        declarations(facts),
+        declarations(facts, expectation),
         ClusterSummary(
             given=True,
-            sources=facts.sources,
+            sources=(*facts.sources, *((expectation.source_file,) if expectation is not None else ())),
             nodes=len(facts.inventory.nodes),
             pods=len(facts.inventory.pods),
             services=len(facts.inventory.services),
             declared=tuple((s.component, s.setting, s.value, s.source_file) for s in facts.declared.settings),
-            notes=facts.notes,
+            notes=(*facts.notes, *(expectation.notes if expectation is not None else ())),
         ),
         authorities=facts.authorities,
     )
+
+
+def _expectation(path: Path) -> Expectation:
+    from analyzer.cluster.expectation import read_expectation
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ClusterFactsError(str(path), error.strerror or str(error)) from None
+    return read_expectation(content, path.name)
 
 
 def _name(member: Path, taken: dict[str, bytes]) -> str:

@@ -1,7 +1,8 @@
 """One connection seen from several places: which flows are the same connection, and whose clock is off.
 
 A packet keeps its sequence numbers on its way, so a connection's pair of initial sequence numbers names it at every
-vantage point, through address translation and tunnels. Where no SYN was captured, the same addresses and ports with
+vantage point, through address translation and tunnels; so does the random of its ClientHello with the client's sequence
+number. Where neither was captured, the same addresses and ports with
 overlapping times and, for TCP, overlapping ranges of sequence numbers do.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from analyzer.decode.transport import TCP
 from analyzer.flows import sequence_difference
-from analyzer.schema import I64, FlowTable, Mask
+from analyzer.schema import I64, U64, FlowTable, Mask
 
 SLACK_NS: Final = 1_000_000_000
 """What remains of two clocks' difference once it is estimated, and of the way between two places."""
@@ -27,14 +28,15 @@ _MAX_SIGHTINGS: Final = 16
 
 
 class Handshakes(NamedTuple):
-    """What flows began with: (F, 2) int64 each, client and server.
+    """What flows began with: (F, 2) int64, client and server, and (F, 4) uint64.
 
     ``syn_ns`` when each side's SYN was captured, 0 = not; ``data_seq`` sequence number of the first octet of each side
-    that was captured, -1 = none.
+    that was captured, -1 = none; ``hello`` the random of the client's TLS ClientHello, 0 = none was read.
     """
 
     syn_ns: I64
     data_seq: I64
+    hello: U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def correlate(flows: FlowTable, leg_of: I64, handshakes: Handshakes, flawed: Mas
     pairs = [by_syn]
     skews = _skews(flows, handshakes, by_syn)
     clock = _clock(int(flows.vantage[-1]) + 1, skews)
-    pairs.append(_same_tuple(flows, handshakes, clock))
+    pairs += [_same_hello(flows, handshakes), _same_tuple(flows, handshakes, clock)]
     joined = np.concatenate(pairs)
     group = _components(n, joined, leg_of)
     shared = _count_shared(flows, group)
@@ -129,19 +131,33 @@ def _same_syn(flows: FlowTable) -> I64:
     An unanswered SYN has 32 bits only: there addresses and ports must agree as well.
     """
     rows = np.flatnonzero((flows.protocol == TCP) & (flows.syn_seq[:, 0] >= 0))
-    client, server = flows.syn_seq[rows, 0], flows.syn_seq[rows, 1]
-    order = np.lexsort((rows, server, client))
-    rows, client, server = rows[order], client[order], server[order]
-    run = np.cumsum(np.concatenate([[False], ~_runs(client, server)])) if rows.shape[0] else rows
-    pairs = []
+    one, other = _alike(rows, flows.syn_seq[rows, 0], flows.syn_seq[rows, 1]).T
+    sure = (flows.syn_seq[one, 1] >= 0) | _same_ends(flows, one, other)
+    return np.stack([one[sure], other[sure]], axis=1)
+
+
+def _same_hello(flows: FlowTable, handshakes: Handshakes) -> I64:
+    """Pairs of flows with the same ClientHello at the same sequence number: (P, 2) int64.
+
+    A proxy that passes a handshake through makes a TCP connection of its own, with other numbers.
+    """
+    first = handshakes.data_seq[:, 0]
+    rows = np.flatnonzero((flows.protocol == TCP) & handshakes.hello.any(axis=1) & (first >= 0))
+    return _alike(rows, first[rows], *handshakes.hello[rows].view(np.int64).T)
+
+
+def _alike(rows: I64, *keys: I64) -> I64:
+    """Pairs of `rows` whose keys are equal: (P, 2) int64, every two of up to `_MAX_SIGHTINGS`."""
+    order = np.lexsort((rows, *keys))
+    rows = rows[order]
+    run = np.cumsum(np.concatenate([[False], ~_runs(*(key[order] for key in keys))])) if rows.shape[0] else rows
+    pairs = [np.empty((0, 2), np.int64)]
     for apart in range(1, _MAX_SIGHTINGS):
         same = np.flatnonzero(run[apart:] == run[:-apart])
         if same.shape[0] == 0:
             break
-        one, other = rows[same], rows[same + apart]
-        sure = (flows.syn_seq[one, 1] >= 0) | _same_ends(flows, one, other)
-        pairs.append(np.stack([one[sure], other[sure]], axis=1))
-    return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
+        pairs.append(np.stack([rows[same], rows[same + apart]], axis=1))
+    return np.concatenate(pairs)
 
 
 def _same_ends(flows: FlowTable, one: I64, other: I64) -> Mask:

@@ -472,6 +472,8 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
                 "name": finding["name"],
                 "title": finding["title"],
                 "severity": finding["severity"],
+                "channels": [finding["channel"]],
+                "needs": "a TLS handshake",
                 "why": finding["why"],
                 "remediation": finding["remediation"],
                 "flags": finding["flags"],

@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, str]] = {
     "ledger": "Account for every frame of a capture, without a verdict.",
     "explain": "Explain a finding's code: what it means, why it matters, how to fix it.",
     "rules": "List the rules.",
+    "facts": "Print a script that gathers the cluster facts --cluster reads.",
 }
 """Subcommands in the order of ``--help``, each with its first line, so that listing them imports none."""
 

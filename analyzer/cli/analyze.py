@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     "nodes,pods,services,endpointslices -A -o json, API-server manifest, kubelet configuration, CA certificates.",
 )
 @click.option(
+    "--expect",
+    "expect",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Communication matrix (CSV of oc commatrix generate): ports of nodes it does not list are findings.",
+)
+@click.option(
     "--keys",
     multiple=True,
     type=click.Path(),
@@ -55,6 +62,7 @@ def command(
     /,
     inputs: InputOptions,
     cluster: tuple[str, ...],
+    expect: str | None,
     keys: tuple[str, ...],
     fail_on: str,
     suppress: str | None,
@@ -77,7 +85,7 @@ def command(
     from analyzer.report.document import build_document
     from analyzer.user_files import load_cluster, load_keys, load_suppressions
 
-    context = replace(load_cluster(cluster), suppressions=load_suppressions(suppress, as_of and as_of.date()))
+    context = replace(load_cluster(cluster, expect), suppressions=load_suppressions(suppress, as_of and as_of.date()))
     key_log, notes = load_keys(keys)
     for note in notes:
         click.echo(f"planewire: {note}", err=True)

@@ -28,6 +28,8 @@ def command(code: str) -> None:
         known = ", ".join(rule.code for rule in RULES)
         raise click.BadParameter(f"no rule {code!r}; there are {known}", param_hint="CODE")
     sections = (
+        ("Channels", ", ".join(rule.channels) or "all"),
+        ("What it needs", rule.needs),
         ("What is seen", rule.seen),
         ("Why it matters", rule.why),
         ("What to do", rule.remediation),

@@ -17,6 +17,8 @@ MAX_CERTIFICATES: Final = 1024
 MAX_PEM: Final = 1 << 16
 """Octets of one certificate, in base64 or not; clusters' are below 4 KiB."""
 
+OMITTED: Final = "DATA+OMITTED"
+"""What kubectl config view prints in place of embedded data (client-go tools/clientcmd/api/helpers.go)."""
 PEM_BEGIN: Final = b"-----BEGIN "
 _CERTIFICATE_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 _CERTIFICATE_END: Final = b"-----END CERTIFICATE-----"
@@ -98,6 +100,8 @@ def read_authorities(
 
 def read_authority_data(data: str, source_file: str) -> tuple[list[Authority], list[str]]:
     """Read ``certificate-authority-data`` of a kubeconfig: base64 of PEM."""
+    if data == OMITTED:
+        return [], []
     try:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):

@@ -322,10 +322,11 @@ class _Rules:
 
         Only when it upgrades a connection does it not (apimachinery pkg/util/proxy/upgradeaware.go).
         """
+        is_http1 = (self.protocol == Protocol.HTTP1).tolist()
         plain = [
             flow
             for flow, requests in self.evidence.requests.items()
-            if self.protocol[flow] == Protocol.HTTP1 and not any(r.forwarded_uri or r.upgrade for r in requests)
+            if is_http1[flow] and not any(r.forwarded_uri or r.upgrade for r in requests)
         ]
         rows = np.zeros(len(self.evidence), bool)
         rows[plain] = True

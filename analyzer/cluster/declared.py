@@ -225,6 +225,28 @@ class KubeconfigDeclared:
         return self.server.startswith("https:") and not self.insecure_skip_tls_verify
 
 
+@dataclass(frozen=True, slots=True)
+class CalledDeclared:
+    """A clientConfig of a webhook, or an APIService: whom the API server calls, and whether it checks.
+
+    Without a caBundle the system's roots are used (apiserver/pkg/util/webhook/client.go), and an APIService may switch
+    the check off (kube-aggregator/pkg/apiserver/handler_proxy.go).
+    """
+
+    source_file: str
+    what: str
+    namespace: str = ""
+    service: str = ""
+    url: str = ""
+    has_ca_bundle: bool = False
+    insecure_skip_tls_verify: bool = False
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the server's certificate is checked."""
+        return not self.insecure_skip_tls_verify
+
+
 ProgramDeclared = (
     ApiServerDeclared
     | EtcdDeclared
@@ -249,6 +271,7 @@ class Declared:
     konnectivity_servers: tuple[KonnectivityServerDeclared, ...] = ()
     konnectivity_agents: tuple[KonnectivityAgentDeclared, ...] = ()
     kubeconfigs: tuple[KubeconfigDeclared, ...] = ()
+    called: tuple[CalledDeclared, ...] = ()
 
     @property
     def apiserver(self) -> ApiServerDeclared | None:

@@ -20,7 +20,7 @@ from analyzer.cluster.declared import (
     ProgramDeclared,
     SchedulerDeclared,
 )
-from analyzer.cluster.documents import sequence, string, strings
+from analyzer.cluster.documents import mapping, sequence, string, strings
 from analyzer.protocols.credentials import redact
 
 
@@ -78,6 +78,26 @@ def read_programs(pod: object, source_file: str) -> list[tuple[ProgramDeclared, 
             flags = _flags(words, frozenset(program.flags))
             found.append((_typed(program, flags, source_file), _settings(program, flags, source_file)))
     return found
+
+
+def read_arguments(arguments: object, name: str, source_file: str) -> tuple[ProgramDeclared, list[DeclaredSetting]]:
+    """Read the flags of the program `name` from a mapping of flag to values, as OpenShift's configuration has them.
+
+    Parameters
+    ----------
+    arguments : object
+        ``apiServerArguments`` of a KubeAPIServerConfig: text, or list of text, by flag without dashes.
+    name : str
+        Component name, one of `PROGRAMS`.
+    source_file : str
+    """
+    program = next(p for p in PROGRAMS if p.component == name)
+    words = []
+    for flag in mapping(arguments):
+        values = strings(arguments, flag) or tuple(filter(None, [string(arguments, flag)]))
+        words.append(f"--{flag}={','.join(values)}")
+    flags = _flags(words, frozenset(program.flags))
+    return _typed(program, flags, source_file), _settings(program, flags, source_file)
 
 
 def _words(text: str) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from analyzer.cluster.declarations import Declarations
+from analyzer.cluster.declarations import CalledService, Declarations
+from analyzer.cluster.declared import EtcdDeclared, KubeletDeclared, split_url
+from analyzer.cluster.expectation import Expectation
 from analyzer.cluster.inventory import Address, Endpoint, Inventory, OwnerKind, mapped_octets, parse_address
 from analyzer.cluster.loading import ClusterFacts
 from analyzer.cluster.roles import (
@@ -103,13 +105,13 @@ def _agent_endpoints(inventory: Inventory) -> list[Endpoint]:
     return [Endpoint(e.address, port) for e in inventory.konnectivity_servers for port in KONNECTIVITY_AGENT_PORTS]
 
 
-def declarations(facts: ClusterFacts) -> Declarations:
+def declarations(facts: ClusterFacts, expectation: Expectation | None = None) -> Declarations:
     """What flags, the egress selector and kubeconfigs declare about the three questions.
 
     Where several API server manifests disagree, none of them speaks.
     """
-    server, selection = facts.declared.apiserver, facts.declared.egress_for("cluster")
-    kubelets = [config.verifies_server for config in facts.declared.kubeconfigs if config.component == "kubelet"]
+    declared = facts.declared
+    server, selection = declared.apiserver, declared.egress_for("cluster")
     encrypted_etcd = server is not None and server.etcd_is_encrypted is True
     return Declarations(
         apiserver=server is not None,
@@ -122,5 +124,88 @@ def declarations(facts: ClusterFacts) -> Declarations:
         konnectivity_certificate=(
             selection.has_client_certificate if selection is not None and selection.is_encrypted else None
         ),
-        node_kubeconfig_ca=all(kubelets) if kubelets else None,
+        node_kubeconfig_ca=_kubeconfigs_verify(facts, ("kubelet",)),
+        controlplane_kubeconfig_ca=_kubeconfigs_verify(facts, ("kube-controller-manager", "kube-scheduler")),
+        agent_ca=True if declared.konnectivity_agents else None,
+        flags=server,
+        kubelets=_kubelets(facts),
+        etcds=_etcds(facts),
+        egress_proxied=selection.is_proxied if selection is not None else None,
+        egress_encrypted=selection.is_encrypted if selection is not None else None,
+        called=_called(facts),
+        node_versions={
+            _key(address): node.kubelet_version
+            for node in facts.inventory.nodes
+            if node.kubelet_version
+            for address in node.addresses
+        },
+        agent_nodes=_agent_nodes(facts),
+        expectation=expectation,
     )
+
+
+def _kubeconfigs_verify(facts: ClusterFacts, components: tuple[str, ...]) -> bool | None:
+    """Whether the kubeconfigs of all `components` check the server; None where one of them was not given."""
+    found = {
+        name: [c.verifies_server for c in facts.declared.kubeconfigs if c.component == name] for name in components
+    }
+    return all(all(checks) for checks in found.values()) if all(found.values()) else None
+
+
+def _kubelets(facts: ClusterFacts) -> dict[bytes, KubeletDeclared]:
+    return {
+        _key(address): kubelet
+        for node in facts.inventory.nodes
+        if (kubelet := facts.declared.kubelet(node.name)) is not None
+        for address in node.addresses
+    }
+
+
+def _etcds(facts: ClusterFacts) -> dict[bytes, EtcdDeclared]:
+    """Flags of each etcd by the addresses its own URLs name; left out where two files name one address."""
+    found: dict[bytes, list[EtcdDeclared]] = {}
+    for etcd in facts.declared.etcds:
+        urls = (*etcd.advertise_client_urls, *etcd.listen_client_urls)
+        for host in dict.fromkeys(parts[0] for url in urls if (parts := split_url(url, 0)) is not None):
+            address = parse_address(host)
+            if address is not None and not (address.is_unspecified or address.is_loopback):
+                found.setdefault(_key(address), []).append(etcd)
+    return {address: etcds[0] for address, etcds in found.items() if len(etcds) == 1}
+
+
+_AGENT: Final = "konnectivity-agent"
+
+
+def _agent_nodes(facts: ClusterFacts) -> frozenset[bytes]:
+    """Addresses of the nodes that run a pod labelled or named as the documented konnectivity agent."""
+    names = {
+        pod.node
+        for pod in facts.inventory.pods
+        if pod.node and any(text.startswith(_AGENT) for text in (pod.name, *(value for _, value in pod.labels)))
+    }
+    return frozenset(
+        _key(address) for node in facts.inventory.nodes if node.name in names for address in node.addresses
+    )
+
+
+def _called(facts: ClusterFacts) -> tuple[CalledService, ...]:
+    """Webhooks and aggregated APIs with the addresses behind them."""
+    behind: dict[tuple[str, str], set[tuple[bytes, int]]] = {}
+    for endpoint in facts.inventory.endpoints:
+        behind.setdefault((endpoint.namespace, endpoint.service), set()).add((_key(endpoint.address), endpoint.port))
+    for service in facts.inventory.services:
+        for address in service.cluster_ips:
+            pairs = {(_key(address), port.port) for port in service.ports}
+            behind.setdefault((service.namespace, service.name), set()).update(pairs)
+    called: list[CalledService] = []
+    for client in facts.declared.called:
+        endpoints = set(behind.get((client.namespace, client.service), ())) if client.service else set()
+        name = f"{client.service}.{client.namespace}.svc" if client.service else ""
+        if client.url and (parts := split_url(client.url, 443)) is not None:
+            host, port = parts
+            dialled, node = parse_address(host), facts.inventory.node_named(host)
+            addresses = node.addresses if node is not None else ()
+            endpoints |= {(_key(a), port) for a in (addresses if dialled is None else (dialled,))}
+            name = host if dialled is None else ""
+        called.append(CalledService(client.what, name, frozenset(endpoints), client.verifies))
+    return tuple(called)

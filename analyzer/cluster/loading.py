@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from analyzer.cluster.assembly import build_inventory
 from analyzer.cluster.authorities import PEM_BEGIN, Authority, read_authorities, read_authority_data
+from analyzer.cluster.called import read_api_service, read_conversion, read_webhooks
 from analyzer.cluster.configuration import (
     kubeconfig_authorities,
     node_in_file_name,
@@ -21,6 +22,7 @@ from analyzer.cluster.configuration import (
 )
 from analyzer.cluster.declared import (
     ApiServerDeclared,
+    CalledDeclared,
     ControllerManagerDeclared,
     Declared,
     DeclaredSetting,
@@ -33,7 +35,7 @@ from analyzer.cluster.declared import (
     SchedulerDeclared,
 )
 from analyzer.cluster.documents import Object, child, looks_like_document, mapping, read_documents, sequence, string
-from analyzer.cluster.flags import read_programs
+from analyzer.cluster.flags import read_arguments, read_programs
 from analyzer.cluster.inventory import Inventory, Node, Pod, Service, ServiceEndpoint
 from analyzer.cluster.objects import (
     is_static_manifest,
@@ -104,6 +106,7 @@ class _Collector:
         self.kubelets: list[tuple[str, Object]] = []
         self.egress: list[EgressDeclared] = []
         self.kubeconfigs: list[KubeconfigDeclared] = []
+        self.called: list[CalledDeclared] = []
         self.settings: list[DeclaredSetting] = []
         self.authorities: list[Authority] = []
         self.sources: list[str] = []
@@ -220,10 +223,34 @@ class _Collector:
             self.notes += notes
         return bool(declared)
 
+    def take_webhooks(self, name: str, document: Object) -> bool:
+        """ValidatingWebhookConfiguration, MutatingWebhookConfiguration."""
+        return self._take_called(*read_webhooks(document, name))
+
+    def take_api_service(self, name: str, document: Object) -> bool:
+        """APIService; the ones that the API server serves itself say nothing and are known all the same."""
+        self._take_called(*read_api_service(document, name))
+        return True
+
+    def take_definition(self, name: str, document: Object) -> bool:
+        """CustomResourceDefinition: only for a conversion webhook."""
+        self._take_called(*read_conversion(document, name))
+        return True
+
+    def _take_called(self, called: list[CalledDeclared], settings: list[DeclaredSetting]) -> bool:
+        self.called += called
+        self.settings += settings
+        return bool(called)
+
     def take_kubeadm(self, _name: str, document: Object) -> bool:
         """ClusterConfiguration of kubeadm: the networks."""
         self.pod_cidrs += string(document, "networking", "podSubnet").split(",")
         self.service_cidrs += string(document, "networking", "serviceSubnet").split(",")
+        return True
+
+    def take_openshift_apiserver(self, name: str, document: Object) -> bool:
+        """KubeAPIServerConfig of OpenShift (kubecontrolplane.config.openshift.io/v1): the flags by name."""
+        self.programs.append(read_arguments(mapping(document, "apiServerArguments"), "kube-apiserver", name))
         return True
 
     def take_kube_proxy(self, _name: str, document: Object) -> bool:
@@ -292,6 +319,7 @@ class _Collector:
             konnectivity_servers=_of(KonnectivityServerDeclared, views),
             konnectivity_agents=_of(KonnectivityAgentDeclared, views),
             kubeconfigs=tuple(self.kubeconfigs),
+            called=tuple(self.called),
         )
 
 
@@ -319,12 +347,19 @@ _TAKERS: Final[Mapping[str, Callable[[_Collector, str, Object], bool]]] = {
     "Config": _Collector.take_kubeconfig,
     "ClusterConfiguration": _Collector.take_kubeadm,
     "KubeProxyConfiguration": _Collector.take_kube_proxy,
+    "KubeAPIServerConfig": _Collector.take_openshift_apiserver,
+    "ValidatingWebhookConfiguration": _Collector.take_webhooks,
+    "MutatingWebhookConfiguration": _Collector.take_webhooks,
+    "APIService": _Collector.take_api_service,
+    "CustomResourceDefinition": _Collector.take_definition,
 }
 """What is taken of each kind; `KubeletConfigz` is our name for the answer of /configz, which states none."""
 
 _CONFIG_MAP_KEYS: Final = frozenset(
     {"kubelet", "ClusterConfiguration", "config.conf", "kubeconfig.conf", "kubeconfig"}  # kubeadm's ConfigMaps
     | {
+        "config.yaml",  # OpenShift's configuration of the API server
+        "ca-bundle.crt",  # OpenShift's CA bundles
         "ca.crt",
         "client-ca-file",
         "requestheader-client-ca-file",

@@ -170,16 +170,23 @@ def address_text(address: U8) -> str:
     return str(parsed.ipv4_mapped or parsed)
 
 
-def _prefix_bits(a: U8, b: U8) -> int:
-    """Leading bits two addresses share, counted in the address family they have: IPv4 from its first octet."""
-    different = int.from_bytes(a.tobytes(), "big") ^ int.from_bytes(b.tobytes(), "big")
-    return 128 - different.bit_length()
+class _Networks:
+    """The networks of some addresses, as nodes usually have them: the same /24 (IPv4) or /64 (IPv6)."""
 
+    _MAPPED = bytes(10) + b"\xff\xff"
 
-def _near(a: U8, b: U8) -> bool:
-    """In one network as nodes usually are: the same /24 (IPv4) or /64 (IPv6)."""
-    mapped = a[:12].tobytes() == b[:12].tobytes() == bytes(10) + b"\xff\xff"
-    return _prefix_bits(a, b) >= (96 + 24 if mapped else 64)
+    def __init__(self, addresses: U8) -> None:
+        octets = [address.tobytes() for address in addresses]
+        self._of_v4 = {address[:15] for address in octets if address.startswith(self._MAPPED)}
+        self._of_v6 = {address[:8] for address in octets if not address.startswith(self._MAPPED)}
+        self._all = {address[:8] for address in octets}
+
+    def hold(self, address: U8) -> bool:
+        """Whether an address lies in one of them; two addresses of different families share at most a /64."""
+        octets = address.tobytes()
+        if octets.startswith(self._MAPPED):
+            return octets[:15] in self._of_v4 or octets[:8] in self._of_v6
+        return octets[:8] in self._all
 
 
 def assign_roles(evidence: Evidence, declared: DeclaredRoles | None) -> Roles:
@@ -277,6 +284,10 @@ def _apply_declared(roles: Roles, declared: DeclaredRoles) -> None:
                 roles.service_kind[row], roles.service_grade[row] = kind, Grade.DECLARED
 
 
+_ANCHORS: Final = 64
+"""Known addresses whose networks are looked at."""
+
+
 class _Inference:
     """The questions asked of the traffic, in order; each method answers one."""
 
@@ -324,10 +335,11 @@ class _Inference:
 
     def _paths(self) -> None:
         """Readable request paths name the service: etcd, konnectivity, kubelet, and API server where keys opened it."""
+        other = int(ServiceKind.OTHER)
         for flow, requests in self.evidence.requests.items():
             # A mask of all flows for each of them would cost the square of their number.
             service = self.roles.service[flow]
-            if self.roles.service_kind[service] != ServiceKind.OTHER:
+            if self.roles.service_kind[service] != other:
                 continue
             if any(request.target.startswith(ETCD_PATH_PREFIXES) for request in requests):
                 kind = ServiceKind.ETCD
@@ -502,13 +514,11 @@ class _Inference:
         self._give(masked, "client", POD, "its address is masqueraded on this node")
         # Without masquerade (IPv6, routed pod networks): who dials a Service from outside the hosts' network is a pod.
         hosts = roles.addresses[roles.member[CONTROL_PLANE]]
-        routed = [row for row in roots[api & ~hidden].tolist() if not self._near_any(roles.client[row], hosts)]
+        near = _Networks(hosts[:_ANCHORS])
+        routed = [row for row in roots[api & ~hidden].tolist() if not near.hold(roles.addresses[roles.client[row]])]
         self._give(
             self._flows_where(routed), "client", POD, "dials the Service kubernetes from outside the hosts' network"
         )
-
-    def _near_any(self, row: int, anchors: U8) -> bool:
-        return any(_near(self.roles.addresses[row], anchor) for anchor in anchors[:64])
 
     def _nodes(self) -> None:
         kubelets = self.kind(ServiceKind.KUBELET) | self.kind(ServiceKind.KUBELET_READONLY)
@@ -522,7 +532,8 @@ class _Inference:
         calls = self.kind(ServiceKind.APISERVER) | (self.kind(ServiceKind.KUBELET) & self.presented)
         callers = np.unique(self.roles.client[calls]).tolist()
         taken = self.roles.member[CONTROL_PLANE] | self.roles.member[POD] | self.roles.member[LOOPBACK]
-        near = [row for row in callers if not taken[row] and self._near_any(row, anchors)]
+        known_networks = _Networks(anchors[:_ANCHORS])
+        near = [row for row in callers if not taken[row] and known_networks.hold(self.roles.addresses[row])]
         flows = calls & np.isin(self.roles.client, near)
         self._give(flows, "client", NODE, "calls the API server or a kubelet from the network of known nodes")
 
@@ -536,11 +547,9 @@ class _Inference:
         self._give(self._flows_where(named), "server", POD, "the API server's proxy names it as a pod")
         if POD in self.roles.listed:
             return
-        pods = self.roles.addresses[self.roles.member[POD]][:64]
+        pods = _Networks(self.roles.addresses[self.roles.member[POD]][:_ANCHORS])
         unknown = ~np.any([self.roles.member[role] for role in ROLES], axis=0)
-        rows = [
-            row for row in np.flatnonzero(unknown).tolist() if any(_near(self.roles.addresses[row], p) for p in pods)
-        ]
+        rows = [row for row in np.flatnonzero(unknown).tolist() if pods.hold(self.roles.addresses[row])]
         self.roles.add(rows, POD, Grade.INFERRED, "in the network of known pods")
 
     def _tunnels(self) -> None:

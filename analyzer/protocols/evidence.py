@@ -121,6 +121,13 @@ class Evidence:
             return np.zeros(len(self), bool)
         return (index >= 0) & wanted[np.maximum(index, 0)]
 
+    def leaf(self, side: str) -> I64:
+        """Row of ``tls.certificates`` of each flow's readable leaf, -1 = none: (F,) int64. `side`: client or server."""
+        first = np.array([chain[0] if chain else -1 for chain in self.tls.chains] + [-1], np.int64)
+        problem = np.array([bool(c.problem) for c in self.tls.certificates] + [False], bool)
+        row = first[self.tls_column(f"{side}_chain", -1)]
+        return np.where(problem[row], -1, row)
+
     @cached_property
     def client_is_go(self) -> Mask:
         """Flows whose ClientHello is that of Go's crypto/tls, as every Kubernetes component's is: (F,) bool."""

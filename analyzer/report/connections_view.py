@@ -124,7 +124,9 @@ def grouped(connections: Connections, channels: Sequence[str]) -> list[ChannelGr
             continue
         client = client_name or client_ip
         server = f"{server_name or endpoint(server_ip)}:{port}"
-        group = found[channel].setdefault((client, server), Group(client, server, first_frame=frame))
+        group = found[channel].get((client, server))
+        if group is None:
+            group = found[channel][client, server] = Group(client, server, first_frame=frame)
         group.connections += 1
         group.octets += octets
         for question, column in answers.items():

@@ -30,6 +30,7 @@ from analyzer.registries import (
     Ternary,
     TlsVersion,
 )
+from analyzer.report.filters import with_frames
 from analyzer.report.numbering import Numbering
 from analyzer.report.outcome import exit_status
 from analyzer.report.timeline import timeline
@@ -606,7 +607,7 @@ def _finding(finding: Finding, table: _Connections) -> Document:
         "connections": list(finding.connections),
         "frames": list(finding.frames),
         "evidence": [{"capture": 0, "frames": list(finding.frames)}] if finding.frames else [],
-        "filter": _display_filter(rule, table, rows),
+        "filter": _display_filter(rule, table, rows, finding.frames),
         "limits": rule.limits,
         "fingerprint": digest[:32],
         "suppression": None if finding.suppression is None else _suppression(finding.suppression),
@@ -647,8 +648,12 @@ def _suppressions(result: AuditResult) -> Document:
     }
 
 
-def _display_filter(rule: Rule, table: _Connections, rows: I64) -> str:
-    """The rule's filter, narrowed to the first few server endpoints of the finding."""
+def _display_filter(rule: Rule, table: _Connections, rows: I64, frames: Sequence[int]) -> str:
+    """The rule's filter, narrowed to the first few server endpoints of the finding, and the evidence by number.
+
+    Wireshark shows a message in the frame that completes it, and reads some protocols on their usual ports only: the
+    numbers hold what its fields would miss.
+    """
     flows = table.flows
     endpoints: dict[str, None] = {}
     for row in rows.tolist():
@@ -660,7 +665,8 @@ def _display_filter(rule: Rule, table: _Connections, rows: I64) -> str:
         if len(endpoints) == 4:
             break
     where = " || ".join(endpoints)
-    return f"({where}) && ({rule.filter})" if len(endpoints) > 1 else f"{where} && ({rule.filter})"
+    around = f"({where}) && ({rule.filter})" if len(endpoints) > 1 else f"{where} && ({rule.filter})"
+    return with_frames(around, frames)
 
 
 # ------------------------------------------------------------------------------------ everything around
@@ -953,12 +959,13 @@ def _endpoints(audit: Audit, table: _Connections) -> list[Document]:
 
 def _rule(count: RuleCount) -> Document:
     rule = count.rule
-    seen = count.violation + count.compliant + count.undecidable
     return {
         "code": rule.code,
         "name": rule.name,
         "title": rule.title,
         "severity": rule.severity.label,
+        "channels": list(rule.channels),
+        "needs": rule.needs,
         "why": rule.why,
         "remediation": rule.remediation,
         "flags": list(rule.flags),
@@ -970,7 +977,7 @@ def _rule(count: RuleCount) -> Document:
             "violation": count.violation,
             "compliant": count.compliant,
             "undecidable": count.undecidable,
-            "not_observed": int(seen == 0),
+            "not_observed": count.not_observed,
         },
     }
 

@@ -57,7 +57,9 @@ def nodes(document: Document) -> list[Node]:
             host = names[row] or addresses[row]
             if not place_of(role, roles[row], host).startswith("node:"):
                 continue
-            node = found.setdefault(host, Node(host))
+            node = found.get(host)
+            if node is None:
+                node = found[host] = Node(host)
             node.addresses[addresses[row]] = None
             node.connections += 1
             node.octets += data["octets"][row]

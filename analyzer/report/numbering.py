@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from analyzer.report.filters import without_frames
+
 
 class Numbering:
     """Turns numbers that count through all captures into a capture and the number there.
@@ -80,6 +82,9 @@ class Numbering:
             if isinstance(value.get("frames"), list):
                 value["evidence"] = self.grouped(value["frames"])
                 value["frames"] = [number for group in value["evidence"] for number in group["frames"]]
+                if isinstance(value.get("filter"), str):
+                    # One filter serves all captures: numbers would select other frames in the next one.
+                    value["filter"] = without_frames(value["filter"])
                 return
             for item in value.values():
                 self._renumber(item)

@@ -405,6 +405,8 @@ class RuleEntry(TypedDict):
     name: str
     title: str
     severity: SeverityLabel
+    channels: list[str]
+    needs: str
     why: str
     remediation: str
     flags: list[str]

@@ -23,6 +23,7 @@ EVENT_KINDS: Final = ("credential", "session", "refusal", "cleartext-request", "
 MAX_LISTED: Final = 40
 """Events of one kind that are listed one by one."""
 _MAX_TEXT: Final = 160
+_TO_KUBELET: Final = "apiserver-to-kubelet"
 
 # kubelet server (pkg/kubelet/server) and API server subresources: what opens an interactive stream in a container.
 _SESSION: Final = re.compile(r"/(exec|attach|portforward|portForward|run)(/|\?|$)")
@@ -73,18 +74,19 @@ def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> d
         if 0 <= bin_number < bins:
             by_bin[event.kind][bin_number] += 1
     listed_events = _listed(zip(events, times.tolist(), strict=True))
-    for kind, flows, frames in _handshakes(evidence, audit.connections):
+    to_kubelet = np.array([name == _TO_KUBELET for name in channel_of], bool)
+    for kind, flows, frames in _handshakes(evidence, audit.connections, to_kubelet):
         times = evidence.frame_times.at(frames)
-        counts[kind] = flows.shape[0]
+        counts[kind] += flows.shape[0]
         places = (times >> traffic.shift) - first
         inside = places[(places >= 0) & (places < bins)]
-        by_bin[kind] = np.bincount(inside, minlength=bins).tolist()
+        by_bin[kind] = (np.bincount(inside, minlength=bins) + by_bin[kind]).tolist() if bins else []
         # There may be one a connection: only those that are listed become objects.
         chosen = np.lexsort((frames, times))[:MAX_LISTED]
         described = (_handshake(evidence, kind, flow) for flow in flows[chosen].tolist())
         shown = zip(frames[chosen].tolist(), flows[chosen].tolist(), described, strict=True)
         listed_events += zip((_Event(kind, *event) for event in shown), times[chosen].tolist(), strict=True)
-    listed_events.sort(key=_by_time)
+    listed_events = _listed(listed_events)
     return {
         "start_ns": first << traffic.shift if bins else None,
         "bin_ns": 1 << traffic.shift,
@@ -143,8 +145,12 @@ def _of_requests(flow: int, requests: Iterable[HttpMessage]) -> Iterator[_Event]
             yield _Event("cleartext-request", request.frame, flow, text)
 
 
-def _handshakes(evidence: Evidence, wanted: Mask) -> Iterator[tuple[str, I64, I64]]:
-    """Kind of event, the `wanted` flows on which it happened, and the frame that shows it on each."""
+def _handshakes(evidence: Evidence, wanted: Mask, to_kubelet: Mask) -> Iterator[tuple[str, I64, I64]]:
+    """Kind of event, the `wanted` flows on which it happened, and the frame that shows it on each.
+
+    The API server dials kubelets offering h2 and http/1.1; http/1.1 alone it offers only where the connection is to be
+    upgraded (k8s.io/apimachinery/pkg/util/httpstream): for exec, attach and port-forward.
+    """
     hello = evidence.tls_column("client_hello_frame")
     refused = evidence.tls_is("refused", Ternary.YES)
     shown = hello.copy()
@@ -155,6 +161,9 @@ def _handshakes(evidence: Evidence, wanted: Mask) -> Iterator[tuple[str, I64, I6
     yield "refusal", flows, shown[flows]
     flows = np.flatnonzero(wanted & ~refused & (hello > 0))
     yield "handshake", flows, hello[flows]
+    upgrades = to_kubelet & evidence.client_is_go & evidence.tls_text_in("alpn_offered", frozenset({"http/1.1"}))
+    flows = np.flatnonzero(wanted & ~refused & (hello > 0) & upgrades)
+    yield "session", flows, hello[flows]
 
 
 def _handshake(evidence: Evidence, kind: str, flow: int) -> str:
@@ -163,5 +172,7 @@ def _handshake(evidence: Evidence, kind: str, flow: int) -> str:
     to = f" to {evidence.tls.strings[number]}" if number >= 0 and evidence.tls.strings[number] else ""
     if kind == "refusal":
         return f"the client refused the server's certificate{to}"
+    if kind == "session":
+        return f"exec, attach or port-forward{to}, inferred: the API server offers http/1.1 alone"
     established = evidence.tls.facts.established[row] == Ternary.YES
     return f"TLS handshake{to}: {'completed' if established else 'not completed, or not captured whole'}"

@@ -6,7 +6,7 @@ well enough is never called compliant and never called a violation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,10 +16,10 @@ from analyzer.cluster.authorities import Authority
 from analyzer.cluster.catalogue import channels
 from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.declarations import Declarations
-from analyzer.cluster.roles import Roles
+from analyzer.cluster.roles import LOOPBACK, Roles
 from analyzer.cluster.trust import Trust
 from analyzer.protocols.evidence import Evidence
-from analyzer.registries import Grade, Severity
+from analyzer.registries import Grade, Protocol, Severity
 from analyzer.rules.suppressions import Suppression, Suppressions
 from analyzer.schema import I64, U8, Mask
 from analyzer.verdicts.columns import Verdicts
@@ -71,6 +71,38 @@ class Audit:
         """Connections that are not legs of another: (F,) bool."""
         whole: Mask = self.evidence.leg_of < 0
         return whole
+
+    @property
+    def off_host(self) -> Mask:
+        """Connections between two hosts, legs of another left out: (F,) bool."""
+        roles = self.roles
+        local = (roles.client == roles.server) | roles.client_is(LOOPBACK) | roles.server_is(LOOPBACK)
+        between: Mask = self.connections & ~local
+        return between
+
+    @property
+    def recognised(self) -> Mask:
+        """Connections whose payload was recognised: (F,) bool."""
+        return ~np.isin(self.evidence.identification.protocol, (Protocol.NO_DATA, Protocol.UNKNOWN))
+
+    @property
+    def http(self) -> Mask:
+        """Connections that carry readable HTTP: (F,) bool."""
+        clear: Mask = np.isin(self.evidence.identification.protocol, (Protocol.HTTP1, Protocol.HTTP2))
+        return clear
+
+    def with_server(self, addresses: Iterable[bytes]) -> Mask:
+        """Connections to one of `addresses`, each its 16 octets: (F,) bool."""
+        return self._known(addresses)[self.roles.server]
+
+    def with_client(self, addresses: Iterable[bytes]) -> Mask:
+        """Connections from one of `addresses`, each its 16 octets: (F,) bool."""
+        return self._known(addresses)[self.roles.client]
+
+    def _known(self, addresses: Iterable[bytes]) -> Mask:
+        wanted = frozenset(addresses)
+        known: Mask = np.array([row.tobytes() in wanted for row in self.roles.addresses], bool)
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +163,10 @@ class Rule:
     ----------
     code, name : str
         Stable; a code is never reused.
+    channels : tuple of str
+        Identifiers of the channels it judges; empty: whatever channel a connection belongs to.
+    needs : str
+        What must be in the capture or handed over for it to decide.
     title : str
         One line for a list of findings.
     seen : str
@@ -153,6 +189,8 @@ class Rule:
     name: str
     title: str
     severity: Severity
+    channels: tuple[str, ...]
+    needs: str
     seen: str
     why: str
     remediation: str
@@ -181,12 +219,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class RuleCount:
-    """How a rule answered over all connections in its scope."""
+    """How a rule answered over all connections in its scope.
+
+    ``not_observed`` counts the channels it judges of which there was no connection; for a rule of every channel it is
+    1 where no connection was in its scope.
+    """
 
     rule: Rule
     violation: int
     compliant: int
     undecidable: int
+    not_observed: int = 0
 
 
 MAX_FRAMES = 20
@@ -202,9 +245,12 @@ def apply_rules(
     findings: list[Finding] = []
     counts: list[RuleCount] = []
     names = [channel.id for channel in channels()]
+    present = np.bincount(audit.channels.channel[audit.connections], minlength=len(names)) > 0
     for rule in rules:
         said = rule.check(audit)
-        counts.append(RuleCount(rule, *(int(m.sum()) for m in (said.violation, said.compliant, said.undecidable))))
+        judged = [int(m.sum()) for m in (said.violation, said.compliant, said.undecidable)]
+        absent = sum(not present[names.index(c)] for c in rule.channels) if rule.channels else int(not any(judged))
+        counts.append(RuleCount(rule, judged[0], judged[1], judged[2], absent))
         rows = np.flatnonzero(said.violation)
         covered = suppressions.applying(rule, audit, rows)
         parts = np.unique(np.stack([audit.channels.channel[rows], covered], axis=1), axis=0)

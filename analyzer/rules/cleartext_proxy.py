@@ -25,6 +25,8 @@ CLEARTEXT_PROXY = Rule(
     name="cleartext-apiserver-proxy",
     title="The API server's proxy reaches nodes, pods or services in cleartext",
     severity=Severity.HIGH,
+    channels=CHANNELS,
+    needs="the first octets of a connection",
     seen="requests relayed by the API server travel as plain HTTP",
     why="Connections from the API server to a node, pod or service are plain HTTP by default and therefore neither "
     "authenticated nor encrypted: whoever is on the path reads and changes them.",
@@ -37,7 +39,7 @@ CLEARTEXT_PROXY = Rule(
     ),
     source="https://kubernetes.io/docs/concepts/architecture/control-plane-node-communication/"
     "#api-server-to-nodes-pods-and-services",
-    cis="",
+    cis="CIS Kubernetes Benchmark 1.12: 5.1.10",
     limits="A service proxy request to a pod that already has a proxy connection runs on that one: pod and service "
     "proxy cannot be told apart then.",
     filter="http",

@@ -26,7 +26,7 @@ def _check(audit: Audit) -> Outcome:
     clear = (answer.value == Encryption.CLEARTEXT) & (answer.grade == Grade.OBSERVED)
     # An encrypted connection complies; one whose protocol is unknown may hide a token: not decidable.
     return outcome(
-        scope=audit.connections & (clear | (answer.value == Encryption.UNDECIDABLE)) | violation,
+        scope=(audit.connections | violation) & (clear | (answer.value == Encryption.UNDECIDABLE)),
         decidable=clear,
         violation=violation,
         grade=Grade.OBSERVED,
@@ -40,6 +40,8 @@ CREDENTIAL_CLEARTEXT = Rule(
     name="credential-in-cleartext",
     title="A token or password crosses the wire in cleartext",
     severity=Severity.CRITICAL,
+    channels=(),
+    needs="HTTP requests in clear",
     seen="an Authorization header is readable",
     why="Whoever saw these packets can act as its owner until the token expires or is revoked. The capture file itself "
     "now holds the credential.",
@@ -47,7 +49,7 @@ CREDENTIAL_CLEARTEXT = Rule(
     "the token Secret). Then move the endpoint to TLS.",
     flags=("kubectl delete secret NAME", "kubectl delete pod NAME (projected tokens expire with their pod)"),
     source="https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/",
-    cis="CIS Kubernetes Benchmark 1.10: 5.1.6",
+    cis="",
     limits="Behind the first 16 KiB of a direction only requests that begin a segment are read, 64 distinct ones; of "
     "HTTP/2 nothing is. The capture notes say where there were more.",
     filter="http.authorization || http2.headers.authorization",

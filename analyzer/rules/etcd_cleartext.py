@@ -22,7 +22,9 @@ ETCD_CLEARTEXT = Rule(
     name="etcd-cleartext",
     title="etcd traffic is in cleartext",
     severity=Severity.CRITICAL,
-    seen="gRPC to etcd is readable",
+    channels=("apiserver-to-etcd",),
+    needs="the first octets of a connection",
+    seen="requests to etcd are readable",
     why="etcd holds every object of the cluster: Secrets that are not encrypted at rest cross the wire readable, and "
     "whoever can write to etcd owns the cluster.",
     remediation="Serve etcd over TLS with client certificates and give the API server its CA, certificate and key.",
@@ -31,8 +33,8 @@ ETCD_CLEARTEXT = Rule(
         "etcd: --cert-file, --key-file, --client-cert-auth=true, --trusted-ca-file",
     ),
     source="https://kubernetes.io/docs/tasks/administer-cluster/configure-upgrade-etcd/#securing-etcd-clusters",
-    cis="CIS Kubernetes Benchmark 1.10: 1.2.23, 1.2.26, 2.1, 2.2",
+    cis="CIS Kubernetes Benchmark 1.12: 1.2.23, 1.2.26, 2.1, 2.2",
     limits="",
-    filter="http2",
+    filter="http2 || tcp.len > 0",
     check=_check,
 )

@@ -16,7 +16,7 @@ def _check(audit: Audit) -> Outcome:
     direct = to_nodes & audit.roles.client_is(CONTROL_PLANE) & (audit.evidence.carrier < 0)
     return outcome(
         scope=to_nodes if agents.any() else np.zeros_like(to_nodes),
-        decidable=np.ones_like(to_nodes),
+        decidable=audit.recognised,
         violation=direct,
         grade=Grade.INFERRED,
         frames=[audit.evidence.flows.first_frame],
@@ -28,6 +28,8 @@ KONNECTIVITY_BYPASS = Rule(
     name="konnectivity-bypassed",
     title="Control-plane traffic goes around the konnectivity tunnel",
     severity=Severity.MEDIUM,
+    channels=("apiserver-to-kubelet", *PROXIES),
+    needs="traffic of konnectivity agents in the same capture",
     seen="direct connections from the control plane to nodes or pods while konnectivity agents are connected",
     why="With konnectivity in place, all traffic from the control plane to the cluster should go through it; what goes "
     "around it shows that the egress selector is missing or does not cover it.",

@@ -27,6 +27,8 @@ KUBELET_UNVERIFIED = Rule(
     name="kubelet-certificate-unverified",
     title="The API server does not verify kubelet certificates",
     severity=Severity.HIGH,
+    channels=("apiserver-to-kubelet",),
+    needs="a TLS handshake, or the API server flags",
     seen="the API server completed handshakes with kubelets whose certificate it cannot have checked",
     why="The API server fetches logs and opens exec, attach and port-forward sessions over this channel. Without "
     "verification anyone on the path can pose as the kubelet, read and change them: unsafe over untrusted networks.",
@@ -37,7 +39,7 @@ KUBELET_UNVERIFIED = Rule(
         "KubeletConfiguration: serverTLSBootstrap: true",
     ),
     source="https://kubernetes.io/docs/concepts/architecture/control-plane-node-communication/#api-server-to-kubelet",
-    cis="CIS Kubernetes Benchmark 1.10: 1.2.5",
+    cis="CIS Kubernetes Benchmark 1.12: 1.2.5",
     limits="A request with --insecure-skip-tls-verify-backend looks the same on the wire. A channel without this "
     "finding is not proved verified: only a refusal or the configuration shows that.",
     filter="tls.handshake || tls.record.content_type == 23",

@@ -29,6 +29,8 @@ PROXY_UNVERIFIED = Rule(
     name="https-proxy-unverified",
     title="The API server's https: proxy does not verify who answers",
     severity=Severity.MEDIUM,
+    channels=CHANNELS,
+    needs="a TLS handshake",
     seen="TLS from the API server's proxy to a workload",
     why="With the https: prefix the connection is encrypted, but the API server neither validates the certificate nor "
     "offers a client credential: there is no guarantee of integrity.",

@@ -9,11 +9,13 @@ from analyzer.rules.base import Audit, Outcome, Rule, outcome
 
 
 def _check(audit: Audit) -> Outcome:
-    scope = audit.on("ssh-tunnel")
+    tunnel = audit.on("ssh-tunnel")
+    banner = np.zeros(len(audit.evidence), bool)
+    banner[[row for row, facts in audit.evidence.ssh.items() if facts.client_banner]] = True
     return outcome(
-        scope=scope,
-        decidable=np.ones_like(scope),
-        violation=scope,
+        scope=tunnel | audit.on("ssh-session"),
+        decidable=banner | tunnel,
+        violation=tunnel,
         grade=audit.channels.grade,
         frames=[audit.evidence.identification.frame, audit.evidence.flows.first_frame],
     )
@@ -24,6 +26,8 @@ SSH_TUNNEL = Rule(
     name="ssh-tunnel-in-use",
     title="The control plane reaches nodes through SSH tunnels",
     severity=Severity.MEDIUM,
+    channels=("ssh-tunnel", "ssh-session"),
+    needs="the SSH banner",
     seen="an SSH connection of the control plane's Go client to a node",
     why="SSH tunnels are deprecated and were removed in Kubernetes 1.22. They do not check the node's host key, so the "
     "tunnel itself can be intercepted.",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from analyzer.cluster.roles import USER
 from analyzer.registries import Grade, Protocol, ServerVerification, Severity
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
 from analyzer.rules.cleartext_proxy import CHANNELS as PROXIES
+
+OWN_RULES = ("apiserver-to-kubelet", "apiserver-to-webhook", "node-to-apiserver", "controlplane-to-apiserver")
 
 
 def _check(audit: Audit) -> Outcome:
     answer = audit.verdicts.server_verification
     tls = audit.evidence.identification.protocol == Protocol.TLS
     shown = answer.grade <= Grade.INFERRED
-    # Kubelets and the API server's proxy have rules of their own, with their own remediation.
-    elsewhere = audit.connections & ~audit.on("apiserver-to-kubelet", *PROXIES)
+    # Those channels have rules of their own (PW201, PW202, PW206, PW207), with their own remediation. That a stranger
+    # looks at a kubelet without checking it is his own affair, and that he reaches it is PW306's.
+    stranger = audit.on("user-to-kubelet") & audit.roles.client_is(USER)
+    elsewhere = audit.connections & ~audit.on(*OWN_RULES, *PROXIES) & ~stranger
     return outcome(
         scope=elsewhere & tls,
         decidable=(answer.value != ServerVerification.UNDECIDABLE) & shown,
@@ -29,13 +34,20 @@ def _check(audit: Audit) -> Outcome:
 UNTRUSTED_CERTIFICATE = Rule(
     code="PW203",
     name="untrusted-certificate-accepted",
-    title="A client accepted an expired or self-made certificate",
+    title="A client accepted a certificate that no check would pass",
     severity=Severity.MEDIUM,
-    seen="a handshake completed although the server's certificate is expired, self-made or missing",
+    channels=(),
+    needs="a TLS handshake; its certificate in clear below TLS 1.3",
+    seen="a handshake completed although the server's certificate is expired, self-made, for another name or missing",
     why="A client that accepts such a certificate accepts any: whoever is on the path can pose as the server.",
     remediation="Give the client the CA that signs this server's certificates and remove the switch that skips the "
     "check; renew expired certificates.",
-    flags=("kubeconfig: certificate-authority instead of insecure-skip-tls-verify", "curl: --cacert instead of -k"),
+    flags=(
+        "kubeconfig: certificate-authority instead of insecure-skip-tls-verify",
+        "metrics-server: --kubelet-certificate-authority instead of --kubelet-insecure-tls",
+        "Prometheus: tls_config.ca_file instead of insecure_skip_verify",
+        "curl: --cacert instead of -k",
+    ),
     source="https://kubernetes.io/docs/tasks/administer-cluster/certificates/",
     cis="",
     limits="A self-signed certificate that the client holds itself is checked all the same: graded inferred.",

@@ -6,6 +6,7 @@ import numpy as np
 
 from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.declarations import Declarations
+from analyzer.flows import TLS_DATA
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import ClientCertificate, Grade, Protocol, Ternary
 from analyzer.verdicts.columns import Answer
@@ -48,18 +49,21 @@ def judge_client_certificate(evidence: Evidence, columns: ChannelColumns, declar
     tls = protocol == Protocol.TLS
     unfinished = tls & evidence.tls_is("established", Ternary.NO)
     answer.doubt(unfinished, "the handshake ended before the client's turn to present one")
-    # What the API server's configuration says, where the handshake was not captured.
+    # What the API server's configuration says, where the handshake was not captured or cut.
     middle = tls & evidence.mid_connection
+    data = evidence.flows.signature[:, :, TLS_DATA] > 0
+    cut = tls & ~evidence.mid_connection & evidence.tls_is("established", Ternary.UNKNOWN) & data.all(axis=1)
     for channel, flag, name in (
         ("apiserver-to-kubelet", declared.kubelet_certificate, "--kubelet-client-certificate"),
         ("apiserver-to-etcd", declared.etcd_certificate, "--etcd-certfile"),
         ("apiserver-to-konnectivity-server", declared.konnectivity_certificate, "the egress selector's clientCert"),
     ):
-        rows = middle & of_channel(columns, channel)
-        if flag:
-            answer.settle(
-                rows, presented, Grade.DECLARED, f"{name} is set; the handshake itself was before the capture"
-            )
+        here = of_channel(columns, channel) & evidence.client_may_be_go
+        if flag is None:
+            continue
+        value, said = (presented, "is set") if flag else (absent, "is not set")
+        answer.settle(middle & here, value, Grade.DECLARED, f"{name} {said}; the handshake was before the capture")
+        answer.settle(cut & here, value, Grade.DECLARED, f"{name} {said}; the handshake was not captured whole")
     answer.doubt(middle, "the handshake was before the capture")
     answer.doubt(tls, "the part of the handshake that shows it was not captured or not understood")
     other = ~tls & ~http

@@ -13,11 +13,13 @@ import numpy as np
 from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import LOOPBACK_NAME, NODE, Roles
+from analyzer.flows import TLS_DATA
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls import anonymous_cipher
 from analyzer.registries import Grade, Protocol, ServerVerification, Ternary
 from analyzer.schema import I64, Mask
 from analyzer.verdicts.columns import Answer
+from analyzer.verdicts.names import compare_names
 
 _PROXIES: Final = ("apiserver-to-pod-proxy", "apiserver-to-service-proxy", "apiserver-to-node-proxy")
 
@@ -36,10 +38,21 @@ def judge_server_verification(
     tls = protocol == Protocol.TLS
     _refused(evidence, answer)
     accepted = tls & evidence.tls_is("established", Ternary.YES)
+    # Where the snap length cut the handshake, records of application data from both sides show that it was accepted.
+    data = evidence.flows.signature[:, :, TLS_DATA] > 0
+    in_use = accepted | (tls & evidence.mid_connection)
+    in_use |= tls & evidence.tls_is("established", Ternary.UNKNOWN) & data.all(axis=1)
     kubelets = of_channel(columns, "apiserver-to-kubelet") | of_channel(columns, "user-to-kubelet")
     _disproved(evidence, answer, accepted, kubelets)
+    names = compare_names(evidence, roles)
+    answer.settle(
+        accepted & names.scope & names.known & names.mismatch,
+        unverified,
+        Grade.INFERRED,
+        "the client accepted a certificate that does not name what it dialled",
+    )
     # The configuration speaks for the component: for a Go client, or where no ClientHello shows another program.
-    component = tls & (accepted | evidence.mid_connection) & evidence.client_may_be_go
+    component = in_use & evidence.client_may_be_go
     by_fingerprint = component & evidence.client_is_go
     foreign = tls & accepted & ~component
     for channel, flag, name in (
@@ -52,6 +65,11 @@ def judge_server_verification(
             value = verified if flag else unverified
             said = f"{name} is {'set' if flag else 'not set'} in the API server's configuration"
             answer.settle(component & here, value, Grade.DECLARED, said)
+    agents = component & of_channel(columns, "konnectivity-agent-to-server")
+    if declared.agent_ca:
+        said = "the agents' flags are given; an agent always checks the server, against --ca-cert or the system's roots"
+        answer.settle(agents, verified, Grade.DECLARED, said)
+    _called(evidence, columns, roles, declared, answer, component)
     for channel in _PROXIES:
         answer.settle(
             component & of_channel(columns, channel),
@@ -130,11 +148,9 @@ def _disproved(evidence: Evidence, answer: Answer, accepted: Mask, kubelets: Mas
 
 def _server_certificates(evidence: Evidence) -> tuple[Mask, Mask, Mask]:
     """Readable server leaf certificates: kubelet-made, self-signed, outside their validity at the time."""
-    chains, certificates = evidence.tls.chains, evidence.tls.certificates
-    leaf: I64 = np.array([chain[0] if chain else -1 for chain in chains] or [-1], np.int64)
-    chain = evidence.tls_column("server_chain", -1)
-    row = np.where(chain >= 0, leaf[np.maximum(chain, 0)], -1)
-    seen = row >= 0
+    certificates = evidence.tls.certificates
+    row = evidence.leaf("server")
+    parsed = row >= 0
     safe = np.maximum(row, 0)
 
     def column(name: str, dtype: type) -> I64:
@@ -142,7 +158,6 @@ def _server_certificates(evidence: Evidence) -> tuple[Mask, Mask, Mask]:
 
     # The API server makes its loopback certificate in the same way, and its loopback client holds it.
     held = np.array([c.common_name.startswith(f"{LOOPBACK_NAME}@") for c in certificates] or [False], bool)[safe]
-    parsed = seen & (np.array([not c.problem for c in certificates] or [False], bool)[safe])
     when = evidence.flows.first_ns
     outdated = parsed & (when > 0)
     outdated &= (when > column("not_after_ns", np.int64)) | (when < column("not_before_ns", np.int64))
@@ -168,6 +183,11 @@ def _nodes(
         value = ServerVerification.VERIFIED if declared.node_kubeconfig_ca else ServerVerification.UNVERIFIED
         said = "names a CA" if declared.node_kubeconfig_ca else "sets insecure-skip-tls-verify"
         answer.settle(here & presented, value, Grade.DECLARED, f"the node's kubeconfig {said}")
+    own = by_fingerprint & presented & of_channel(columns, "controlplane-to-apiserver")
+    if declared.controlplane_kubeconfig_ca:
+        # Another Go program on the host, such as kubectl, may be the client: this is no declaration of its own.
+        said = "the kubeconfigs of scheduler and controller manager, whose host this is, name a CA"
+        answer.settle(own, ServerVerification.VERIFIED, Grade.INFERRED, said)
     # An inventory that names the client as a node makes it a registered kubelet's host, not a guess from addresses.
     known = here & presented & roles.client_is(NODE) & (NODE in roles.listed)
     answer.settle(
@@ -177,6 +197,53 @@ def _nodes(
         "a registered node's Go client with a client certificate: client-go checks against its kubeconfig's CA "
         "unless insecure-skip-tls-verify is set, which the wire cannot show",
     )
+
+
+def _called(
+    evidence: Evidence,
+    columns: ChannelColumns,
+    roles: Roles,
+    declared: Declarations,
+    answer: Answer,
+    component: Mask,
+) -> None:
+    """Webhooks and aggregated APIs: the object that names the server says whether it is checked."""
+    for says, rows in called_by(evidence, columns, roles, declared).items():
+        here = component & rows
+        if says:
+            answer.settle(
+                here, ServerVerification.VERIFIED, Grade.DECLARED, "the webhook's or APIService's caBundle is checked"
+            )
+        else:
+            answer.settle(
+                here, ServerVerification.UNVERIFIED, Grade.DECLARED, "the APIService sets insecureSkipTLSVerify"
+            )
+
+
+def called_by(evidence: Evidence, columns: ChannelColumns, roles: Roles, declared: Declarations) -> dict[bool, Mask]:
+    """Connections to declared webhooks and aggregated APIs, by whether the API server checks them: (F,) bool each.
+
+    What is dialled by name is known by it, else by its address and port; where several objects name one and disagree,
+    nothing is said.
+    """
+    n = len(evidence)
+    names: dict[str, set[bool]] = {}
+    ends: dict[tuple[bytes, int], set[bool]] = {}
+    for service in declared.called:
+        if service.name:
+            names.setdefault(service.name, set()).add(service.verifies)
+        for end in service.endpoints:
+            ends.setdefault(end, set()).add(service.verifies)
+    said = np.zeros((2, n), bool)
+    if not declared.called:
+        return {False: said[0], True: said[1]}
+    sni = evidence.tls_text("sni")
+    for row in np.flatnonzero(of_channel(columns, "apiserver-to-webhook")).tolist():
+        end = roles.addresses[roles.server[row]].tobytes(), int(evidence.flows.port[row, 1])
+        known = names.get(sni[row]) if sni[row] else ends.get(end)
+        if known is not None and len(known) == 1:
+            said[int(next(iter(known))), row] = True
+    return {False: said[0], True: said[1]}
 
 
 def _defaults(columns: ChannelColumns, answer: Answer, tls: Mask) -> None:

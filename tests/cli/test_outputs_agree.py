@@ -24,7 +24,7 @@ from tests.unit.report.test_sarif import errors as sarif_errors
 ACCEPTED = """\
 suppressions:
   - {code: PW201, reason: known until the CA is rolled out, author: jane, expires: 2026-12-31}
-  - {code: PW301, server: node2, reason: a collector with a token, author: jane, expires: 2026-12-31}
+  - {code: PW203, server: node2, reason: a collector with a token, author: jane, expires: 2026-12-31}
   - {code: PW104, reason: gone, author: jane, expires: 2026-01-01}
 """
 NAMES = (

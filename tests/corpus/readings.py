@@ -65,12 +65,15 @@ def reading(name: str) -> Reading | None:
     heads = pipeline.heads.assemble(streams.reshape(-1))
     by_key: dict[Key, list[int]] = defaultdict(list)
     by_ports: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for row in range(len(table)):  # connections found inside others stand behind these
-        ends = [address_text(a) for a in table.address[row]]
-        ports = table.port[row].tolist()
+    for row in range(len(evidence)):
+        ends = [address_text(a) for a in evidence.flows.address[row]]
+        ports = evidence.flows.port[row].tolist()
         for one, other in ((0, 1), (1, 0)):
             by_key[ends[one], ports[one], ends[other], ports[other]].append(row)
             by_ports[ports[one], ports[other]].append(row)
+    # Connections read inside others (CONNECT, konnectivity) stand behind those of the capture, and have no heads.
+    inside = len(evidence) - len(table)
+    nothing_known = (np.empty(0, np.uint8), np.empty(0, np.uint8))
     syn_seen = table.syn_seq >= 0
     nothing = (np.diff(heads.offsets).reshape(-1, 2) == 0) & (table.payload_octets > 0)
     syn_without_start = syn_seen & (~heads.from_start.reshape(-1, 2) | nothing)
@@ -79,8 +82,9 @@ def reading(name: str) -> Reading | None:
         by_key,
         by_ports,
         {name: evidence.tls_text(name) for name in TEXTS},
-        [(heads.head(2 * row)[:16].copy(), heads.head(2 * row + 1)[:16].copy()) for row in range(len(table))],
-        syn_without_start.any(axis=1).tolist(),
+        [(heads.head(2 * row)[:16].copy(), heads.head(2 * row + 1)[:16].copy()) for row in range(len(table))]
+        + [nothing_known] * inside,
+        syn_without_start.any(axis=1).tolist() + [False] * inside,
     )
 
 

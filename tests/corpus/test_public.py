@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from analyzer.capture.source import open_capture
+from analyzer.capture.several import Source, open_captures
 from analyzer.errors import PlanewireError
-from analyzer.pipeline import run
+from analyzer.pipeline import Pipeline, run
 from analyzer.report.document import build_document
 from analyzer.report.html import render_html
 from analyzer.report.tables import json_text
@@ -33,7 +33,7 @@ GROUPS = sorted({name.split("/", 1)[0] for name in captures()}) or ["none"]
 def analyse(path: Path) -> tuple[dict[str, Any] | None, str]:
     """The document, or the one line that says why there is none."""
     try:
-        with open_capture(str(path)) as reader:
+        with open_captures([Source(str(path))]) as reader:
             return build_document(run(reader)), ""
     except PlanewireError as error:
         return None, str(error)
@@ -58,6 +58,25 @@ def test_every_capture_is_read_or_refused_in_one_line(group: str) -> None:
         assert sum(document["connections"]["data"]["packets"]) == ledger["packets_in_flows"], name
         json_text(document)
     assert read > 0
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_folder_of_captures_is_accounted_for_as_a_whole(group: str) -> None:
+    """Hundreds of captures in one run, damaged ones among them: what became of each is what becomes of it alone."""
+    together, alone = Pipeline(), {}
+    with open_captures([Source(str(PUBLIC / group))]) as reader:
+        for chunk in reader:
+            together.add(chunk)
+        for number, origin in enumerate(reader.origins):
+            alone[origin.name] = (together.book(number).ledger.frames, len(origin.damage))
+            assert together.book(number).ledger.balanced, origin.name
+    assert together.ledger.balanced
+    for name, found in alone.items():
+        with open_captures([Source(name)]) as reader:
+            frames = sum(len(chunk) for chunk in reader)
+            assert (frames, len(reader.damage)) == found, name
+    assert together.ledger.frames == sum(frames for frames, _ in alone.values())
 
 
 @pytest.mark.corpus

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.conftest import ROOT
 from tests.fuzz import seeds
-from tests.fuzz.targets import Target, run_batch, shrink, targets
+from tests.fuzz.targets import LEAST, Target, run_batch, shrink, targets
 
 FAILURES = ROOT / "build" / "fuzz"
 SHARES = {"frames": 0.9, "connections": 0.08, "captures": 0.02}
@@ -44,14 +44,24 @@ def as_case(target: Target, inputs: list[Any]) -> str:
     return "\n".join([target.name, *lines, ""])
 
 
-def slowest_alone(target: Target) -> float:
-    """Of the slowest batch, the slowest input alone: how many times the median of its batch's inputs."""
+def alone(target: Target, rng: random.Random, wanted: int) -> float:
+    """How many times the median the slowest of `wanted` inputs takes, each by itself, in time an octet.
+
+    A batch would hide one slow input among many. Inputs below `LEAST` octets count for that many: taking any costs as
+    much.
+    """
+    inputs = list(target.slowest[1])
+    while len(inputs) < wanted:
+        inputs += target.make(rng)
     rates = []
-    for one in target.slowest[1][:256]:
+    for one in inputs[:wanted]:
         begin = time.process_time()
-        octets = target.take([one])
-        rates.append((time.process_time() - begin) / max(octets, 4096))
-    return max(rates) / statistics.median(rates) if rates else 0.0
+        try:
+            octets = target.take([one])
+        except Exception:
+            continue  # its batch has failed, or will in another run: time is all that is asked here
+        rates.append((time.process_time() - begin) / max(octets, LEAST))
+    return max(rates) / statistics.median(rates)
 
 
 def main() -> int:
@@ -60,6 +70,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=2_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--captures", type=int, default=400, help="public captures to take seeds from")
+    parser.add_argument("--alone", type=int, default=2000, help="inputs of each kind that are timed one by one")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     paths = seeds.captures(rng, options.captures)
@@ -85,10 +96,11 @@ def main() -> int:
     within = [report(target) for target in ways if target.rates]
     for target in ways:
         if target.rates:
+            worst = alone(target, rng, options.alone)
             print(
-                f"{target.name:12} slowest input of the slowest batch, alone: "
-                f"{slowest_alone(target):.1f} times the median"
+                f"{target.name:12} {options.alone:,} inputs one by one: the slowest takes {worst:.1f} times the median"
             )
+            within.append(worst <= SLOW)
     print(f"{sum(t.inputs for t in ways):,} inputs, {failed} failures, seed {options.seed}")
     return int(failed > 0 or not all(within))
 

@@ -50,6 +50,33 @@ def generated_readme(text: str) -> str:
     return text
 
 
+def generated_rules() -> str:
+    """``docs/rules.md``: every rule in full, from its record."""
+    parts = [
+        "# Rules",
+        "Generated from the records under `analyzer/rules/` by `make golden`. A rule answers for every connection in "
+        "its scope: violation, compliant, or undecidable, which beats both; a channel of which nothing was captured "
+        "is not observed. CIS numbers are those of the CIS Kubernetes Benchmark 1.12.",
+    ]
+    for rule in RULES:
+        channels_text = ", ".join(f"`{c}`" for c in rule.channels) or "all"
+        flags = "".join(f"\n  - `{flag}`" for flag in rule.flags)
+        lines = [
+            f"- **Channels**: {channels_text}",
+            f"- **Needs**: {rule.needs}",
+            f"- **What is seen**: {rule.seen}",
+            f"- **Why it matters**: {rule.why}",
+            f"- **What to do**: {rule.remediation}{flags}",
+            f"- **Limits**: {rule.limits}" if rule.limits else "",
+            f"- **CIS**: {rule.cis}" if rule.cis else "",
+            f"- **Wireshark**: `{rule.filter}`",
+            f"- **Source**: <{rule.source}>",
+        ]
+        heading = f"## {rule.code} {rule.name}\n\n{rule.title}. Severity {rule.severity.label}, {rule.status}."
+        parts.append("\n".join([heading, "", *filter(None, lines)]))
+    return "\n\n".join(parts) + "\n"
+
+
 def write_reports(folder: Path) -> None:
     """Write the reports of `SHOWN` into `folder`, as a user would from the root of the repository."""
     for name in SHOWN:
@@ -79,6 +106,7 @@ def main() -> None:
         write_reports(Path(fresh))
         for path in Path(fresh).iterdir():
             (REPORTS / path.name).write_bytes(path.read_bytes())
+    (ROOT / "docs" / "rules.md").write_text(generated_rules())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from analyzer.cluster.catalogue import channels, ports, read_channels, read_port
 from analyzer.errors import CatalogueError
 from analyzer.rules import RULES
 from tests.conftest import LAB, ROOT
-from tests.golden.rebuild import generated_readme
+from tests.golden.rebuild import generated_readme, generated_rules
 
 ROW = """
 [[channel]]
@@ -84,6 +84,10 @@ def test_a_port_of_no_channel_is_named() -> None:
 def test_the_readme_tables_are_generated() -> None:
     readme = (ROOT / "README.md").read_text()
     assert generated_readme(readme) == readme, "run `make golden`"
+
+
+def test_the_rules_are_documented_from_their_records() -> None:
+    assert (ROOT / "docs" / "rules.md").read_text() == generated_rules(), "run `make golden`"
 
 
 def test_make_targets_the_readme_names_exist() -> None:

@@ -178,6 +178,29 @@ def test_a_translated_connection_is_led_by_the_leg_nearest_the_client() -> None:
     assert result.audit.evidence.leg_of.tolist() == [1, -1]
 
 
+def test_a_translated_connection_whose_syn_one_place_missed_is_known_by_its_hello() -> None:
+    """The first TLS connection of a recording, as dialled and, from its ClientHello on, as translated elsewhere."""
+    frames = records(LAB / "02b-verified-no-client-cert.pcap")
+    with_hello = next(n for n, f in enumerate(frames) if f.octets[66:67] == b"\x16" and f.octets[71:72] == b"\x01")
+    ends = {frames[with_hello].octets[at : at + 2] for at in (34, 36)}
+    own = [f for f in frames if {f.octets[34:36], f.octets[36:38]} == ends]
+
+    def moved(octets: bytes) -> bytes:
+        """As another network has it: every address one octet off."""
+        changed = bytearray(octets)
+        changed[27] ^= 0x55
+        changed[31] ^= 0x55
+        return bytes(changed)
+
+    hello_at = next(n for n, f in enumerate(own) if f.octets[66:67] == b"\x16")
+    one = Sighting([f.octets for f in own], [f.time_ns for f in own])
+    other = Sighting([moved(f.octets) for f in own[hello_at:]], [f.time_ns + MS for f in own[hello_at:]])
+
+    result = audit(one, other)
+
+    assert result.audit.evidence.leg_of.tolist() == [-1, 0]
+
+
 @pytest.mark.parametrize("what", ["ports reused", "another cluster", "unanswered"])
 def test_what_only_looks_the_same_stays_apart(what: str) -> None:
     [one] = conversations(1)

@@ -140,3 +140,66 @@ def test_every_lab_cluster_has_roles_for_all_its_addresses(name: str) -> None:
     assert {role for roles in declared.roles.values() for role, _ in roles} == {CONTROL_PLANE, ETCD, NODE, POD, SERVICE}
     assert len(declared.kubelet_ports) == len(facts.inventory.nodes) == 2
     assert found.apiserver is True
+
+
+def test_kubelets_etcds_and_agents_by_address() -> None:
+    pod = {
+        "kind": "Pod",
+        "metadata": {"namespace": "kube-system", "name": "x", "uid": "u", "labels": {"k8s-app": "konnectivity-agent"}},
+        "spec": {"nodeName": "n1"},
+    }
+    facts = read_cluster_facts(
+        {
+            "a.json": listed(NODE_OBJECT, pod),
+            "k.yaml": b"kind: KubeletConfiguration\ntlsMinVersion: VersionTLS13\n",
+            "etcd.yaml": manifest(
+                "etcd", "--listen-client-urls=https://127.0.0.1:2379,https://10.0.0.20:2379", "--client-cert-auth=true"
+            ),
+        }
+    )
+
+    declared = declarations(facts)
+
+    nodes = {octets(a) for a in ("10.0.0.11", "fd00::11", "192.0.2.11")}
+    assert set(declared.kubelets) == nodes == declared.agent_nodes
+    assert declared.kubelets[octets("10.0.0.11")].tls_min_version == "VersionTLS13"
+    assert {address: etcd.client_cert_auth for address, etcd in declared.etcds.items()} == {octets("10.0.0.20"): True}
+
+
+def test_two_etcd_manifests_for_one_address_say_nothing() -> None:
+    one = manifest("etcd", "--advertise-client-urls=https://10.0.0.20:2379", "--client-cert-auth=true")
+    other = manifest("etcd", "--advertise-client-urls=https://10.0.0.20:2379", "--client-cert-auth=false")
+
+    assert declarations(read_cluster_facts({"a.yaml": one, "b.yaml": other})).etcds == {}
+
+
+@pytest.mark.parametrize(
+    ("components", "skip", "declared"),
+    [
+        (("kube-scheduler",), False, None),
+        (("kube-scheduler", "kube-controller-manager"), False, True),
+        (("kube-scheduler", "kube-controller-manager"), True, False),
+    ],
+)
+def test_kubeconfigs_of_the_control_plane(components: tuple[str, ...], skip: bool, declared: bool | None) -> None:
+    def config(component: str) -> bytes:
+        return (
+            f"kind: Config\nclusters:\n- name: c\n  cluster: {{server: 'https://x', certificate-authority: /ca.crt, "
+            f"insecure-skip-tls-verify: {str(skip).lower()}}}\nusers:\n- name: system:{component}\n"
+            f"contexts:\n- name: x\n  context: {{cluster: c, user: 'system:{component}'}}\n"
+        ).encode()
+
+    facts = read_cluster_facts({f"{name}.conf": config(name) for name in components})
+
+    assert declarations(facts).controlplane_kubeconfig_ca is declared
+
+
+def test_an_egress_selector_is_proxied_and_encrypted_or_not() -> None:
+    for scheme, encrypted in (("https", True), ("http", False)):
+        facts = read_cluster_facts({"e.yaml": EGRESS % (b"HTTPConnect", scheme.encode())})
+        assert declarations(facts).egress_proxied is True
+        assert declarations(facts).egress_encrypted is encrypted
+    direct = (
+        b"kind: EgressSelectorConfiguration\negressSelections: [{name: cluster, connection: {proxyProtocol: Direct}}]\n"
+    )
+    assert declarations(read_cluster_facts({"e.yaml": direct})).egress_proxied is False

@@ -318,3 +318,39 @@ def test_a_folder_of_variants_is_read_and_its_contradictions_noted(name: str) ->
     assert {kubelet.node for kubelet in facts.declared.kubelets} == {"node1", "node2"}
     assert any(note.startswith("several API server manifests differ") for note in facts.notes)
     assert "" in {authority.role for authority in facts.authorities}  # other-ca.crt
+
+
+def test_openshift_s_api_server_configuration() -> None:
+    config = (
+        "kind: KubeAPIServerConfig\napiVersion: kubecontrolplane.config.openshift.io/v1\napiServerArguments:\n"
+        "  kubelet-certificate-authority: [/etc/ca.crt]\n  kubelet-client-certificate: /etc/c.crt\n"
+        "  etcd-servers: ['https://10.0.0.20:2379', 'https://10.0.0.21:2379']\n  unknown-flag: [hunter2]\n"
+    )
+    document = {
+        "kind": "ConfigMap",
+        "metadata": {"name": "config"},
+        "data": {"config.yaml": config, "other": "kind: X"},
+    }
+
+    facts = read_cluster_facts({"c.json": json.dumps(document).encode()})
+
+    server = facts.declared.apiserver
+    assert server is not None
+    assert (server.kubelet_certificate_authority, server.kubelet_client_certificate) == ("/etc/ca.crt", "/etc/c.crt")
+    assert len(server.etcd_servers) == 2
+    assert [str(e.address) for e in facts.inventory.etcds] == ["10.0.0.20", "10.0.0.21"]
+    assert "hunter2" not in repr(facts)
+
+
+def test_what_kubectl_config_view_leaves_out_is_not_missed() -> None:
+    text = (
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: c\n  cluster: {server: 'https://x', "
+        "certificate-authority-data: DATA+OMITTED}\nusers:\n- name: system:kube-scheduler\n  user: {token: REDACTED}\n"
+        "contexts:\n- name: x\n  context: {cluster: c, user: 'system:kube-scheduler'}\n"
+    )
+
+    facts = read_cluster_facts({"scheduler.conf": text.encode()})
+
+    [config] = facts.declared.kubeconfigs
+    assert (config.component, config.authority, config.verifies_server) == ("kube-scheduler", "data", True)
+    assert facts.notes == ()

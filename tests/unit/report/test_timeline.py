@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from analyzer.capture.source import open_capture
@@ -54,3 +56,23 @@ def test_an_empty_capture_has_no_bins() -> None:
     timeline = document_of("29-fmt-empty.pcap")["timeline"]
     assert timeline["bins"] == 0
     assert timeline["channels"] == timeline["events"] == []
+
+
+@pytest.mark.parametrize(
+    "stem", ["01-default-insecure-kubelet", "02b-verified-no-client-cert", "07d-konnectivity-bypass"]
+)
+def test_interactive_sessions_are_those_of_the_truth(stem: str) -> None:
+    """Through TLS: the truth knows them by decryption, the timeline by what the ClientHello offers."""
+    document = document_of(f"{stem}.pcap")
+    truth = json.loads((LAB / f"{stem}.truth.json").read_text())
+    upgraded = {
+        port
+        for row in truth["channels"]
+        if row["channel"] == "apiserver->kubelet" and row["upgrades"]
+        for port in row["client_ports"]
+    }
+    sessions = [event for event in document["timeline"]["events"] if event["kind"] == "session"]
+    ports = document["connections"]["data"]["client_port"]
+    assert {ports[event["connection"]] for event in sessions if event["channel"] == "apiserver-to-kubelet"} == upgraded
+    assert upgraded
+    assert sum(document["timeline"]["event_bins"]["session"]) == len(sessions)

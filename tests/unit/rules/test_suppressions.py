@@ -19,36 +19,37 @@ from analyzer.user_files import load_cluster
 from tests.conftest import LAB
 
 DAY = date(2026, 12, 1)
+KUBELETS = "apiserver-to-kubelet"
 
 
 @cache
 def audited(entry: str = "", day: date = DAY) -> dict[str, Any]:
-    """The recording with an anonymous caller of two kubelets, node1 and node2, under one suppression."""
+    """The recording with a system:masters certificate at two kubelets, node1 and node2, under one suppression."""
     text = f"suppressions: [{{reason: known, author: jane, expires: 2026-12-31, {entry}}}]" if entry else ""
     context = replace(
-        load_cluster((str(LAB / "clusters" / "09-anonymous-kubelet"),)),
+        load_cluster((str(LAB / "clusters" / "10-tls12"),)),
         suppressions=read_suppressions(text.encode(), "accepted.yaml", [rule.code for rule in RULES], day),
     )
-    with open_capture(str(LAB / "09-anonymous-kubelet.pcap")) as reader:
+    with open_capture(str(LAB / "10-tls12.pcap")) as reader:
         return build_document(run(reader, context), "medium")
 
 
 def parts(document: dict[str, Any], code: str) -> dict[bool, list[dict[str, Any]]]:
-    """Findings of a code: those suppressed, and those not."""
-    found = [f for f in document["findings"] if f["code"] == code]
+    """Findings of a code at kubelets: those suppressed, and those not."""
+    found = [f for f in document["findings"] if f["code"] == code and f["channel"] in (KUBELETS, "node-to-apiserver")]
     return {state: [f for f in found if (f["suppression"] is not None) == state] for state in (True, False)}
 
 
 def test_a_suppressed_finding_is_shown_and_not_counted() -> None:
-    plain, document = audited(), audited("code: PW301")
-    [accepted] = parts(document, "PW301")[True]
+    plain, document = audited(), audited(f"code: PW304, channel: {KUBELETS}")
+    [accepted] = parts(document, "PW304")[True]
 
-    assert parts(document, "PW301")[False] == []
+    assert parts(document, "PW304")[False] == []
     assert accepted["suppression"]["reason"] == "known"
     assert document["summary"]["suppressed"] == 1
     assert document["summary"]["findings"]["medium"] == plain["summary"]["findings"]["medium"] - 1
     assert document["suppressions"]["entries"][0]["status"] == "applied"
-    [before] = parts(plain, "PW301")[False]
+    [before] = parts(plain, "PW304")[False]
     assert accepted | {"suppression": None} == before
 
 
@@ -59,15 +60,15 @@ def test_a_suppressed_finding_is_shown_and_not_counted() -> None:
         ("server: 10.0.0.12", {"10.0.0.12 (node2)"}),
         ('server: "10.0.0.12/32:10250"', {"10.0.0.12 (node2)"}),
         ("server: 'node?'", {"10.0.0.11 (node1)", "10.0.0.12 (node2)"}),
-        ("channel: user-to-kubelet", {"10.0.0.11 (node1)", "10.0.0.12 (node2)"}),
-        ("channel: apiserver-to-kubelet", set()),
+        (f"channel: {KUBELETS}", {"10.0.0.11 (node1)", "10.0.0.12 (node2)"}),
+        ("channel: user-to-kubelet", set()),
         ('server: "10.0.0.12:443"', set()),
         ("server: node1, client: 192.0.2.0/24", set()),
     ],
 )
 def test_a_scope_splits_the_finding(scope: str, hosts: set[str]) -> None:
-    document = audited(f"code: PW301, {scope}")
-    split, [before] = parts(document, "PW301"), parts(audited(), "PW301")[False]
+    document = audited(f"code: PW304, {scope}")
+    split, [before] = parts(document, "PW304"), parts(audited(), "PW304")[False]
 
     assert {host for f in split[True] for host in f["hosts"]} == hosts
     assert {host for f in split[False] for host in f["hosts"]} == set(before["hosts"]) - hosts
@@ -79,7 +80,7 @@ def test_a_scope_splits_the_finding(scope: str, hosts: set[str]) -> None:
 
 
 def test_an_expired_entry_counts_no_more_and_is_said() -> None:
-    document = audited("code: PW301", date(2027, 1, 1))
+    document = audited("code: PW304", date(2027, 1, 1))
 
     assert document["suppressions"]["entries"][0]["status"] == "expired"
     assert document["findings"] == audited()["findings"]

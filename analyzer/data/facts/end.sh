@@ -1,0 +1,4 @@
+
+note "gathered in $folder:"
+ls "$folder" >&2
+note "next: planewire analyze CAPTURE --cluster $folder"

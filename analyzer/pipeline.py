@@ -441,13 +441,14 @@ class Pipeline:
             parts.append(self._interpret(slice_[:mine] if others else slice_))
             parts += [result() for result in others]
         self._late_messages += read_late(self.late.take(all_of_them=True))
-        table, streams = self.flows.finish(np.arange(len(self.flows)))
-        numbers = streams[:, 0] >> 1
-        crowded = np.isin(numbers, self.late.full_streams() >> 1)
+        full = self.late.full_streams() >> 1
         if last:
             self._read.clear()
             self.heads = HeadCollector(self.flows, self.limits.head_octets)
             self.late = LateCollector(self.heads)
+        table, streams = self.flows.finish(np.arange(len(self.flows)))
+        numbers = streams[:, 0] >> 1
+        crowded = np.isin(numbers, full)
         flat = streams.reshape(-1)
         first_seq = self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2)
         syn_ns = self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2)
@@ -764,6 +765,7 @@ def run(
     del pipeline  # what counts the flows is as large as what is concluded from them
     give_back_freed_memory()
     result = conclude(evidence, ledger, summaries, cluster or ClusterContext())
+    give_back_freed_memory()
     inputs = InputSummary(
         tuple(vantages),
         tuple(reader.skipped) if isinstance(reader, CaptureSet) else (),

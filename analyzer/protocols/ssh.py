@@ -10,10 +10,12 @@ import tomllib
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from analyzer.protocols.stream import TEXT_LIMIT, Stream, read_streams, text
 from analyzer.schema import I64, SshFacts, StreamHeads
+
+_Value = TypeVar("_Value")
 
 MAX_IDENTIFICATION: Final = 255
 """Octets of the string with its line end (RFC 4253 4.2)."""
@@ -94,6 +96,13 @@ def read_ssh(heads: StreamHeads, flows: I64, names: I64 | None = None) -> list[S
         not hold the whole line, or the line is longer than the RFC allows. What rests on an offer that was not
         captured whole is empty.
     """
+    # Hosts offer the same lists to everybody: equal ones are kept once.
+    known: dict[Any, Any] = {}
+
+    def once(value: _Value) -> _Value:
+        shared: _Value = known.setdefault(value, value)
+        return shared
+
     facts: list[SshFacts] = []
     for flow, client, server in read_streams(heads, flows, names):
         (client_banner, client_frame, client_at), (server_banner, server_frame, server_at) = (
@@ -105,16 +114,16 @@ def read_ssh(heads: StreamHeads, flows: I64, names: I64 | None = None) -> list[S
         facts.append(
             SshFacts(
                 flow,
-                client_banner,
-                server_banner,
+                once(client_banner),
+                once(server_banner),
                 client_frame,
                 server_frame,
-                client_offer=ours,
-                server_offer=theirs,
-                hassh=_fingerprint(ours, CIPHER_C2S, MAC_C2S, COMPRESSION_C2S),
-                hassh_server=_fingerprint(theirs, CIPHER_S2C, MAC_S2C, COMPRESSION_S2C),
-                negotiated=negotiated,
-                weak=_weaknesses(negotiated),
+                client_offer=once(ours),
+                server_offer=once(theirs),
+                hassh=once(_fingerprint(ours, CIPHER_C2S, MAC_C2S, COMPRESSION_C2S)),
+                hassh_server=once(_fingerprint(theirs, CIPHER_S2C, MAC_S2C, COMPRESSION_S2C)),
+                negotiated=once(negotiated),
+                weak=once(_weaknesses(negotiated)),
             )
         )
     return facts

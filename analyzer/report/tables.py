@@ -116,7 +116,7 @@ def json_text(document: Mapping[str, Any]) -> str:
 
 
 def json_pieces(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the text of `json_text` in pieces, of which the largest is one column of the connections.
+    """Yield the text of `json_text` in pieces, of which the largest is part of one column of the connections.
 
     The whole text is larger than the document it is made from; in pieces it needs no memory of its own.
     """
@@ -132,9 +132,20 @@ def _json_object(mapping: Mapping[str, Any], in_pieces: Iterable[str]) -> Iterat
         separator = ","
         if key in in_pieces:
             yield from _json_object(mapping[key], {"data"} if key == "connections" else ())
+        elif isinstance(mapping[key], list) and len(mapping[key]) > _ITEMS_A_PIECE:
+            for start in range(0, len(mapping[key]), _ITEMS_A_PIECE):
+                yield ("," if start else "[") + _compact(mapping[key][start : start + _ITEMS_A_PIECE])[1:-1]
+            yield "]"
         else:
-            yield json.dumps(mapping[key], separators=(",", ":"), sort_keys=True, allow_nan=False)
+            yield _compact(mapping[key])
     yield "}" if mapping else "{}"
+
+
+_ITEMS_A_PIECE: Final = 1 << 15
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
 
 
 def write_json(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:

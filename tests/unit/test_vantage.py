@@ -265,7 +265,8 @@ def without_inputs(document: dict[str, Any]) -> dict[str, Any]:
     for name in ("capture", "last_capture", "first_frame", "last_frame", "evidence_frames", "vantage"):
         del text["connections"]["data"][name]
     for finding in text["findings"]:
-        del finding["frames"], finding["evidence"]
+        # A filter that is for one file names frames of it.
+        del finding["frames"], finding["evidence"], finding["filter"]
     for endpoint in text["endpoints"]:
         for role in endpoint["roles"]:
             del role["frame"], role["capture"]

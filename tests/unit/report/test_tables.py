@@ -215,9 +215,10 @@ def test_what_is_no_regular_file_is_written_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("connections", [0, 1, 50])
-def test_json_in_pieces_is_json_at_once(connections: int) -> None:
+def test_json_in_pieces_is_json_at_once(connections: int, monkeypatch: pytest.MonkeyPatch) -> None:
     document = example_document(connections)
     whole = json.dumps(document, separators=(",", ":"), sort_keys=True, allow_nan=False) + "\n"
+    monkeypatch.setattr(tables, "_ITEMS_A_PIECE", 7)
     pieces = list(tables.json_pieces(document))
     assert "".join(pieces) == whole == tables.json_text(document)
     assert max(map(len, pieces)) < len(whole) / 2 or connections < 50

@@ -22,6 +22,7 @@ from analyzer.schema import I64, U8, HttpMessage, Mask, PacketTable
 
 HEAD_MESSAGES: Final = 64
 """Messages read of the head of a direction; what follows them is late, wherever it lies."""
+_EITHER_PREFACE: Final = np.uint16(SENT_PREFACE | SENT_PREFACE << 8)
 
 
 @dataclass(slots=True)
@@ -32,7 +33,6 @@ class _Side:
     in_head: int = 0
     behind: bool = False
     seen: set[str] = field(default_factory=set)
-    full: bool = False
 
 
 class Http2Collector:
@@ -50,6 +50,11 @@ class Http2Collector:
         self._sides: dict[int, _Side] = {}  # by stream
         self._walked: Mask = np.zeros(1 << 10, bool)  # by flow
         self._done: list[HttpMessage] = []
+        self._full: set[int] = set()
+
+    def __len__(self) -> int:
+        """Directions walked."""
+        return len(self._sides)
 
     def add(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
         """Walk the segments among `packets`; to be called once the heads have been given them."""
@@ -75,8 +80,8 @@ class Http2Collector:
                 self._walked[flow] = True
                 self._sides[2 * flow], self._sides[2 * flow + 1] = _Side(), _Side()
             stream = 2 * flow + side
-            one = self._sides[stream]
-            if not one.full:
+            one = self._sides.get(stream)
+            if one is not None and stream not in self._full:
                 found = one.walk.add(Segment(seq, length, frame, octets[start:stop].tobytes()))
                 if found:
                     self._keep(stream, one, found)
@@ -84,14 +89,21 @@ class Http2Collector:
     def take(self, *, all_of_them: bool = False) -> list[HttpMessage]:
         """Hand over the messages found, flows by builder number; with `all_of_them` no more segments come."""
         if all_of_them:
-            for stream, one in self._sides.items():
-                self._keep(stream, one, one.walk.finish())
+            self.close(np.array([stream >> 1 for stream in self._sides if not stream & 1], np.int64))
         taken, self._done = self._done, []
         return taken
 
+    def close(self, flows: I64) -> None:
+        """Forget the connections among `flows`, of which nothing more is expected; what they said is kept."""
+        for flow in flows[self._walked[flows]].tolist() if self._sides else ():
+            for stream in (2 * flow, 2 * flow + 1):
+                one = self._sides.pop(stream, None)
+                if one is not None:
+                    self._keep(stream, one, one.walk.finish())
+
     def full_streams(self) -> I64:
         """Streams in which a message found no room, ascending: (K,) int64."""
-        return np.array(sorted(stream for stream, one in self._sides.items() if one.full), np.int64)
+        return np.array(sorted(self._full), np.int64)
 
     def _candidates(self, packets: PacketTable, rows: FlowRows, octets: U8) -> I64:
         """Rows with payload of connections walked, and of those that may have to be."""
@@ -101,26 +113,29 @@ class Http2Collector:
             grown[: self._walked.shape[0]] = self._walked
             self._walked = grown
         state = self._flows.state
-        opening = state.opening[:count, 0] | state.opening[:count, 1]
-        known = self._walked[:count] | (opening & SENT_PREFACE != 0)
-        # Joined in its middle: of no other protocol, as far as that has been seen.
-        joined = ~known & (opening == 0) & (state.syn_seq[:count] < 0).all(axis=1)
-        joined &= (state.signature[:count, :, TLS_DATA] == 0).all(axis=1)
-        if not known.any() and not joined.any():
-            return np.empty(0, np.int64)
-        kind = known.view(np.uint8) + 2 * joined.view(np.uint8)
-        of_row = kind.take(rows.flow)
-        row: I64 = np.flatnonzero(of_row)
+        # The bits of both sides in one number: most rows are told by it alone.
+        opening = state.opening.view(np.uint16).reshape(-1).take(rows.flow)
+        preface = (opening & _EITHER_PREFACE) != 0
+        told = preface | (opening == 0)
+        if self._sides:
+            told |= self._walked.take(rows.flow)
+        row: I64 = np.flatnonzero(told)
         packet = rows.packet[row]
         row = row[(packets.protocol[packet] == TCP) & (packets.payload_stop[packet] > packets.payload_start[packet])]
-        maybe = np.flatnonzero(of_row[row] == 2)
+        flow = rows.flow[row]
+        known = preface[row] | self._walked[flow]
+        # Joined in its middle: of no other protocol, as far as that has been seen.
+        joined = ~known & (state.syn_seq[flow] < 0).all(axis=1)
+        joined &= (state.signature[flow, :, TLS_DATA] == 0).all(axis=1)
+        kept = np.flatnonzero(known | joined)
+        row, known, flow = row[kept], known[kept], flow[kept]
+        maybe = np.flatnonzero(~known)
         if maybe.shape[0] == 0:
             return row
-        flow = rows.flow[row]
         looks: Mask = np.ones(row.shape[0], bool)
         looks[maybe] = _may_be_frames(gather_block(octets, packets.payload_start[rows.packet[row[maybe]]], 8))
         # All rows of a flow with one that does: the walk begins at it and goes on with what follows.
-        begun = np.zeros(count, bool)
+        begun = np.zeros(len(self._flows), bool)
         begun[flow[looks]] = True
         return row[begun[flow]]
 
@@ -128,7 +143,7 @@ class Http2Collector:
         for block in found:
             names = {name for name, _ in block.fields}
             message = message_of(stream >> 1, block.frame, block.fields, from_client=b":method" in names)
-            if message is None or one.full:
+            if message is None or stream in self._full:
                 continue
             if not one.behind:
                 one.behind = bool(self._heads.is_behind(np.array([stream]), np.array([block.last]))[0])
@@ -141,7 +156,7 @@ class Http2Collector:
                 continue
             room = LATE_REQUESTS if message.from_client else LATE_RESPONSES
             if len(one.seen) >= room:
-                one.full = True
+                self._full.add(stream)
                 one.walk = FrameWalk()
                 continue
             one.seen.add(identity)

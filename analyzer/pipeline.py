@@ -305,6 +305,7 @@ class Pipeline:
         chosen = np.union1d(handshakes, over)
         if chosen.shape[0]:
             self.heads.finish(over)
+            self.late_http2.close(over)
             self._round = _Round(over, self._reading(chosen, self._workers - 1))
         # In children the reading goes on until the epoch has ended; only where memory runs short it is waited for.
         if self._workers == 1 or self.heads.pending_octets > self.limits.heads_budget:

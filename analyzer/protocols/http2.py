@@ -8,8 +8,6 @@ numbers its newest entry first; fields that refer to anything older are counted 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
-from functools import cache
 from typing import Final, NamedTuple
 
 from hpack import Decoder
@@ -238,28 +236,28 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
         opening = None
 
 
-def new_decoder(*, joined: bool) -> Decoder:
-    """A decoder; for a connection joined in its middle, with a table full of entries that stand for what was before.
+class _JoinedTable(HeaderTable):
+    """The table of a connection joined in its middle: behind the entries added since stand those that are not known.
 
     The table numbers its newest entry first, so what was added since has its right number, and every older number
-    meets a placeholder: an entry counts 32 octets besides its text (RFC 7541 4.1), so no real table holds more.
+    meets `UNKNOWN`: an entry counts 32 octets besides its text (RFC 7541 4.1), so no real table holds more.
     """
+
+    def get_by_index(self, index: int) -> tuple[bytes, bytes]:
+        older = self.STATIC_TABLE_LENGTH + len(self.dynamic_entries) < index
+        if older and index <= self.STATIC_TABLE_LENGTH + self.maxsize // 32:
+            return UNKNOWN, b""
+        return super().get_by_index(index)
+
+
+def new_decoder(*, joined: bool) -> Decoder:
+    """A decoder; `joined`: of a connection whose table holds what is not known."""
     decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
     decoder.max_allowed_table_size = MAX_TABLE
     if joined:
-        full = _full_table()
-        decoder.header_table = copy(full)
-        decoder.header_table.dynamic_entries = full.dynamic_entries.copy()
+        decoder.header_table = _JoinedTable()
+        decoder.header_table.maxsize = MAX_TABLE
     return decoder
-
-
-@cache
-def _full_table() -> HeaderTable:
-    table = HeaderTable()
-    table.maxsize = MAX_TABLE
-    for _ in range(MAX_TABLE // 32):
-        table.add(UNKNOWN, b"")
-    return table
 
 
 def fragment_of(frame: Frame) -> bytes | None:

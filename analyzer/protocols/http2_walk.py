@@ -64,6 +64,11 @@ class Segment(NamedTuple):
 class FrameWalk:
     """Walk the frames of one direction; `add` takes its segments in the order of the capture."""
 
+    __slots__ = (
+        *("_aside", "_block", "_current", "_decoder", "_expects", "_header", "_headers", "_held", "_kept", "_left"),
+        *("_on", "_opening", "_payload", "_repeats", "_segments", "_sure"),
+    )
+
     def __init__(self) -> None:
         self._expects = -1  # sequence number of the next octet; -1: none yet
         self._held: list[Segment] = []

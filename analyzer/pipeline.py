@@ -25,12 +25,12 @@ from analyzer.decode import Decoder
 from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder, FlowRows
 from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
-from analyzer.late_http2 import Http2Collector
 from analyzer.ledger import Ledger
 from analyzer.legs import hello_randoms, stitch
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
+from analyzer.protocols.http2_late import Http2Collector
 from analyzer.protocols.identify import Identification, identify, openings
 from analyzer.protocols.inner import InnerReading, add_inner, read_inner
 from analyzer.protocols.ssh import read_ssh

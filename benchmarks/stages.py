@@ -39,7 +39,7 @@ STAGES: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "late requests": [
         ("analyzer.late", "LateCollector", "add"),
-        ("analyzer.late_http2", "Http2Collector", "add"),
+        ("analyzer.protocols.http2_late", "Http2Collector", "add"),
         ("analyzer.pipeline", "", "read_late"),
     ],
     "recognising protocols": [("analyzer.pipeline", "", "identify")],

@@ -31,7 +31,8 @@ class _Side:
 
     walk: FrameWalk = field(default_factory=FrameWalk)
     in_head: int = 0
-    behind: bool = False
+    reached: bool = False  # a segment ends behind the head
+    behind: bool = False  # a message does
     seen: set[str] = field(default_factory=set)
 
 
@@ -70,8 +71,12 @@ class Http2Collector:
             packets.frame[packet],
             packets.payload_start[packet],
             packets.payload_stop[packet],
+            self._heads.is_behind(
+                rows.flow[chosen] * 2 + rows.side[chosen],
+                packets.seq[packet].astype(np.int64) + packets.payload_len[packet] - 1,
+            ),
         )
-        for flow, side, seq, length, frame, start, stop in zip(*(c.tolist() for c in columns), strict=True):
+        for flow, side, seq, length, frame, start, stop, behind in zip(*(c.tolist() for c in columns), strict=True):
             if not self._walked[flow]:
                 payload = octets[start:stop].tobytes()
                 # Row by row, so that the same segments are walked however the capture was cut into tables.
@@ -82,6 +87,7 @@ class Http2Collector:
             stream = 2 * flow + side
             one = self._sides.get(stream)
             if one is not None and stream not in self._full:
+                one.reached |= behind
                 found = one.walk.add(Segment(seq, length, frame, octets[start:stop].tobytes()))
                 if found:
                     self._keep(stream, one, found)
@@ -146,7 +152,7 @@ class Http2Collector:
             if message is None or stream in self._full:
                 continue
             if not one.behind:
-                one.behind = bool(self._heads.is_behind(np.array([stream]), np.array([block.last]))[0])
+                one.behind = one.reached and bool(self._heads.is_behind(np.array([stream]), np.array([block.last]))[0])
                 one.in_head += not one.behind
                 if not one.behind and one.in_head <= HEAD_MESSAGES:
                     continue

@@ -7,6 +7,7 @@ is taken up where a segment begins a chain of frames that goes on over the segme
 
 from __future__ import annotations
 
+from bisect import insort
 from typing import Final, NamedTuple
 
 from hpack import Decoder
@@ -65,24 +66,28 @@ class FrameWalk:
     """Walk the frames of one direction; `add` takes its segments in the order of the capture."""
 
     __slots__ = (
-        *("_aside", "_block", "_current", "_decoder", "_expects", "_header", "_headers", "_held", "_kept", "_left"),
-        *("_on", "_opening", "_payload", "_repeats", "_segments", "_sure"),
+        *("_aside", "_block", "_current", "_decoder", "_expects", "_header", "_headers", "_held", "_held_octets"),
+        *("_kept", "_left", "_on", "_opening", "_payload", "_repeats", "_segments", "_sure"),
     )
 
     def __init__(self) -> None:
         self._expects = -1  # sequence number of the next octet; -1: none yet
         self._held: list[Segment] = []
+        self._held_octets = 0
         self._lost()
 
     def add(self, segment: Segment) -> list[WalkedBlock]:
         """Header blocks that end in `segment`, or in what waited for it."""
         if self._expects < 0:
             self._expects = segment.seq
+        # Counted on from the first octet, so that places compare although sequence numbers go round.
         ahead = _distance(segment.seq, self._expects)
+        if segment.seq != self._expects + ahead:
+            segment = segment._replace(seq=self._expects + ahead)
         if ahead > 0 and not self._is_passed_by(ahead):
-            self._held.append(segment)
-            full = len(self._held) > _HELD or sum(len(held.octets) for held in self._held) > _HELD_OCTETS
-            return self._past_gap() if full else []
+            insort(self._held, segment, key=_place)  # behind its like: the first copy comes first
+            self._held_octets += len(segment.octets)
+            return self._past_gap() if len(self._held) > _HELD or self._held_octets > _HELD_OCTETS else []
         blocks = self._take(segment)
         return blocks + self._take_held() if self._held else blocks
 
@@ -99,18 +104,19 @@ class FrameWalk:
         """Take what of the segments held now has its turn, first copies first."""
         blocks: list[WalkedBlock] = []
         while self._held:
-            self._held.sort(key=lambda held: _distance(held.seq, self._expects))  # stable: the first copy stays first
-            ahead = _distance(self._held[0].seq, self._expects)
+            ahead = self._held[0].seq - self._expects
             if ahead > 0 and not self._is_passed_by(ahead):
                 break
-            blocks += self._take(self._held.pop(0))
+            segment = self._held.pop(0)
+            self._held_octets -= len(segment.octets)
+            blocks += self._take(segment)
         return blocks
 
     def _past_gap(self) -> list[WalkedBlock]:
         """Give up what is missing before the first of the segments held."""
         blocks = self._released(at_end=True)
         self._lost()
-        self._expects = min(self._held, key=lambda held: _distance(held.seq, self._expects)).seq
+        self._expects = self._held[0].seq
         return blocks + self._take_held()
 
     def _is_passed_by(self, count: int) -> bool:
@@ -118,13 +124,13 @@ class FrameWalk:
         return self._on and not self._kept and self._left >= count
 
     def _take(self, segment: Segment) -> list[WalkedBlock]:
-        behind = -_distance(segment.seq, self._expects)
+        behind = self._expects - segment.seq
         if behind >= segment.length:
             return []
         if behind < 0:  # inside a frame that is passed by
             self._left += behind
             behind = 0
-        self._expects = (segment.seq + segment.length) & 0xFFFFFFFF
+        self._expects = segment.seq + segment.length
         octets = segment.octets[behind:]
         missing = segment.length - max(len(segment.octets), behind)
         blocks: list[WalkedBlock] = []
@@ -286,6 +292,10 @@ class FrameWalk:
         if unchanged:
             self._repeats[octets] = result
         return result
+
+
+def _place(segment: Segment) -> int:
+    return segment.seq
 
 
 def _distance(seq: int, origin: int) -> int:

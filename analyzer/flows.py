@@ -31,9 +31,9 @@ SIGNATURES: Final = 8
 TLS_HANDSHAKE, TLS_DATA, HTTP_REQUEST, HTTP_STATUS, HTTP2_PREFACE, SSH_BANNER, OTHER, PRINTABLE = range(SIGNATURES)
 
 # What an opening octet pattern says about its sender, one bit each in `_State.opening`.
-_SENT_CLIENT_HELLO, _SENT_SERVER_HELLO, _SENT_REQUEST, _SENT_STATUS, _SENT_PREFACE = 1, 2, 4, 8, 16
+_SENT_CLIENT_HELLO, _SENT_SERVER_HELLO, _SENT_REQUEST, _SENT_STATUS, SENT_PREFACE = 1, 2, 4, 8, 16
 SENT_TLS_HELLO: Final = _SENT_CLIENT_HELLO | _SENT_SERVER_HELLO
-"""Bits of ``state.opening`` for a TLS hello at the start of a segment."""
+"""Bits of ``state.opening`` for a TLS hello at the start of a segment; ``SENT_PREFACE`` for HTTP/2's preface."""
 
 _REORDER_WINDOW: Final = 1 << 16
 """Sequence distance within which a late SYN still belongs to the segments seen before it."""
@@ -268,7 +268,7 @@ def _classify_text(words: U64, have: I64) -> tuple[I64, Mask, U8]:
     block = words[rows].view(np.uint8).reshape(-1, 8)
     graphic = ((block >= 32) & (block < 127)) | ((block >= 9) & (block <= 13))
     printable[rows] = graphic.view(np.uint64)[:, 0] == np.uint64(0x0101010101010101)
-    opening = request * _SENT_REQUEST | status * _SENT_STATUS | preface * _SENT_PREFACE
+    opening = request * _SENT_REQUEST | status * _SENT_STATUS | preface * SENT_PREFACE
     return signature, printable, opening.astype(np.uint8)
 
 
@@ -715,7 +715,7 @@ class FlowBuilder:
         low, high = ports.min(axis=1), ports.max(axis=1)
         server = np.argmin(ports, axis=1)
         settle(ported & (low < _EPHEMERAL) & (low != high), 1 - server, InitiatorSource.PORT)
-        asks = (opening & (_SENT_CLIENT_HELLO | _SENT_REQUEST | _SENT_PREFACE)) != 0
+        asks = (opening & (_SENT_CLIENT_HELLO | _SENT_REQUEST | SENT_PREFACE)) != 0
         answers = (opening & (_SENT_SERVER_HELLO | _SENT_STATUS)) != 0
         client_like = asks | answers[:, ::-1]
         settle(client_like[:, 0] ^ client_like[:, 1], np.argmax(client_like, axis=1), InitiatorSource.CONTENT)

@@ -30,6 +30,7 @@ from analyzer.legs import hello_randoms, stitch
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import before_switch, read_http1, read_late
 from analyzer.protocols.http2 import read_http2
+from analyzer.protocols.http2_late import Http2Collector
 from analyzer.protocols.identify import Identification, identify, openings
 from analyzer.protocols.inner import InnerReading, add_inner, read_inner
 from analyzer.protocols.ssh import read_ssh
@@ -176,10 +177,12 @@ class Pipeline:
         self._said: dict[int, str] = {}
         self._comments: dict[int, dict[str, None]] = {}
         self.late = LateCollector(self.heads)
+        self.late_http2 = Http2Collector(self.flows, self.heads)
         self.keys = keys
         if keys is not None:
             self.heads.keep_protected()
         self._late_messages: list[HttpMessage] = []
+        self._late_http2: list[HttpMessage] = []
         self.clock = FrameClock()
         self._read: list[_Read] = []
         self._tunnels: dict[int, Protocol] = {}
@@ -246,6 +249,7 @@ class Pipeline:
         self.clock.add(chunk.first_frame, chunk.time_ns)
         self.heads.add(packets, rows, octets)
         self.late.add(packets, rows, octets)
+        self.late_http2.add(packets, rows, octets)
         if self._said:
             self._note_comments(packets.frame[rows.packet], rows.flow)
         book = self.book(chunk.capture)
@@ -301,6 +305,7 @@ class Pipeline:
         chosen = np.union1d(handshakes, over)
         if chosen.shape[0]:
             self.heads.finish(over)
+            self.late_http2.close(over)
             self._round = _Round(over, self._reading(chosen, self._workers - 1))
         # In children the reading goes on until the epoch has ended; only where memory runs short it is waited for.
         if self._workers == 1 or self.heads.pending_octets > self.limits.heads_budget:
@@ -441,19 +446,22 @@ class Pipeline:
             parts.append(self._interpret(slice_[:mine] if others else slice_))
             parts += [result() for result in others]
         self._late_messages += read_late(self.late.take(all_of_them=True))
-        full = self.late.full_streams() >> 1
+        self._late_http2 += self.late_http2.take(all_of_them=True)
+        full, full_http2 = self.late.full_streams() >> 1, self.late_http2.full_streams() >> 1
         if last:
             self._read.clear()
             self.heads = HeadCollector(self.flows, self.limits.head_octets)
             self.late = LateCollector(self.heads)
+            self.late_http2 = Http2Collector(self.flows, self.heads)
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         numbers = streams[:, 0] >> 1
-        crowded = np.isin(numbers, full)
+        crowded = np.isin(numbers, full), np.isin(numbers, full_http2)
         flat = streams.reshape(-1)
         first_seq = self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2)
         syn_ns = self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2)
         paths = tuple(self.decoder.paths)
-        assembled = _assemble(table, numbers, parts, paths, self._late_messages, crowded, syn_ns, first_seq)
+        late = self._late_messages, self._late_http2
+        assembled = _assemble(table, numbers, parts, paths, late, crowded, syn_ns, first_seq)
         place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
         whole = replace(
             assembled,
@@ -573,8 +581,8 @@ def _assemble(
     numbers: I64,
     parts: Sequence[_Read],
     paths: tuple[str, ...],
-    late: Sequence[HttpMessage],
-    crowded: Mask,
+    late: tuple[Sequence[HttpMessage], Sequence[HttpMessage]],  # HTTP/1, HTTP/2
+    crowded: tuple[Mask, Mask],
     syn_ns: I64,
     first_seq: I64,
 ) -> Evidence:
@@ -593,11 +601,15 @@ def _assemble(
     facts = replace(merged.facts, flow=row[merged.facts.flow])
     facts = facts.take(np.argsort(facts.flow))
     names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
-    http = [m for p in parts for m in p.http] + list(late)
+    http = [m for p in parts for m in p.http]
+    # What was walked counts where HTTP/2 has been recognised: by all that is seen, or inside HTTP/1 by its upgrade.
+    speaks = {m.flow for m in http if m.version == "2" and not m.decrypted}
+    is_http2 = identification.protocol == Protocol.HTTP2
+    http += [*late[0], *(m for m in late[1] if is_http2[row[m.flow]] or m.flow in speaks)]
     for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
         message.flow = flow
     http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
-    if late:
+    if late[0]:
         # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
         of_flow = groupby(http, key=lambda m: m.flow)
         is_http1 = identification.protocol == Protocol.HTTP1
@@ -605,7 +617,7 @@ def _assemble(
             m
             for flow, messages in of_flow
             for m in (
-                before_switch(list(messages))
+                _until_switch(list(messages))
                 if is_http1[flow]
                 else (m for m in messages if m.version == "2" or m.decrypted)
             )
@@ -630,9 +642,15 @@ def _assemble(
         gathered(p.from_start for p in parts),
         gap,
         gathered(p.conflict for p in parts),
-        crowded & (identification.protocol == Protocol.HTTP1),
+        (crowded[0] & (identification.protocol == Protocol.HTTP1)) | (crowded[1] & is_http2),
         skews=seen.skews,
     )
+
+
+def _until_switch(messages: list[HttpMessage]) -> list[HttpMessage]:
+    """Messages of a connection that is HTTP/1 until it switches, and those of HTTP/2 where it switches to that."""
+    first = {id(m) for m in before_switch([m for m in messages if m.version != "2"])}
+    return [m for m in messages if m.version == "2" or id(m) in first]
 
 
 def _with_inner(evidence: Evidence, inner: InnerReading, numbers: I64) -> Evidence:

@@ -37,7 +37,11 @@ STAGES: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("analyzer.heads", "HeadCollector", "assemble"),
         ("analyzer.heads", "HeadCollector", "release"),
     ],
-    "late requests": [("analyzer.late", "LateCollector", "add"), ("analyzer.pipeline", "", "read_late")],
+    "late requests": [
+        ("analyzer.late", "LateCollector", "add"),
+        ("analyzer.protocols.http2_late", "Http2Collector", "add"),
+        ("analyzer.pipeline", "", "read_late"),
+    ],
     "recognising protocols": [("analyzer.pipeline", "", "identify")],
     "reading TLS": [("analyzer.pipeline", "", "read_tls")],
     "reading HTTP and SSH": [("analyzer.pipeline", "", name) for name in ("read_http1", "read_http2", "read_ssh")],

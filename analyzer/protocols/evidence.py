@@ -48,7 +48,7 @@ class Evidence:
     conflict : (F,) bool
         Overlapping segments carried different octets.
     crowded : (F,) bool
-        More distinct HTTP/1 messages lie behind the head than are kept.
+        More distinct HTTP messages lie behind the head than are kept.
     traffic : Traffic
         Packets and octets over time; flows are rows of `flows`.
     frame_times : FrameTimes

@@ -8,8 +8,6 @@ numbers its newest entry first; fields that refer to anything older are counted 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
-from functools import cache
 from typing import Final, NamedTuple
 
 from hpack import Decoder
@@ -30,17 +28,19 @@ MAX_RESUME: Final = 256
 """Segments tried for a place to join a connection."""
 
 # Frame types (RFC 9113 6) and flags.
-_DATA, _HEADERS, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 4, 5, 6, 7, 8, 9
-_END_HEADERS, _PADDED, _PRIORITY = 0x4, 0x8, 0x20
+_DATA, HEADERS, _SETTINGS, PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 5, 6, 7, 8, 9
+END_HEADERS, _PADDED, _PRIORITY = 0x4, 0x8, 0x20
 _FRAME_HEADER: Final = 9
 _PRIORITY_UPDATE: Final = 16  # RFC 9218 7, the highest registered type
 # Payload lengths that RFC 9113 6 fixes: PRIORITY, RST_STREAM, PING, WINDOW_UPDATE.
 _FIXED_LENGTH: Final = {2: 5, 3: 4, _PING: 8, _WINDOW_UPDATE: 4}
-_UNKNOWN: Final = b""  # no field name (RFC 9110 5.1): stands for entries added before the capture
+UNKNOWN: Final = b""  # no field name (RFC 9110 5.1): stands for entries added before the capture
 _MAX_FRAME_SIZE: Final = 1 << 14  # SETTINGS_MAX_FRAME_SIZE as it stands until raised (RFC 9113 6.5.2)
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
+    """A frame (RFC 9113 4.1) and where it begins."""
+
     position: int
     kind: int
     flags: int
@@ -95,7 +95,7 @@ def read_connection(flow: int, client: Stream, server: Stream, *, limit_messages
         count = 0
         for run in (stream, *stream.later):
             for block in _blocks(run, _first_frame(run, from_client=from_client)):
-                message = _message(flow, run.frame_at(block.position), block.fields, from_client=from_client)
+                message = message_of(flow, run.frame_at(block.position), block.fields, from_client=from_client)
                 if message is not None and count < limit_messages:
                     message.undecoded = block.undecoded
                     found.append(message)
@@ -126,7 +126,7 @@ def read_paths(stream: Stream) -> dict[int, bytes]:
     return paths
 
 
-def _content(frame: _Frame) -> bytes:
+def _content(frame: Frame) -> bytes:
     """Data without padding (RFC 9113 6.1); empty where it does not fit."""
     if not frame.flags & _PADDED:
         return frame.payload
@@ -134,7 +134,7 @@ def _content(frame: _Frame) -> bytes:
     return frame.payload[1:stop]
 
 
-def _message(flow: int, frame: int, fields: Fields, *, from_client: bool) -> HttpMessage | None:
+def message_of(flow: int, frame: int, fields: Fields, *, from_client: bool) -> HttpMessage | None:
     """Message of a header block; None for trailers."""
     pseudo = {name: value for name, value in reversed(fields) if name.startswith(b":")}
     plain = [(name, value) for name, value in fields if not name.startswith(b":")][:MAX_FIELDS]
@@ -156,13 +156,13 @@ def _first_frame(stream: Stream, *, from_client: bool) -> int | None:
         return len(PREFACE)
     if stream.from_start:
         # RFC 9113 3.4: the server's first frame is SETTINGS.
-        settings = not from_client and _header(stream.octets, 0)[1:2] == (_SETTINGS,)
+        settings = not from_client and header_at(stream.octets, 0)[1:2] == (_SETTINGS,)
         return 0 if settings else None
     starts = stream.segment_starts()[:MAX_RESUME]
-    return next((at for at in starts if _is_chain(stream.octets, at)), None)
+    return next((at for at in starts if is_chain(stream.octets, at)), None)
 
 
-def _header(octets: bytes, at: int) -> tuple[int, ...]:
+def header_at(octets: bytes, at: int) -> tuple[int, ...]:
     """(length, type, flags, stream identifier with its reserved bit) of the frame header at `at`; empty where cut."""
     if at + _FRAME_HEADER > len(octets):
         return ()
@@ -170,31 +170,36 @@ def _header(octets: bytes, at: int) -> tuple[int, ...]:
     return word >> 48, (word >> 40) & 0xFF, (word >> 32) & 0xFF, word & 0xFFFFFFFF
 
 
-def _is_chain(octets: bytes, at: int) -> bool:
+def is_chain(octets: bytes, at: int) -> bool:
     """Three valid frame headers one after the other, or two that end exactly where the octets do."""
     for headers in range(3):
-        header = _header(octets, at)
+        header = header_at(octets, at)
         if not header:
             return headers == 2 and at == len(octets)
-        length, kind, _, stream_id = header
-        on_connection = kind in (_SETTINGS, _PING, _GOAWAY)
-        placed = stream_id == 0 if on_connection else stream_id > 0 or kind >= _GOAWAY
-        sized = length == _FIXED_LENGTH.get(kind, length) and length <= _MAX_FRAME_SIZE
-        # The reserved bit is to be sent as 0 (RFC 9113 4.1).
-        if kind > _PRIORITY_UPDATE or stream_id >> 31 or not placed or not sized:
+        if not is_frame(header, strict=True):
             return False
-        at += _FRAME_HEADER + length
+        at += _FRAME_HEADER + header[0]
     return True
 
 
-def _frames(octets: bytes, at: int, *, cut: bool = False) -> Iterator[_Frame]:
+def is_frame(header: tuple[int, ...], *, strict: bool) -> bool:
+    """Whether this can be the header of a frame; `strict` where one is looked for: no extension, no long frame."""
+    length, kind, _, stream_id = header
+    on_connection = kind in (_SETTINGS, _PING, _GOAWAY)
+    placed = stream_id == 0 if on_connection else stream_id > 0 or kind >= _GOAWAY
+    sized = length == _FIXED_LENGTH.get(kind, length) and (length <= _MAX_FRAME_SIZE or not strict)
+    # The reserved bit is to be sent as 0 (RFC 9113 4.1).
+    return (kind <= _PRIORITY_UPDATE or not strict) and not stream_id >> 31 and placed and sized
+
+
+def _frames(octets: bytes, at: int, *, cut: bool = False) -> Iterator[Frame]:
     """Yield the complete frames from `at` on; with `cut` also the one that is not, as far as it goes."""
-    while header := _header(octets, at):
+    while header := header_at(octets, at):
         length, kind, flags, stream_id = header
         stop = at + _FRAME_HEADER + length
         if stop > len(octets) and not cut:
             return
-        yield _Frame(at, kind, flags, stream_id & 0x7FFFFFFF, octets[at + _FRAME_HEADER : stop])
+        yield Frame(at, kind, flags, stream_id & 0x7FFFFFFF, octets[at + _FRAME_HEADER : stop])
         at = stop
 
 
@@ -202,64 +207,64 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
     """Yield the decoded header blocks from position `at` on, until one cannot be."""
     if at is None:
         return
-    decoder = _decoder(joined=not (stream.from_start or stream.octets.startswith(PREFACE)))
-    opening: _Frame | None = None
+    decoder = new_decoder(joined=not (stream.from_start or stream.octets.startswith(PREFACE)))
+    opening: Frame | None = None
     fragments: list[bytes] = []
     for frame in _frames(stream.octets, at):
         if opening is not None:
             # RFC 9113 6.10: nothing may come between HEADERS and its CONTINUATION frames.
-            if frame.kind != _CONTINUATION or frame.stream_id != opening.stream_id:
+            if frame.kind != CONTINUATION or frame.stream_id != opening.stream_id:
                 return
             fragments.append(frame.payload)
-        elif frame.kind in (_HEADERS, _PUSH_PROMISE):
-            fragment = _fragment(frame)
+        elif frame.kind in (HEADERS, PUSH_PROMISE):
+            fragment = fragment_of(frame)
             if fragment is None:
                 return
             opening, fragments = frame, [fragment]
-        elif frame.kind == _CONTINUATION:
+        elif frame.kind == CONTINUATION:
             return
-        if opening is None or not frame.flags & _END_HEADERS:
+        if opening is None or not frame.flags & END_HEADERS:
             continue
         try:
             decoded = decoder.decode(b"".join(fragments), raw=True)
         except HPACKError:
             return
-        if opening.kind == _HEADERS:
+        if opening.kind == HEADERS:
             fields = [(bytes(name).lower(), bytes(value)) for name, value in decoded]
-            known = [(name, value) for name, value in fields if name != _UNKNOWN]
+            known = [(name, value) for name, value in fields if name != UNKNOWN]
             yield _Block(opening.position, opening.stream_id, known, len(fields) - len(known))
         opening = None
 
 
-def _decoder(*, joined: bool) -> Decoder:
-    """A decoder; for a connection joined in its middle, with a table full of entries that stand for what was before.
+class _JoinedTable(HeaderTable):
+    """The table of a connection joined in its middle: behind the entries added since stand those that are not known.
 
     The table numbers its newest entry first, so what was added since has its right number, and every older number
-    meets a placeholder: an entry counts 32 octets besides its text (RFC 7541 4.1), so no real table holds more.
+    meets `UNKNOWN`: an entry counts 32 octets besides its text (RFC 7541 4.1), so no real table holds more.
     """
+
+    def get_by_index(self, index: int) -> tuple[bytes, bytes]:
+        older = self.STATIC_TABLE_LENGTH + len(self.dynamic_entries) < index
+        if older and index <= self.STATIC_TABLE_LENGTH + self.maxsize // 32:
+            return UNKNOWN, b""
+        return super().get_by_index(index)
+
+
+def new_decoder(*, joined: bool) -> Decoder:
+    """A decoder; `joined`: of a connection whose table holds what is not known."""
     decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
     decoder.max_allowed_table_size = MAX_TABLE
     if joined:
-        full = _full_table()
-        decoder.header_table = copy(full)
-        decoder.header_table.dynamic_entries = full.dynamic_entries.copy()
+        decoder.header_table = _JoinedTable()
+        decoder.header_table.maxsize = MAX_TABLE
     return decoder
 
 
-@cache
-def _full_table() -> HeaderTable:
-    table = HeaderTable()
-    table.maxsize = MAX_TABLE
-    for _ in range(MAX_TABLE // 32):
-        table.add(_UNKNOWN, b"")
-    return table
-
-
-def _fragment(frame: _Frame) -> bytes | None:
+def fragment_of(frame: Frame) -> bytes | None:
     """Field block fragment without padding and priority (RFC 9113 6.2, 6.6); None where they do not fit."""
     start = 1 if frame.flags & _PADDED else 0
     padding = frame.payload[0] if start and frame.payload else 0
-    if frame.kind == _PUSH_PROMISE:
+    if frame.kind == PUSH_PROMISE:
         start += 4
     elif frame.flags & _PRIORITY:
         start += 5

@@ -36,7 +36,7 @@ class CaptureQuality:
     cut_by_snaplen: int = 0
     with_gaps: int = 0
     conflicting: int = 0  #: with different octets for one place of a stream
-    crowded: int = 0  #: with more distinct HTTP/1 messages behind the head than are kept
+    crowded: int = 0  #: with more distinct HTTP messages behind the head than are kept
     dropped: int | None = None  #: frames the capture itself says it dropped
     damaged: bool = False
 

@@ -50,8 +50,8 @@ CREDENTIAL_CLEARTEXT = Rule(
     flags=("kubectl delete secret NAME", "kubectl delete pod NAME (projected tokens expire with their pod)"),
     source="https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/",
     cis="",
-    limits="Behind the first 16 KiB of a direction only requests that begin a segment are read, 64 distinct ones; of "
-    "HTTP/2 nothing is. The capture notes say where there were more.",
+    limits="Behind the first 16 KiB of a direction 64 distinct requests are read; of HTTP/1 only those that begin a "
+    "segment. The capture notes say where there were more.",
     filter="http.authorization || http2.headers.authorization",
     check=_check,
 )

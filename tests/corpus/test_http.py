@@ -12,16 +12,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Final, NamedTuple
 
+import dpkt
 import pytest
 
 from analyzer.capture.source import open_capture
 from analyzer.decode.transport import TCP
 from analyzer.errors import PlanewireError
-from analyzer.pipeline import run
+from analyzer.pipeline import Limits, Pipeline, run
 from analyzer.protocols.credentials import without_secrets
 from analyzer.protocols.evidence import Evidence
+from tests.builders import chunk
 from tests.conftest import LAB, SHARED
 
 PUBLIC = SHARED / "public"
@@ -203,3 +206,36 @@ def test_lab_captures_as_tshark_reads_them(name: str) -> None:
     assert evidence is not None
     assert rows
     assert found(evidence) == expected(rows)
+
+
+def walked(frames: Iterable[tuple[int, bytes]], head_octets: int) -> tuple[set[Line], set[Line]]:
+    """HTTP/2 requests of Ethernet `frames`, of which so many octets a direction are heads; paths known and not."""
+    pipeline = Pipeline(Limits(head_octets=head_octets))
+    pipeline.add(chunk([frame for _, frame in frames]))
+    lines = {line for line in found(pipeline.evidence()) if line.kind == "http/2"}
+    return {line for line in lines if line.text}, {line for line in lines if not line.text}
+
+
+@pytest.mark.tshark
+def test_behind_the_heads_http2_is_read_as_tshark_reads_it_and_lost_segments_invent_nothing() -> None:
+    path = LAB_FOLDER / "08b-etcd-cleartext.pcap"
+    fields = ("-T", "fields", "-e", "tcp.srcport", "-e", "tcp.dstport", "-e", "http2.headers.path")
+    command = ["tshark", "-r", str(path), *DECODE_AS, "-Y", "http2.headers.path", *fields]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    theirs = {
+        Line((source, target), "http/2", shown(one))
+        for source, target, paths in (line.split("\t") for line in done.stdout.splitlines())
+        for one in paths.split(",")
+    }
+    with path.open("rb") as handle:
+        frames = [(int(second), frame) for second, frame in dpkt.pcap.Reader(handle)]
+
+    # Heads of 256 octets end behind the first request: nearly all is read by walking.
+    assert walked(frames, 256) == (theirs, set())
+    for seed in range(5):
+        lost = Random(seed)
+        known, _ = walked([frame for frame in frames if lost.random() > 0.05], 256)
+        assert known <= theirs
+        assert len(known) > len(theirs) // 2
+    known, _ = walked(frames[len(frames) // 2 :], 256)
+    assert known <= theirs

@@ -1,0 +1,303 @@
+"""One direction of a cleartext HTTP/2 connection of any length, from frame to frame (RFC 9113 4.1), segment by segment.
+
+Octets of other frames than header blocks are passed by and never kept. What is missing inside them costs nothing: the
+frame header said how many there are. Any other gap ends the walk, and with it what is known of the dynamic table; it
+is taken up where a segment begins a chain of frames that goes on over the segments that follow.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from hpack import Decoder
+from hpack.exceptions import HPACKError
+
+from analyzer.protocols.http2 import (
+    CONTINUATION,
+    END_HEADERS,
+    HEADERS,
+    MAX_HEADER_LIST,
+    PREFACE,
+    PUSH_PROMISE,
+    UNKNOWN,
+    Frame,
+    fragment_of,
+    header_at,
+    is_frame,
+    new_decoder,
+)
+from analyzer.protocols.http_message import Fields
+
+_FRAME_HEADER: Final = 9
+_HELD: Final = 32
+"""Segments kept that came before the one expected; with one more, that one is taken for lost."""
+_HELD_OCTETS: Final = 256 * 1024
+"""Octets of them; a window that is not scaled is smaller."""
+_ASIDE: Final = 64
+"""Blocks kept of a stretch that is not yet known to be one of frames."""
+_CONFIRMED: Final = 3
+"""Frame headers, over more than one segment, that make a chain of what was joined in its middle."""
+_REPEATS: Final = 256
+"""Header blocks remembered that say the same each time."""
+# Flags that RFC 9113 6 defines, by frame type: a chain that is looked for has no others.
+_FLAGS: Final = (0x09, 0x2D, 0, 0, 0x01, 0x0C, 0x01, 0, 0, 0x04)
+
+
+class WalkedBlock(NamedTuple):
+    """A decoded header block: the frame that carried its first octet, and the sequence number of its last."""
+
+    frame: int
+    last: int
+    fields: Fields
+    undecoded: int
+
+
+class Segment(NamedTuple):
+    """Captured octets of a segment, and how many it had on the wire."""
+
+    seq: int
+    length: int
+    frame: int
+    octets: bytes
+
+
+class FrameWalk:
+    """Walk the frames of one direction; `add` takes its segments in the order of the capture."""
+
+    __slots__ = (
+        *("_aside", "_block", "_current", "_decoder", "_expects", "_header", "_headers", "_held", "_kept", "_left"),
+        *("_on", "_opening", "_payload", "_repeats", "_segments", "_sure"),
+    )
+
+    def __init__(self) -> None:
+        self._expects = -1  # sequence number of the next octet; -1: none yet
+        self._held: list[Segment] = []
+        self._lost()
+
+    def add(self, segment: Segment) -> list[WalkedBlock]:
+        """Header blocks that end in `segment`, or in what waited for it."""
+        if self._expects < 0:
+            self._expects = segment.seq
+        ahead = _distance(segment.seq, self._expects)
+        if ahead > 0 and not self._is_passed_by(ahead):
+            self._held.append(segment)
+            full = len(self._held) > _HELD or sum(len(held.octets) for held in self._held) > _HELD_OCTETS
+            return self._past_gap() if full else []
+        blocks = self._take(segment)
+        return blocks + self._take_held() if self._held else blocks
+
+    def finish(self) -> list[WalkedBlock]:
+        """What can be said once no more segments come."""
+        blocks: list[WalkedBlock] = []
+        while self._held:
+            blocks += self._past_gap()
+        return blocks + self._released(at_end=True)
+
+    # ---------------------------------------------------------------------------------- order of the segments
+
+    def _take_held(self) -> list[WalkedBlock]:
+        """Take what of the segments held now has its turn, first copies first."""
+        blocks: list[WalkedBlock] = []
+        while self._held:
+            self._held.sort(key=lambda held: _distance(held.seq, self._expects))  # stable: the first copy stays first
+            ahead = _distance(self._held[0].seq, self._expects)
+            if ahead > 0 and not self._is_passed_by(ahead):
+                break
+            blocks += self._take(self._held.pop(0))
+        return blocks
+
+    def _past_gap(self) -> list[WalkedBlock]:
+        """Give up what is missing before the first of the segments held."""
+        blocks = self._released(at_end=True)
+        self._lost()
+        self._expects = min(self._held, key=lambda held: _distance(held.seq, self._expects)).seq
+        return blocks + self._take_held()
+
+    def _is_passed_by(self, count: int) -> bool:
+        """Whether the next `count` octets belong to a frame that is passed by."""
+        return self._on and not self._kept and self._left >= count
+
+    def _take(self, segment: Segment) -> list[WalkedBlock]:
+        behind = -_distance(segment.seq, self._expects)
+        if behind >= segment.length:
+            return []
+        if behind < 0:  # inside a frame that is passed by
+            self._left += behind
+            behind = 0
+        self._expects = (segment.seq + segment.length) & 0xFFFFFFFF
+        octets = segment.octets[behind:]
+        missing = segment.length - max(len(segment.octets), behind)
+        blocks: list[WalkedBlock] = []
+        was_sure = self._sure
+        if self._on and not self._walk(octets, segment, behind, blocks):
+            # Where it was no chain of frames, what was kept aside of it is nobody's.
+            if was_sure:
+                blocks += self._released()
+            self._lost()
+        if not self._on and not behind and not was_sure:
+            self._join(octets, segment, blocks)
+        if missing:
+            if self._is_passed_by(missing):
+                self._left -= missing
+            else:
+                blocks += self._released(at_end=True)
+                self._lost()
+        return blocks
+
+    # ---------------------------------------------------------------------------------- joining and leaving
+
+    def _lost(self) -> None:
+        self._on = self._sure = False
+        self._kept = False
+        self._left = 0  # octets of the frame under way that are still to come
+        self._header = b""
+        self._payload = bytearray()
+        self._current = Frame(0, 0, 0, 0, b"")
+        self._opening: Frame | None = None
+        self._block = bytearray()
+        self._decoder: Decoder | None = None
+        self._repeats: dict[bytes, tuple[Fields, int]] = {}
+        self._headers = self._segments = 0
+        self._aside: list[WalkedBlock] = []
+
+    def _join(self, octets: bytes, segment: Segment, blocks: list[WalkedBlock]) -> None:
+        """Begin to walk at the segment, where frames may begin with it."""
+        preface = octets.startswith(PREFACE)
+        if not preface and not _may_begin(octets):
+            return
+        self._on, self._sure = True, preface
+        self._left = len(PREFACE) if preface else 0
+        if not self._walk(octets, segment, 0, blocks):
+            self._lost()
+
+    def _released(self, *, at_end: bool = False) -> list[WalkedBlock]:
+        """What was kept aside, where this turned out to be a walk of frames; at the end, where it came out even."""
+        even = not self._left and not self._header
+        chain = self._headers >= _CONFIRMED and self._segments > 1
+        if self._on and (chain or (at_end and even and self._headers > 1)):
+            self._sure = True
+        if not self._sure:
+            return []
+        aside, self._aside = self._aside, []
+        return aside
+
+    # ---------------------------------------------------------------------------------- frames
+
+    def _walk(self, octets: bytes, segment: Segment, behind: int, blocks: list[WalkedBlock]) -> bool:
+        """Walk through `octets`; whether they are frames all the way."""
+        at, size = 0, len(octets)
+        self._segments += 1
+        while at < size:
+            if not self._left:
+                if not self._header:
+                    first = segment.frame
+                    self._current = Frame(first, 0, 0, 0, b"")
+                part = octets[at : at + _FRAME_HEADER - len(self._header)]
+                self._header += part
+                at += len(part)
+                if len(self._header) < _FRAME_HEADER:
+                    break
+                if not self._begin_frame():
+                    return False
+            step = min(self._left, size - at)
+            if self._kept:
+                self._payload += octets[at : at + step]
+            at += step
+            self._left -= step
+            if self._kept and not self._left and not self._end_frame(segment.seq + behind + at - 1):
+                return False
+        blocks += self._released()
+        return True
+
+    def _begin_frame(self) -> bool:
+        """Take up the frame whose header is complete; False where it can be none."""
+        header, self._header = header_at(self._header, 0), b""
+        length, kind, flags, stream_id = header
+        if not is_frame(header, strict=not self._sure) or not (self._sure or _has_known_flags(kind, flags)):
+            return False
+        # RFC 9113 6.10: nothing comes between HEADERS and its CONTINUATION frames.
+        if self._opening is not None:
+            if kind != CONTINUATION or stream_id != self._opening.stream_id:
+                return False
+        elif kind == CONTINUATION and (self._sure or self._headers):
+            return False
+        self._headers += 1
+        self._left = length
+        # A CONTINUATION without its HEADERS is of a block that began before the walk did: what it adds to the table is
+        # as unknown as all before it.
+        self._kept = kind in (HEADERS, PUSH_PROMISE) or (kind == CONTINUATION and self._opening is not None)
+        self._current = Frame(self._current.position, kind, flags, stream_id, b"")
+        self._payload.clear()
+        return True
+
+    def _end_frame(self, last: int) -> bool:
+        """Take a complete frame of a header block; False where it breaks the framing."""
+        self._kept = False
+        frame = self._current._replace(payload=bytes(self._payload))
+        if frame.kind == CONTINUATION:
+            fragment: bytes | None = frame.payload
+        else:
+            fragment = fragment_of(frame)
+            self._opening = frame._replace(payload=b"")
+            self._block.clear()
+        if fragment is None:
+            return False
+        if len(self._block) <= MAX_HEADER_LIST:
+            self._block += fragment
+        if frame.flags & END_HEADERS:
+            opening, self._opening = self._opening, None
+            assert opening is not None
+            return self._end_block(opening, last & 0xFFFFFFFF)
+        return True
+
+    def _end_block(self, opening: Frame, last: int) -> bool:
+        octets = bytes(self._block)
+        decoded = self._decode(octets) if len(octets) <= MAX_HEADER_LIST else None
+        if decoded is None:
+            # What it added to the table is unknown: from here on as if joined here.
+            self._decoder = None
+            self._repeats.clear()
+            return self._sure
+        if opening.kind == HEADERS and (self._sure or len(self._aside) < _ASIDE):
+            self._aside.append(WalkedBlock(opening.position, last, *decoded))
+        return True
+
+    def _decode(self, octets: bytes) -> tuple[Fields, int] | None:
+        """Fields of a block and how many are out of sight; blocks that change nothing are decoded once."""
+        known = self._repeats.get(octets)
+        if known is not None:
+            return known
+        if self._decoder is None:
+            # Of a connection seen from its beginning the table is empty: what stands for entries is never asked for.
+            self._decoder = new_decoder(joined=True)
+        entries = self._decoder.header_table.dynamic_entries
+        newest = entries[0] if entries else None
+        try:
+            decoded = self._decoder.decode(octets, raw=True)
+        except HPACKError:
+            return None
+        fields = [(bytes(name).lower(), bytes(value)) for name, value in decoded]
+        seen = [(name, value) for name, value in fields if name != UNKNOWN]
+        result = seen, len(fields) - len(seen)
+        entries = self._decoder.header_table.dynamic_entries
+        unchanged = bool(entries) and entries[0] is newest
+        if not unchanged or len(self._repeats) >= _REPEATS:
+            self._repeats.clear()
+        if unchanged:
+            self._repeats[octets] = result
+        return result
+
+
+def _distance(seq: int, origin: int) -> int:
+    """How far `seq` lies behind `origin`, modulo 2**32, within half of it either way."""
+    return ((seq - origin + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+
+
+def _has_known_flags(kind: int, flags: int) -> bool:
+    return not flags & ~(_FLAGS[kind] if kind < len(_FLAGS) else 0)
+
+
+def _may_begin(octets: bytes) -> bool:
+    """Whether a frame may begin with `octets`: none is looked for in less than a frame header."""
+    header = header_at(octets, 0)
+    return bool(header) and is_frame(header, strict=True) and _has_known_flags(header[1], header[2])

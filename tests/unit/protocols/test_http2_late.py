@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import hpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
+from analyzer.pipeline import Limits, Pipeline
+from analyzer.protocols.evidence import Evidence
+from analyzer.protocols.http2 import PREFACE
+from analyzer.registries import Protocol
+from tests.builders import Conversation, chunk
+
+LIMIT = 2048
+"""Octets of a head in these tests."""
+SETTINGS = bytes.fromhex("000000040000000000")
+END_HEADERS, PADDED, PRIORITY = 0x4, 0x8, 0x20
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def data(octets: bytes, size: int = 16384, stream: int = 1) -> bytes:
+    return b"".join(frame(0, 0, stream, octets[at : at + size]) for at in range(0, len(octets), size))
+
+
+class Talk:
+    """A cleartext HTTP/2 connection; `filled` puts more than a head into both directions."""
+
+    def __init__(self, *, mss: int = 1448, sport: int = 40000) -> None:
+        self.tcp = Conversation(sport=sport, dport=2379).open()
+        self.encoders = (hpack.Encoder(), hpack.Encoder())
+        self.tcp.send(1, SETTINGS).send(0, PREFACE + SETTINGS)
+        self.tcp.mss = mss
+
+    @property
+    def frames(self) -> list[bytes]:
+        return self.tcp.frames
+
+    def filled(self) -> Talk:
+        self.tcp.send(0, self.request("/first") + data(bytes(3 * LIMIT))).send(1, self.answer("200"))
+        self.tcp.send(1, data(bytes(3 * LIMIT)))
+        return self
+
+    def request(self, path: str, fields: Sequence[tuple[str, str]] = (), stream: int = 3) -> bytes:
+        pseudo = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "etcd:2379")]
+        return frame(1, END_HEADERS, stream, self.encoders[0].encode([*pseudo, *fields]))
+
+    def answer(self, status: str, stream: int = 3) -> bytes:
+        block = self.encoders[1].encode([(":status", status), ("content-type", "application/grpc")])
+        return frame(1, END_HEADERS, stream, block)
+
+    def ask(self, path: str, status: str = "200") -> Talk:
+        self.tcp.send(0, self.request(path) + data(b"question")).send(1, self.answer(status) + data(b"answer"))
+        return self
+
+
+def read(frames: list[bytes], cuts: Sequence[int] = (), wire_lens: list[int] | None = None) -> Evidence:
+    pipeline = Pipeline(Limits(head_octets=LIMIT))
+    for rows in np.split(np.arange(len(frames)), sorted(set(cuts))):
+        if rows.shape[0]:
+            first = int(rows[0])
+            lens = None if wire_lens is None else wire_lens[first : first + rows.shape[0]]
+            pipeline.add(chunk([frames[i] for i in rows], first_frame=first + 1, wire_lens=lens))
+    return pipeline.evidence()
+
+
+def paths(evidence: Evidence) -> list[str]:
+    return [m.target for m in evidence.cleartext.http if m.from_client]
+
+
+def statuses(evidence: Evidence) -> list[int]:
+    return [m.status for m in evidence.cleartext.http if not m.from_client]
+
+
+def test_a_request_late_in_a_connection_is_read_with_its_frame_its_answer_and_the_dynamic_table() -> None:
+    talk = Talk().filled().ask("/etcdserverpb.KV/Range", "403")
+    talk.tcp.send(0, talk.request("/etcdserverpb.Watch/Watch", [("x-a", "b")]) + data(bytes(50_000)))
+    at = len(talk.frames)
+    talk.ask("/first")  # by now an index
+
+    evidence = read(talk.frames)
+
+    assert paths(evidence) == ["/first", "/etcdserverpb.KV/Range", "/etcdserverpb.Watch/Watch", "/first"]
+    assert statuses(evidence) == [200, 403, 200]
+    last = [m for m in evidence.cleartext.http if m.from_client][-1]
+    assert (last.frame, last.host, last.undecoded, last.method) == (at + 1, "etcd:2379", 0, "POST")
+
+
+@pytest.mark.parametrize("mss", [1, 7, 37, 200, 1448])
+def test_header_blocks_over_segments_continuation_padding_and_priority(mss: int) -> None:
+    talk = Talk(mss=mss).filled()
+    block = talk.request("/long", [("x", "y" * 900)])[9:]
+    padded = bytes([3]) + bytes(5) + block[:100] + bytes(3)
+    talk.tcp.send(0, frame(1, PADDED | PRIORITY, 3, padded) + frame(9, 0, 3, block[100:400]))
+    talk.tcp.send(0, frame(9, END_HEADERS, 3, block[400:]) + data(bytes(100), size=30))
+    talk.ask("/after")
+
+    assert paths(read(talk.frames)) == ["/first", "/long", "/after"]
+
+
+def test_data_that_looks_like_frames_is_data() -> None:
+    talk = Talk(mss=1000).filled()
+    inner = hpack.Encoder()
+    fake = frame(1, END_HEADERS, 1, inner.encode([(":method", "GET"), (":path", "/invented")])) + SETTINGS * 3
+    talk.tcp.send(0, data(fake.ljust(1000, b"\0") * 20, stream=5))
+    for _ in range(5):
+        talk.tcp.send(0, frame(0, 0, 5, fake * 4)[:9])
+        talk.tcp.send(0, fake * 4)
+    talk.ask("/real")
+
+    assert paths(read(talk.frames)) == ["/first", "/real"]
+
+
+def test_behind_a_gap_what_is_not_known_is_left_out_and_what_is_known_is_exact() -> None:
+    talk = Talk().filled().ask("/lost")
+    del talk.frames[-2:]
+    talk.ask("/lost").ask("/new").ask("/new")
+
+    evidence = read(talk.frames)
+
+    requests = [m for m in evidence.cleartext.http if m.from_client]
+    # The path of the second request is an entry of the gap's; that of the third was added since.
+    assert [m.target for m in requests] == ["/first", "", "/new"]
+    assert [m.method for m in requests] == ["POST"] * 3
+    assert [m.undecoded for m in requests[1:]] == [2, 1]
+
+
+def test_a_gap_inside_data_costs_nothing() -> None:
+    talk = Talk().filled().ask("/known")
+    talk.tcp.send(0, data(bytes(14_000)))
+    del talk.frames[-4:-2]
+    talk.ask("/after").ask("/known")
+
+    evidence = read(talk.frames)
+
+    assert paths(evidence) == ["/first", "/known", "/after"]
+    assert not any(m.undecoded for m in evidence.cleartext.http)
+
+
+def test_behind_a_gap_a_segment_inside_data_invents_nothing() -> None:
+    inner = hpack.Encoder()
+    fake = frame(1, END_HEADERS, 1, inner.encode([(":method", "GET"), (":path", "/invented")])) + SETTINGS
+    for size in (1448, 1447, 1400, 3 * len(fake)):
+        talk = Talk().filled()
+        talk.tcp.send(0, talk.request("/lost") + data(bytes(1448 * 2), stream=3)[: 1448 - 60])
+        del talk.frames[-1]
+        # The rest of that DATA frame, as its sender chose it, and what really follows.
+        talk.tcp.send(0, (fake * 80)[:size])
+        talk.tcp.send(0, bytes(11) + talk.request("/x", stream=7))
+        talk.ask("/real").ask("/real2")
+
+        found = paths(read(talk.frames))
+
+        assert "/invented" not in found
+        assert found[-2:] == ["/real", "/real2"]
+
+
+def test_segments_out_of_order_and_repeated_ones() -> None:
+    talk = Talk(mss=100).filled()
+    before = len(talk.frames)
+    talk.ask("/a").ask("/b").tcp.send(0, talk.request("/c", [("x", "y" * 300)]))
+    mixed = talk.frames[:before] + talk.frames[before:][::-1] + talk.frames[before:]
+
+    assert sorted(paths(read(mixed))) == sorted(paths(read(talk.frames))) == ["/a", "/b", "/c", "/first"]
+
+
+def test_what_the_snap_length_cut_off_is_not_guessed() -> None:
+    talk = Talk().filled()
+    talk.tcp.send(0, talk.request("/a") + data(bytes(900)))
+    talk.ask("/b")
+    wire_lens = [len(f) for f in talk.frames]
+    wide = [f[:200] for f in talk.frames]
+
+    assert paths(read(wide, wire_lens=wire_lens)) == ["/first", "/a", "/b"]
+    assert "/a" not in paths(read([f[:75] for f in talk.frames], wire_lens=wire_lens))
+
+
+def test_repeats_take_no_room_and_distinct_ones_are_bounded() -> None:
+    probes, many = Talk().filled(), Talk().filled()
+    for _ in range(300):
+        probes.ask("/healthz")
+    probes.ask("/last")
+    for number in range(LATE_REQUESTS + 5):
+        many.ask(f"/{number}")
+
+    assert paths(read(probes.frames)) == ["/first", "/healthz", "/last"]
+    assert not read(probes.frames).crowded.any()
+    assert paths(read(many.frames)) == ["/first", *(f"/{i}" for i in range(LATE_REQUESTS))]
+    assert read(many.frames).crowded.tolist() == [True]
+
+
+def test_answers_are_bounded_too() -> None:
+    talk = Talk().filled()
+    for number in range(LATE_RESPONSES + 1):
+        talk.ask("/", str(400 + number))
+
+    evidence = read(talk.frames)
+
+    assert statuses(evidence) == [200, *range(400, 400 + LATE_RESPONSES)]
+    assert evidence.crowded.tolist() == [True]
+
+
+def test_more_messages_in_a_head_than_are_read_of_it() -> None:
+    talk = Talk()
+    for number in range(100):
+        talk.tcp.send(0, talk.request(f"/{number % 80}"))
+
+    assert sorted(set(paths(read(talk.frames)))) == sorted(f"/{i}" for i in range(80))
+
+
+def test_a_connection_joined_in_its_middle() -> None:
+    talk = Talk().filled()
+    del talk.frames[:]
+    talk.ask("/begins").tcp.send(0, data(bytes(3 * LIMIT))).send(1, data(bytes(3 * LIMIT)))
+    talk.ask("/late", "404").ask("/late2")
+
+    evidence = read(talk.frames)
+
+    assert evidence.identification.protocol.tolist() == [Protocol.HTTP2]
+    assert paths(evidence) == ["/begins", "/late", "/late2"]
+    assert 404 in statuses(evidence)
+
+
+def test_frames_inside_another_protocol_are_no_messages() -> None:
+    ssh = Conversation(dport=22).open().send(0, b"SSH-2.0-Go\r\n").send(1, b"SSH-2.0-x\r\n").send(0, bytes(4000))
+    ssh.send(0, PREFACE + SETTINGS + Talk().request("/inside") + data(bytes(10)))
+
+    assert "/inside" not in paths(read(ssh.frames)) or read(ssh.frames).identification.protocol[0] == Protocol.HTTP2
+
+
+def test_sequence_numbers_that_go_round() -> None:
+    talk = Talk()
+    talk.tcp = Conversation(dport=2379, isn=(0xFFFFFFFF - 9000, 0xFFFFFFFF - 5000)).open()
+    talk.tcp.send(0, PREFACE + SETTINGS).send(1, SETTINGS)
+    talk.filled().ask("/a")
+    talk.tcp.send(0, data(bytes(9000)))
+    talk.ask("/b")
+
+    assert paths(read(talk.frames)) == ["/first", "/a", "/b"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_chunking_gives_the_same_messages(draw: st.DataObject) -> None:
+    talk = Talk(mss=draw.draw(st.sampled_from([90, 300, 1448]))).filled()
+    for path in draw.draw(st.lists(st.sampled_from(["/a", "/b", "/c" * 200]), max_size=6)):
+        talk.ask(path)
+    frames = [f for i, f in enumerate(talk.frames) if i not in draw.draw(st.sets(st.integers(0, 80), max_size=3))]
+    moved = draw.draw(st.integers(0, len(frames) - 2))
+    frames[moved], frames[moved + 1] = frames[moved + 1], frames[moved]
+    cuts = draw.draw(st.lists(st.integers(1, len(frames) - 1), max_size=5))
+
+    assert read(frames, cuts).cleartext == read(frames).cleartext
+    assert set(paths(read(frames))) <= {"/first", "/a", "/b", "/c" * 200, ""}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 90))
+def test_no_octets_raise_or_invent(octets: bytes, cut: int) -> None:
+    talk = Talk().filled()
+    talk.tcp.send(0, (talk.request("/a") + octets)[:cut]).send(1, frame(1, END_HEADERS, 1, octets))
+    talk.tcp.send(0, frame(1, END_HEADERS, 1, octets) + frame(9, END_HEADERS, 1, octets)).send(0, octets)
+    read(talk.frames)
+
+
+def test_many_connections_in_one_chunk() -> None:
+    frames = [f for i in range(8) for f in Talk(sport=40000 + i).filled().ask(f"/{i}").frames]
+
+    found = [(m.flow, m.target) for m in read(frames).cleartext.http if m.from_client]
+
+    assert found == [(i, path) for i in range(8) for path in ("/first", f"/{i}")]
+
+
+def test_the_same_octets_mean_another_thing_once_the_table_has_changed() -> None:
+    talk = Talk().filled()
+    repeated = frame(1, END_HEADERS, 5, bytes([0x83, 0x86, 0xBE]))  # POST, http, the newest entry
+    for path in (b"/a", b"/b", b"/c"):
+        # Without :method: trailers, which add :path to the table.
+        talk.tcp.send(0, frame(1, END_HEADERS, 5, bytes([0x44, len(path)]) + path)).send(0, repeated).send(0, repeated)
+
+    assert paths(read(talk.frames)) == ["/first", "/a", "/b", "/c"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_connections_that_are_over_take_no_room(workers: int) -> None:
+    frames = []
+    for number in range(30):
+        talk = Talk(sport=40000 + number).filled().ask(f"/{number}")
+        frames += talk.tcp.close(0).close(1).frames
+    pipeline = Pipeline(Limits(head_octets=LIMIT, epoch_frames=40, settle_octets=0), workers=workers)
+    for number, one in enumerate(frames, 1):
+        pipeline.add(chunk([one], first_frame=number))
+
+    assert len(pipeline.late_http2) <= 2 * 10
+    assert paths(pipeline.evidence()) == [path for i in range(30) for path in ("/first", f"/{i}")]

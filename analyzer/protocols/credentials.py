@@ -58,6 +58,10 @@ _QUERY_SECRET: Final = re.compile(
 _USERINFO: Final = re.compile(rb"(?P<scheme>[a-z][a-z0-9+.-]{0,15}://)[^/?#@\s]{1,512}@", re.IGNORECASE)
 _SUBPROTOCOL_BEARER: Final = re.compile(rb"(?P<name>" + re.escape(WEBSOCKET_BEARER) + rb")[^,\s]+", re.IGNORECASE)
 
+# kubelet/pkg/cri/streaming: /{exec,attach,portforward}/{token}. The token of 8 base64url octets (request_cache.go)
+# opens the session to whoever shows it first. Kubelet paths of the same names have more segments.
+_STREAMING_TOKEN: Final = re.compile(rb"(?P<path>/(?:exec|attach|portforward)/)[A-Za-z0-9_-]{8}(?=$|[?#\s])")
+
 
 def read_authorization(value: bytes) -> Credential:
     """Redact the value of an Authorization or Proxy-Authorization field (RFC 9110 11.6.2).
@@ -107,6 +111,8 @@ def redact(octets: bytes) -> bytes:
         octets = _DOTTED.sub(_redact_token, octets)
     if b"=" in octets:
         octets = _QUERY_SECRET.sub(rb"\g<name>" + REDACTED, octets)
+    if b"/exec/" in octets or b"/attach/" in octets or b"/portforward/" in octets:
+        octets = _STREAMING_TOKEN.sub(rb"\g<path>" + REDACTED, octets)
     if b"@" in octets:
         octets = _USERINFO.sub(rb"\g<scheme>" + REDACTED + b"@", octets)
     return octets

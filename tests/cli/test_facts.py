@@ -267,7 +267,7 @@ def test_kubeconfigs_lose_their_credentials_on_their_host(tmp_path: Path) -> Non
     assert "client certificate" in config.credentials
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.kubectl
 def test_what_kubectl_gathers_is_what_is_read(tmp_path: Path, apiserver: tuple[str, list[str]]) -> None:
     server, asked = apiserver
 

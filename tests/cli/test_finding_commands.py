@@ -86,11 +86,9 @@ def test_secrets_of_a_capture_go_along_only_where_the_finding_needs_them(tmp_pat
         assert (b"TRAFFIC_SECRET" in octets) == ("TLS secrets" in done.stderr)
 
 
-@pytest.mark.parametrize("command", ["inspect", "evidence"])
+@pytest.mark.parametrize("command", [pytest.param("inspect", marks=pytest.mark.tshark), "evidence"])
 def test_a_finding_that_is_not_there(command: str, tmp_path: Path) -> None:
     output = ["-o", str(tmp_path / "x")] if command == "evidence" else []
-    if command == "inspect" and shutil.which("tshark") is None:
-        pytest.skip("tshark is not installed")
     done = invoke(command, LEAKING, "PW999", *output)
 
     assert isinstance(done.exception, FindingError)

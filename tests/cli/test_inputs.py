@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -160,6 +162,19 @@ def test_usage(arguments: list[str | Path], says: str) -> None:
     assert says in done.stderr.decode()
 
 
+def wait_until_read(pid: int, path: Path, octets: int) -> None:
+    """Wait until a process has read so many octets of a file, as /proc tells."""
+    for _ in range(600):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if descriptor.resolve() == path:
+                    position = re.search(r"pos:\s+(\d+)", Path(f"/proc/{pid}/fdinfo/{descriptor.name}").read_text())
+                    if position is not None and int(position[1]) >= octets:
+                        return
+        time.sleep(0.05)
+    pytest.fail(f"{octets} octets were not read within 30 seconds")
+
+
 def test_an_interrupt_ends_following_and_not_the_report(tmp_path: Path) -> None:
     path = tmp_path / "growing.pcap"
     content = INSECURE.read_bytes()
@@ -169,10 +184,10 @@ def test_an_interrupt_ends_following_and_not_the_report(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    time.sleep(1.5)
+    wait_until_read(process.pid, path, 5000)
     with path.open("ab") as stream:
         stream.write(content[5000:])
-    time.sleep(0.8)
+    wait_until_read(process.pid, path, len(content))
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
 

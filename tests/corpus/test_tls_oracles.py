@@ -63,13 +63,16 @@ def explained(found: Reading, key: Key, side: str) -> str:
 
 
 def tshark_lines() -> dict[str, list[dict[str, str]]]:
-    csv.field_size_limit(1 << 30)
     by_file: dict[str, list[dict[str, str]]] = defaultdict(list)
     path = PUBLIC / "oracle-tshark" / "tls.tsv"
     if path.is_file():
-        with path.open(newline="") as handle:
-            for line in csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE):
-                by_file[line["file"]].append(line)
+        usual = csv.field_size_limit(1 << 30)  # a certificate is one field; the limit is the whole process's
+        try:
+            with path.open(newline="") as handle:
+                for line in csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE):
+                    by_file[line["file"]].append(line)
+        finally:
+            csv.field_size_limit(usual)
     return by_file
 
 

@@ -160,3 +160,17 @@ def test_any_octets_never_raise(octets: bytes) -> None:
         assert isinstance(found.text, str)
     read_authorization(b"Bearer eyJ." + base64url(octets) + b".s")
     assert len(without_secrets(octets)) <= 512
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        (b"/exec/VJIwJOle", "/exec/REDACTED"),
+        (b"/attach/ab_-12Zz?tty=1", "/attach/REDACTED?tty=1"),
+        (b"http://127.0.0.1:41393/portforward/CYZ7WbTt", "http://127.0.0.1:41393/portforward/REDACTED"),
+        (b"/exec/default0/web/main?command=id", "/exec/default0/web/main?command=id"),
+        (b"/exec/short", "/exec/short"),
+    ],
+)
+def test_the_single_use_token_of_a_streaming_url_is_not_shown(target: bytes, shown: str) -> None:
+    assert without_secrets(target) == shown

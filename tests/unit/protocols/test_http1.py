@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from tests.heads_builder import build_heads
 from tests.unit.protocols.streams_by_dpkt import LAB, connections, heads_of
 
 needs_lab = pytest.mark.skipif(not LAB.is_dir(), reason="the lab captures are not beside this checkout")
-needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+needs_tshark = pytest.mark.tshark
 
 
 def read(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 
@@ -216,7 +215,7 @@ def test_any_block_never_raises(payload: bytes, mid: int, kind: int, flags: int)
 
 
 @pytest.mark.skipif(not LAB.is_dir(), reason="the lab captures are not beside this checkout")
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+@pytest.mark.tshark
 @pytest.mark.tshark
 def test_etcd_in_clear_as_tshark_reads_it() -> None:
     path = LAB / "08b-etcd-cleartext.pcap"
@@ -245,7 +244,7 @@ def test_etcd_in_clear_as_tshark_reads_it() -> None:
 
 
 @pytest.mark.skipif(not PUBLIC.is_dir(), reason="the public captures are not beside this checkout")
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+@pytest.mark.tshark
 @pytest.mark.tshark
 @pytest.mark.corpus
 def test_a_public_grpc_capture_as_tshark_reads_it() -> None:

@@ -51,8 +51,11 @@ def brief(document: Document, rule: box.Box, *, wide: bool = True) -> list[Rende
     return parts
 
 
-def whole(document: Document, rule: box.Box) -> list[RenderableType]:
-    """All of it, for ``planewire ledger``."""
+def whole(document: Document, rule: box.Box, *, wide: bool = True) -> list[RenderableType]:
+    """All of it, for ``planewire ledger``.
+
+    Where the terminal is not `wide`, what a share means for the verdicts stands below its table.
+    """
     parts: list[RenderableType] = [Text("Captures", style="bold"), _captures(document["captures"], rule)]
     for capture in document["captures"][:MAX_LISTED]:
         parts += _facts(capture)
@@ -66,7 +69,12 @@ def whole(document: Document, rule: box.Box) -> list[RenderableType]:
     parts.append(_plain(_dropped(document)))
     if document["quality"]["shares"]:
         parts += [Text(), Text("What was captured of the TCP connections that carried payload", style="bold")]
-        parts.append(_shares(document["quality"]["shares"], rule))
+        parts.append(_shares(document["quality"]["shares"], rule, wide=wide))
+        if not wide:
+            parts += [
+                _indented(f"{_SHARE_TITLES.get(share['name'], share['name'])}: {share['meaning']}")
+                for share in document["quality"]["shares"]
+            ]
     places = _places(document)
     if places:
         parts += [Text(), Text("Vantage points", style="bold"), *places]
@@ -143,6 +151,10 @@ def _shares(shares: Sequence[ShareEntry], rule: box.Box, *, wide: bool = True) -
     return table
 
 
+def _to_the_second(time: str) -> str:
+    return f"{time[:10]} {time[11:19]}Z" if time else ""
+
+
 def _percent(part: int, total: int) -> str:
     return f"{100 * part / total:.0f} %" if total else "0 %"
 
@@ -163,7 +175,7 @@ def _captures(captures: Sequence[CaptureEntry], rule: box.Box) -> Table:
             f"{capture['frames']:,}",
             f"{ledger['decoded']:,}" if ledger is not None else "",
             f"{ledger['packets_in_flows']:,}" if ledger is not None else "",
-            capture["first_time"] or "",
+            _to_the_second(capture["first_time"] or ""),
         )
     if len(captures) > MAX_LISTED * 4:
         table.add_row(f"and {len(captures) - MAX_LISTED * 4:,} more")

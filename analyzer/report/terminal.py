@@ -106,7 +106,7 @@ def render(
 def render_ledger(document: Mapping[str, Any], console: Console) -> None:
     """Print what was captured and what became of every frame, without a verdict."""
     rule = box.SIMPLE_HEAD if console.encoding.lower().startswith("utf") else box.ASCII2
-    for part in ledger_view.whole(as_document(document), rule):
+    for part in ledger_view.whole(as_document(document), rule, wide=console.width >= _WIDE):
         console.print(part, highlight=False)
 
 

@@ -13,9 +13,9 @@ from analyzer.report.terminal import render, render_ledger
 from tests.document_example import HOSTILE, example_document
 
 
-def printed(document: dict[str, Any], *, verdicts: bool = False, encoding: str = "utf-8") -> str:
+def printed(document: dict[str, Any], *, verdicts: bool = False, encoding: str = "utf-8", width: int = 160) -> str:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
-    (render if verdicts else render_ledger)(document, Console(file=stream, width=160, color_system=None))
+    (render if verdicts else render_ledger)(document, Console(file=stream, width=width, color_system=None))
     stream.seek(0)
     return stream.read()
 
@@ -73,3 +73,13 @@ def test_shares_stand_before_the_answer() -> None:
     text = printed(document, verdicts=True)
     assert text.index("cut by snap length") < text.index(document["summary"]["answer"])
     assert "50 %" in text
+
+
+@pytest.mark.parametrize("width", [80, 111, 112, 200])
+def test_what_a_share_means_can_be_read_at_any_width(width: int) -> None:
+    """In its column where there is room, else in lines of their own below the table; never in shreds."""
+    document = made()
+    document["quality"]["shares"][0]["meaning"] = "versions, names and who authenticated can be judged"
+    text = printed(document, width=width)
+    assert any("versions, names and who" in line for line in text.splitlines())
+    assert max(map(len, text.splitlines())) <= width

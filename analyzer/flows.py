@@ -694,7 +694,7 @@ class FlowBuilder:
             syn_seq=state.syn_seq[pick],
             cut_packets=state.cut_packets[order],
             interfaces=state.interfaces[order],
-            signature=state.signature[pick].astype(np.int64),
+            signature=state.signature[pick],
             signature_frame=state.signature_frame[pick],
         ), order[:, None] * 2 + sides
 

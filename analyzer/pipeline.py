@@ -454,6 +454,8 @@ class Pipeline:
             self.late = LateCollector(self.heads)
             self.late_http2 = Http2Collector(self.flows, self.heads)
         table, streams = self.flows.finish(np.arange(len(self.flows)))
+        # Read where the protocols were recognised, and by nobody after that: 128 octets a flow are not held for it.
+        table = replace(table, signature_frame=np.broadcast_to(np.int64(0), table.signature_frame.shape))
         numbers = streams[:, 0] >> 1
         crowded = np.isin(numbers, full), np.isin(numbers, full_http2)
         flat = streams.reshape(-1)

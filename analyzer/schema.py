@@ -290,7 +290,7 @@ class FlowTable(Table):
         Packets whose payload the snap length cut.
     interfaces : (F,) uint64
         Bit i set: seen on interface i (63 = any interface from 63 on).
-    signature : (F, 2, 8) int64
+    signature : (F, 2, 8) int32
         Packets of each side whose payload begins like: 0 a TLS handshake/CCS/alert record, 1 a TLS application
         data record, 2 an HTTP/1 request line, 3 an HTTP/1 status line, 4 the HTTP/2 preface, 5 an SSH banner,
         6 anything else, 7 printable ASCII (counted besides the others).
@@ -315,7 +315,7 @@ class FlowTable(Table):
     syn_seq: I64
     cut_packets: I64
     interfaces: U64
-    signature: I64
+    signature: I32
     signature_frame: I64
 
 

@@ -41,51 +41,37 @@ class CaptureFormatError(PlanewireError):
         self.reason: Final = reason
 
 
-class InputError(PlanewireError):
+class FileError(PlanewireError):
+    """Something is wrong with a file as a whole.
+
+    Parameters
+    ----------
+    path : str
+        The file, as the user named it.
+    reason : str
+        What is wrong with it and what is expected.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path: Final = path
+        self.reason: Final = reason
+
+
+class InputError(FileError):
     """An input cannot be opened: missing, a directory, not permitted."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path: Final = path
-        self.reason: Final = reason
 
-
-class ClusterFactsError(PlanewireError):
-    """A file handed over with ``--cluster`` cannot be used.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    reason : str
-        What is wrong with it and what is expected.
-    """
+class ClusterFactsError(FileError):
+    """A file handed over with ``--cluster`` cannot be used."""
 
     exit_code = 2
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path: Final = path
-        self.reason: Final = reason
 
-
-class KeyLogError(PlanewireError):
-    """A file handed over with ``--keys`` cannot be used; the message never holds any of its content.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    reason : str
-        What is wrong with it and what is expected.
-    """
+class KeyLogError(FileError):
+    """A file handed over with ``--keys`` cannot be used; the message never holds any of its content."""
 
     exit_code = 2
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path: Final = path
-        self.reason: Final = reason
 
 
 class SuppressionError(PlanewireError):
@@ -110,13 +96,8 @@ class SuppressionError(PlanewireError):
         self.reason: Final = reason
 
 
-class ReportError(PlanewireError):
+class ReportError(FileError):
     """A JSON report cannot be used: not ours, of another schema, or without a fact that is needed."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path: Final = path
-        self.reason: Final = reason
 
 
 class FindingError(PlanewireError):
@@ -144,9 +125,5 @@ class CatalogueError(PlanewireError):
         self.key: Final = key
 
 
-class OutputError(PlanewireError):
+class OutputError(FileError):
     """A report cannot be written."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path: Final = path

@@ -13,11 +13,11 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from analyzer.capture.source import open_capture
-from analyzer.cli.cluster_files import load_cluster
 from analyzer.pipeline import run
 from analyzer.report.document import build_document
 from analyzer.report.html import render_html
 from analyzer.report.schema_document import Document, as_document
+from analyzer.user_files import load_cluster
 from tests.conftest import LAB, ROOT
 from tests.document_example import HOSTILE, example_document
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from analyzer.capture.source import open_capture
-from analyzer.cli.cluster_files import load_cluster
 from analyzer.cluster.catalogue import channels
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, Network, assign_roles
 from analyzer.pipeline import Pipeline
 from analyzer.protocols.evidence import Evidence
+from analyzer.user_files import load_cluster
 from tests.conftest import LAB, SHARED
 from tests.moved_cluster import Move, MovedDecoder
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from analyzer.capture.source import open_capture
-from analyzer.cli.cluster_files import load_cluster
 from analyzer.pipeline import run
 from analyzer.report.document import build_document
+from analyzer.user_files import load_cluster
 from tests.conftest import LAB, SHARED
 
 FIELDS = ("channel", "tls_version", "encryption", "client_certificate", "server_verification")

@@ -170,10 +170,15 @@ def _kubelet_self_made(common_name: str, issuer_name: str) -> bool:
     return own is not None and ca is not None and own["host"] == ca["host"]
 
 
-def chain_ders(body: bytes) -> tuple[bytes, ...]:
-    """Certificates of a Certificate message of TLS <= 1.2 (RFC 5246 7.4.2), as far as they are whole."""
+def chain_ders(body: bytes, *, tls13: bool = False) -> tuple[bytes, ...]:
+    """Certificates of a Certificate message, as far as they are whole.
+
+    RFC 5246 7.4.2; in TLS 1.3 a context stands before the list and extensions behind each of them (RFC 8446 4.4.2).
+    """
     found: list[bytes] = []
-    at, stop = 3, min(len(body), 3 + int.from_bytes(body[:3]))
+    at = 1 + body[0] if tls13 and body else 0
+    stop = min(len(body), at + 3 + int.from_bytes(body[at : at + 3]))
+    at += 3
     while at + 3 <= stop:
         length = int.from_bytes(body[at : at + 3])
         at += 3
@@ -181,4 +186,6 @@ def chain_ders(body: bytes) -> tuple[bytes, ...]:
             break
         found.append(body[at : at + length])
         at += length
+        if tls13:
+            at += 2 + int.from_bytes(body[at : at + 2])
     return tuple(found)

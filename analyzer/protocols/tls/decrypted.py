@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.protocols.tls.certificates import chain_ders
 from analyzer.protocols.tls.chains import ChainPool
 from analyzer.protocols.tls.describe import protocols
 from analyzer.protocols.tls.hello import ALPN
@@ -60,11 +61,11 @@ def _certificate(side: OpenedSide) -> tuple[Message, tuple[bytes, ...]] | None:
     """
     for message in reversed(side.messages):
         if message.kind == _CERTIFICATE:
-            return message, _listed(message.body, newer=message.epoch == 0)
+            return message, chain_ders(message.body, tls13=message.epoch == 0)
         if message.kind == _COMPRESSED_CERTIFICATE:
             body = _decompressed(message.body)
             if body is not None:
-                return message, _listed(body, newer=True)
+                return message, chain_ders(body, tls13=True)
     return None
 
 
@@ -75,23 +76,6 @@ def _decompressed(body: bytes) -> bytes | None:
         return zlib.decompressobj().decompress(body[8:], MAX_MESSAGE)
     except zlib.error:
         return None
-
-
-def _listed(body: bytes, *, newer: bool) -> tuple[bytes, ...]:
-    at = 1 + body[0] if newer and body else 0
-    stop = min(len(body), at + 3 + int.from_bytes(body[at : at + 3]))
-    at += 3
-    found: list[bytes] = []
-    while at + 3 <= stop:
-        length = int.from_bytes(body[at : at + 3])
-        at += 3
-        if length == 0 or at + length > stop:
-            break
-        found.append(body[at : at + length])
-        at += length
-        if newer:
-            at += 2 + int.from_bytes(body[at : at + 2])
-    return tuple(found)
 
 
 def _extension(body: bytes, at: int, wanted: int) -> bytes | None:

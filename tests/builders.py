@@ -175,3 +175,14 @@ class Conversation:
 def frames_of(conversations: Iterable[Conversation]) -> list[bytes]:
     """All frames of several conversations, one conversation after the other."""
     return [frame for conversation in conversations for frame in conversation.frames]
+
+
+def chunks_cut_at(
+    frames: Sequence[bytes], cuts: Sequence[int] = (), wire_lens: Sequence[int] | None = None
+) -> Iterable[CaptureChunk]:
+    """The frames as chunks that end before the frames numbered `cuts`, from 0; no chunk is empty."""
+    for rows in np.split(np.arange(len(frames)), sorted(set(cuts))):
+        if rows.shape[0]:
+            first = int(rows[0])
+            lens = None if wire_lens is None else list(wire_lens[first : first + rows.shape[0]])
+            yield chunk([frames[i] for i in rows], first_frame=first + 1, wire_lens=lens)

@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if need in required and not (need == "corpus" and not SHARED.is_dir()):
                 item.add_marker(pytest.mark.usefixtures("required_but_missing"))
             else:
+                # Said with its reason at the end of the run (-ra); nowhere a newcomer must install these programs.
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 

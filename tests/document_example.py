@@ -566,3 +566,35 @@ def example_document(connections: int = 12, nodes: int = 3) -> Document:
         "outcome": {"fail_on": "high", "exit_status": int(bool(findings))},
     }  # fmt: skip
     return cast(Document, document)
+
+
+def hostile_document(connections: int, nodes: int) -> Document:
+    """Every text that a capture or the cluster's files could have written is hostile."""
+    document: Any = example_document(connections, nodes)
+    turn = iter(range(10**6))
+
+    def text() -> str:
+        return HOSTILE[next(turn) % len(HOSTILE)]
+
+    data = document["connections"]["data"]
+    for name in ("client_name", "server_name", "sni", "user_agent", "activity", "server_certificate", "encapsulation"):
+        data[name] = [text() for _ in data[name]]
+    for entry in document["endpoints"]:
+        entry["names"] = [text()]
+        for role in entry["roles"]:
+            role["reason"] = text()
+    for finding in document["findings"]:
+        finding |= {"message": text(), "hosts": [text()] * 3, "filter": text(), "limits": text(), "source": HOSTILE[9]}
+    for channel in document["channels"]:
+        channel |= {"sentence": text(), "clients": [text()], "servers": [text()], "source": HOSTILE[9]}
+    for event in document["timeline"]["events"]:
+        event["text"] = text()
+    for capture in document["captures"]:
+        capture["name"] = text()
+        capture["damage"] = [{"offset": 7, "reason": text()}]
+    for entry in document["cluster"]["declared"]:
+        entry |= {"setting": text(), "value": text(), "source": text()}
+    document["cluster"]["notes"] = [text()]
+    document["summary"] |= {"answer": text(), "not_judged": [text(), text()]}
+    document["fingerprints"][0] |= {"ja4": text(), "stack": text()}
+    return document  # type: ignore[no-any-return]

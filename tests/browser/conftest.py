@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -19,7 +18,7 @@ from analyzer.report.html import render_html
 from analyzer.report.schema_document import Document, as_document
 from analyzer.user_files import load_cluster
 from tests.conftest import LAB, ROOT
-from tests.document_example import HOSTILE, example_document
+from tests.document_example import example_document, hostile_document
 
 ARTEFACTS = ROOT / "tests" / "browser" / "artefacts"
 """Screenshots and printed pages, to be looked at; not part of the repository."""
@@ -40,31 +39,6 @@ def recorded(stem: str) -> Document:
     return as_document(build_document(result))
 
 
-def hostile() -> Document:
-    """Every text that a capture or the cluster's files could have written is hostile."""
-    document: Any = example_document(120, 9)
-    turn = iter(range(10**6))
-
-    def text() -> str:
-        return HOSTILE[next(turn) % len(HOSTILE)]
-
-    data = document["connections"]["data"]
-    for name in ("client_name", "server_name", "sni", "user_agent", "activity", "server_certificate", "encapsulation"):
-        data[name] = [text() for _ in data[name]]
-    for finding in document["findings"]:
-        finding |= {"message": text(), "hosts": [text()] * 3, "filter": text(), "limits": text()}
-    for channel in document["channels"]:
-        channel |= {"sentence": text(), "clients": [text()], "servers": [text()]}
-    for entry in document["endpoints"]:
-        entry["names"] = [text()]
-    for event in document["timeline"]["events"]:
-        event["text"] = text()
-    document["captures"][0]["name"] = "".join(HOSTILE)
-    document["summary"] |= {"answer": text(), "not_judged": [text(), text()]}
-    document["fingerprints"][0] |= {"ja4": text(), "stack": text()}
-    return document  # type: ignore[no-any-return]
-
-
 @dataclass
 class Reports:
     """Documents by name, and the pages rendered from them."""
@@ -76,7 +50,7 @@ class Reports:
         if name not in self.documents:
             makers: dict[str, Callable[[], Document]] = {
                 "large": lambda: example_document(10_000, 300),
-                "hostile": hostile,
+                "hostile": lambda: hostile_document(120, 9),
                 "small": lambda: example_document(400, 3),
             }
             self.documents[name] = makers[name]() if name in makers else recorded(name)

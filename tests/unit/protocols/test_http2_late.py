@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import hpack
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from analyzer.pipeline import Limits, Pipeline
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http2 import PREFACE
 from analyzer.registries import Protocol
-from tests.builders import Conversation, chunk
+from tests.builders import Conversation, chunk, chunks_cut_at
 
 LIMIT = 2048
 """Octets of a head in these tests."""
@@ -62,11 +61,8 @@ class Talk:
 
 def read(frames: list[bytes], cuts: Sequence[int] = (), wire_lens: list[int] | None = None) -> Evidence:
     pipeline = Pipeline(Limits(head_octets=LIMIT))
-    for rows in np.split(np.arange(len(frames)), sorted(set(cuts))):
-        if rows.shape[0]:
-            first = int(rows[0])
-            lens = None if wire_lens is None else wire_lens[first : first + rows.shape[0]]
-            pipeline.add(chunk([frames[i] for i in rows], first_frame=first + 1, wire_lens=lens))
+    for part in chunks_cut_at(frames, cuts, wire_lens):
+        pipeline.add(part)
     return pipeline.evidence()
 
 

@@ -16,10 +16,10 @@ import pytest
 
 from analyzer.report.connections_view import MAX_PACKED, MAX_ROWS
 from analyzer.report.html import moment_text, octets_text, render_html, write_html
-from analyzer.report.schema_document import QUESTIONS, Document
+from analyzer.report.schema_document import QUESTIONS
 from analyzer.report.text import visible
 from tests.conftest import ROOT
-from tests.document_example import HOSTILE, example_document
+from tests.document_example import HOSTILE, example_document, hostile_document
 
 VOID = {"meta", "link", "br", "input"}
 STYLES = ROOT / "analyzer" / "report" / "templates" / "style"
@@ -61,40 +61,10 @@ class Page(HTMLParser):
         return [attributes[name] for _, attributes in self.elements if name in attributes]
 
 
-def _hostile_document() -> Document:
-    """Every text that a capture or the cluster's files could have written is hostile."""
-    document: Any = example_document(200, 3)
-    turn = iter(range(10**6))
-
-    def text() -> str:
-        return HOSTILE[next(turn) % len(HOSTILE)]
-
-    data = document["connections"]["data"]
-    for name in ("client_name", "server_name", "sni", "user_agent", "activity", "server_certificate", "encapsulation"):
-        data[name] = [text() for _ in data[name]]
-    for entry in document["endpoints"]:
-        entry["names"] = [text()]
-        for role in entry["roles"]:
-            role["reason"] = text()
-    for finding in document["findings"]:
-        finding |= {"message": text(), "hosts": [text()] * 3, "filter": text(), "limits": text(), "source": HOSTILE[9]}
-    for channel in document["channels"]:
-        channel |= {"sentence": text(), "clients": [text()], "servers": [text()], "source": HOSTILE[9]}
-    for capture in document["captures"]:
-        capture["name"] = text()
-        capture["damage"] = [{"offset": 7, "reason": text()}]
-    for entry in document["cluster"]["declared"]:
-        entry |= {"setting": text(), "value": text(), "source": text()}
-    document["cluster"]["notes"] = [text()]
-    document["summary"] |= {"answer": text(), "not_judged": [text(), text()]}
-    document["fingerprints"][0] |= {"ja4": text(), "stack": text()}
-    return document  # type: ignore[no-any-return]
-
-
 @cache
 def _page(kind: str) -> tuple[str, Page]:
     sizes = {"plain": (40, 3), "empty": (0, 3), "large": (10_000, 300)}
-    document = example_document(*sizes[kind]) if kind in sizes else _hostile_document()
+    document = example_document(*sizes[kind]) if kind in sizes else hostile_document(200, 3)
     text = render_html(document)
     return text, Page(text)
 

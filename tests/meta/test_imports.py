@@ -16,6 +16,7 @@ RANKS: dict[str, int] = {
     "decode": 20,
     "flows": 30,
     "protocols": 40,
+    "assembly": 45,
     "cluster": 50,
     "verdicts": 60, "rules": 65,
     "report": 70,

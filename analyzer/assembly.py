@@ -6,9 +6,10 @@ Batches name flows as the flow builder counted them and come in any order; what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import groupby, pairwise
-from typing import TypeVar
+from operator import attrgetter
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,57 @@ class Batch:
     conflict: Mask
     hello: U64  # the client's ClientHello random: (n, 4)
     inner: InnerReading = field(default_factory=InnerReading)  # inside these flows, which it names by builder number
+
+    def of(self, chosen: I64) -> Batch:
+        """What was read of the flows `chosen` among them."""
+        rows = np.flatnonzero(np.isin(self.flows, chosen))
+        wanted = set(chosen.tolist())
+        facts = self.tls.facts.take(np.isin(self.tls.facts.flow, chosen))
+        names = tuple(r for r in self.tls.requested_names if r[0] in wanted)
+        return Batch(
+            self.flows[rows],
+            self.identification.take(rows),
+            replace(self.tls, facts=facts, requested_names=names),
+            [m for m in self.http if m.flow in wanted],
+            [s for s in self.ssh if s.flow in wanted],
+            self.from_start[rows],
+            self.holed[rows],
+            self.gap[rows],
+            self.conflict[rows],
+            self.hello[rows],
+            self.inner.of(wanted),
+        )
+
+    def apart(self) -> Batch:
+        """The same with messages of its own: assembling renumbers them in place."""
+        return replace(self, http=copied(self.http))
+
+    @staticmethod
+    def joined(batches: Sequence[Batch]) -> Batch:
+        """All of several batches of different flows, which are not none, as one."""
+        if len(batches) == 1:
+            return batches[0]
+        return Batch(
+            np.concatenate([b.flows for b in batches]),
+            Identification.concatenate([b.identification for b in batches]),
+            merge_tls([b.tls for b in batches]),
+            [m for b in batches for m in b.http],
+            [s for b in batches for s in b.ssh],
+            np.concatenate([b.from_start for b in batches]),
+            np.concatenate([b.holed for b in batches]),
+            np.concatenate([b.gap for b in batches]),
+            np.concatenate([b.conflict for b in batches]),
+            np.concatenate([b.hello for b in batches]),
+            InnerReading.joined([b.inner for b in batches]),
+        )
+
+
+_VALUES: Final = attrgetter(*(field.name for field in fields(HttpMessage)))
+
+
+def copied(messages: Iterable[HttpMessage]) -> list[HttpMessage]:
+    """Messages that nobody else holds."""
+    return [HttpMessage(*_VALUES(message)) for message in messages]
 
 
 def complete(reading: TlsReading) -> Mask:

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.assembly import Batch, assemble, complete, in_table_order, renumber, with_inner
+from analyzer.assembly import Batch, assemble, complete, copied, in_table_order, renumber, with_inner
 from analyzer.capture.several import CaptureSet
 from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.authorities import Authority
@@ -262,6 +262,11 @@ class Pipeline:
 
     # -------------------------------------------------------------------------------- reading the heads
 
+    @property
+    def late_words(self) -> bool:
+        """Whether messages from behind the heads wait to be read."""
+        return bool(self.late.pending_octets) or self.late_http2.pending
+
     def _settle(self) -> None:
         """Read the connections that can tell no more, and drop their octets.
 
@@ -291,8 +296,8 @@ class Pipeline:
         """Begin to read `flows`, in so many children where there is work enough; call the results to have them."""
         children = min(children, flows.shape[0] // _LEAST_SHARE)
         if children < 1:
-            return [partial(self._interpret, flows)]
-        return [Task(partial(self._interpret, part)).result for part in np.array_split(flows, children)]
+            return [partial(self.interpret, flows)]
+        return [Task(partial(self.interpret, part)).result for part in np.array_split(flows, children)]
 
     def _end_round(self) -> None:
         """Keep what the settling round under way has read, and drop the octets of what can tell no more."""
@@ -315,37 +320,16 @@ class Pipeline:
     def _close(self, flows: I64) -> None:
         """Read `flows` as they are and collect no more of them."""
         if flows.shape[0]:
-            self._keep(self._interpret(flows), flows)
+            self._keep(self.interpret(flows), flows)
             self.heads.release(flows)
 
     def _keep(self, batch: Batch, chosen: I64) -> None:
         """Store what was read of the flows `chosen` from a batch."""
         if chosen.shape[0] == 0:
             return
-        rows = np.flatnonzero(np.isin(batch.flows, chosen))
-        wanted = set(chosen.tolist())
-        facts = batch.tls.facts.take(np.isin(batch.tls.facts.flow, chosen))
-        self._read.append(
-            Batch(
-                batch.flows[rows],
-                batch.identification.take(rows),
-                replace(
-                    batch.tls,
-                    facts=facts,
-                    requested_names=tuple(r for r in batch.tls.requested_names if r[0] in wanted),
-                ),
-                [m for m in batch.http if m.flow in wanted],
-                [s for s in batch.ssh if s.flow in wanted],
-                batch.from_start[rows],
-                batch.holed[rows],
-                batch.gap[rows],
-                batch.conflict[rows],
-                batch.hello[rows],
-                batch.inner.of(wanted),
-            )
-        )
+        self._read.append(batch.of(chosen))
 
-    def _interpret(self, chosen: I64) -> Batch:
+    def interpret(self, chosen: I64) -> Batch:
         """Assemble and read the heads of the flows `chosen`; facts name flows by builder number."""
         table, streams = self.flows.finish(chosen)
         heads = self.heads.assemble(streams.reshape(-1))
@@ -394,31 +378,41 @@ class Pipeline:
         chosen = np.flatnonzero(http1 & ~http2), np.flatnonzero(http2)
         return reading, *_read_http(opened.heads, *chosen, names, decrypted=True)
 
-    def evidence(self, *, last: bool = False) -> Evidence:
-        """Everything read so far, for all flows in order of their first packet.
+    def evidence(
+        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, traffic: bool = True
+    ) -> Evidence:
+        """Everything read so far, for all flows in order of their first packet; may be asked again after more packets.
 
-        With `last`, nothing more is to be added or asked: what is held is let go as soon as it has been read.
+        Parameters
+        ----------
+        last : bool
+            Nothing more is to be added or asked: what is held is let go as soon as it has been read.
+        read : callable, optional
+            Reads the flows given that have not been settled, in place of `interpret`.
+        traffic : bool
+            False: traffic over time is left out, and so are the times of frames.
         """
         self._end_round()
         if self.books:
             # Datagrams may end in another capture of one recording than they began in: the sum is what is shown.
-            counts, book = self.decoder.fragments.counts, self.books[-1].ledger
-            book.datagrams_joined, book.fragment_conflicts = counts.joined, counts.conflicts
-            book.datagrams_incomplete = counts.given_up + self.decoder.fragments.incomplete
+            datagrams, book = self.decoder.fragments.counts, self.books[-1].ledger
+            book.datagrams_joined, book.fragment_conflicts = datagrams.joined, datagrams.conflicts
+            book.datagrams_incomplete = datagrams.given_up + self.decoder.fragments.incomplete
         done = np.zeros(len(self.flows), bool)
         for part in self._read:
             done[part.flows] = True
-        parts = [*self._read]
         rest = np.flatnonzero(~done)
-        # In slices, so that laying out the last heads needs no more memory than a round of settling does.
-        for i in range(0, max(rest.shape[0], 1), _LAST_SLICE):
-            slice_ = rest[i : i + _LAST_SLICE]
-            mine = slice_.shape[0] // self._workers if slice_.shape[0] >= self._workers * _LEAST_SHARE else None
-            others = self._reading(slice_[mine:], self._workers - 1) if mine is not None and self._workers > 1 else []
-            parts.append(self._interpret(slice_[:mine] if others else slice_))
-            parts += [result() for result in others]
-        self._late_messages += read_late(self.late.take(all_of_them=True))
-        self._late_http2 += self.late_http2.take(all_of_them=True)
+        parts = [*self._read, *(read or self._read_all)(rest)]
+        self._late_messages += read_late(self.late.take(all_of_them=last))
+        self._late_http2 += self.late_http2.take(all_of_them=last)
+        late = self._late_messages, self._late_http2
+        if not last:
+            # More may come, and these are renumbered in place.
+            parts = [part.apart() for part in parts]
+            late = (
+                copied(self._late_messages) + read_late(self.late.under_way()),
+                copied(self._late_http2) + self.late_http2.under_way(),
+            )
         full, full_http2 = self.late.full_streams() >> 1, self.late_http2.full_streams() >> 1
         if last:
             self._read.clear()
@@ -434,17 +428,29 @@ class Pipeline:
         first_seq = self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2)
         syn_ns = self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2)
         paths = tuple(self.decoder.paths)
-        late = self._late_messages, self._late_http2
         assembled = assemble(table, numbers, parts, paths, late, crowded, syn_ns, first_seq)
         place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
         whole = replace(
             assembled,
             comments={place[flow]: tuple(texts) for flow, texts in self._comments.items()},
-            traffic=in_table_order(self.flows.traffic.result(), numbers),
-            frame_times=self.clock.result(),
         )
+        if traffic:
+            counts, times = in_table_order(self.flows.traffic.result(), numbers), self.clock.result()
+            whole = replace(whole, traffic=counts, frame_times=times)
         inner = InnerReading.joined([part.inner for part in parts])
         return with_inner(whole, inner, numbers) if inner.connections else whole
+
+    def _read_all(self, rest: I64) -> list[Batch]:
+        """Read the flows `rest` as they are."""
+        parts: list[Batch] = []
+        # In slices, so that laying out the last heads needs no more memory than a round of settling does.
+        for i in range(0, max(rest.shape[0], 1), _LAST_SLICE):
+            slice_ = rest[i : i + _LAST_SLICE]
+            mine = slice_.shape[0] // self._workers if slice_.shape[0] >= self._workers * _LEAST_SHARE else None
+            others = self._reading(slice_[mine:], self._workers - 1) if mine is not None and self._workers > 1 else []
+            parts.append(self.interpret(slice_[:mine] if others else slice_))
+            parts += [result() for result in others]
+        return parts
 
 
 def _read_http(

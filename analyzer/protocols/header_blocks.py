@@ -36,6 +36,9 @@ class HeaderBlock:
     undecoded: int
     _shown: dict[bool, tuple[dict[str, Any], str] | None] = field(default_factory=dict)
 
+    def __deepcopy__(self, _memo: object) -> HeaderBlock:
+        return self  # what was said does not change
+
     @property
     def is_request(self) -> bool:
         """Whether it has a method."""
@@ -144,6 +147,11 @@ class BlockReader:
     def __init__(self, *, joined: bool) -> None:
         self._table = _JOINED if joined else _EMPTY
         self._decoder: Decoder | None = None  # one that stands where `_table` does
+
+    def __deepcopy__(self, _memo: object) -> BlockReader:
+        apart = BlockReader(joined=self._table.joined)
+        apart._table = self._table  # tables do not change; a decoder does
+        return apart
 
     def decode(self, octets: bytes) -> HeaderBlock | None:
         """What a block says; None where it cannot be decoded, and then no later one can."""

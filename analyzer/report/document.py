@@ -1165,7 +1165,7 @@ def _certificates(audit: Audit, table: _Connections) -> list[Document]:
                 "sha256": one.sha256,
                 "seen_as": side,
                 "channels": sorted({table.channel[flow] for flow in flows}),
-                "connections": len(flows),
+                "connections": int(audit.evidence.weight[flows].sum()),
             }
         )
     rows.sort(key=lambda r: (r["not_after"] or "", r["sha256"], r["seen_as"]))
@@ -1186,7 +1186,7 @@ def _fingerprints(audit: Audit, table: _Connections) -> list[Document]:
             "ja3": key[1],
             "stack": key[2],
             **_built_with(key[0], key[2], groups_offered[rows[0]]),
-            "connections": len(rows),
+            "connections": int(audit.evidence.weight[rows].sum()),
             "channels": sorted({table.channel[r] for r in rows}),
             "clients": sorted({table.client_address[r] for r in rows})[:_MAX_LISTED],
         }

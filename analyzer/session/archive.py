@@ -10,9 +10,10 @@ too, and are counted by channel and answers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analyzer.cluster.catalogue import channels
 from analyzer.decode.transport import TCP
@@ -193,15 +194,16 @@ class Archive:
             into[leaving] = target
 
     def _evict(self, result: AuditResult, groups: _Groups, silent: I64, into: I64) -> None:
-        """Let stand-ins go where there are too many: first those of no core channel, and longest silent among those."""
+        """Let stand-ins go where there are too many kinds, but for one that shows each finding and each answer."""
         standing = groups.is_root & (into[groups.numbers] == groups.numbers)
         rows = np.flatnonzero(standing & groups.any(self._stand_in[: groups.flows]))
         excess = rows.shape[0] - self._ageing.stand_ins
         if excess <= 0:
             return
-        excess = min(excess + self._ageing.stand_ins // _SLACK, rows.shape[0])
+        rows = np.setdiff1d(rows, _telling(result, rows))
         core = np.array([channel.core for channel in channels()], bool)[result.audit.channels.channel[rows]]
-        for group in rows[np.lexsort((-silent[rows], core))][:excess].tolist():
+        order = rows[np.lexsort((-silent[rows], core))]
+        for group in order[: excess + self._ageing.stand_ins // _SLACK].tolist():
             self._depart(result, groups, group)
             into[groups.members(group)] = -1
 
@@ -235,6 +237,17 @@ class Archive:
         """Flow ``kept[i]`` is flow i from now on."""
         self._stands_for = self._stands_for[kept]
         self._stand_in = self._stand_in[kept]
+
+
+def _telling(result: AuditResult, rows: I64) -> I64:
+    """Of `rows`, ascending, the first to show each finding, and the first of each channel with each of its answers."""
+    audit, verdicts = result.audit, result.audit.verdicts
+    columns: list[NDArray[np.integer[Any]]] = [audit.channels.channel[rows]]
+    for answer in (verdicts.encryption, verdicts.client_certificate, verdicts.server_verification):
+        columns += [answer.value[rows], answer.grade[rows]]
+    _, first = np.unique(np.stack(columns, axis=1), axis=0, return_index=True)
+    shown = [np.intersect1d(rows, finding.connections)[:1] for finding in result.findings]
+    return np.unique(np.concatenate([rows[first], *shown]).astype(np.int64))
 
 
 class _Groups:

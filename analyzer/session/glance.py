@@ -86,6 +86,7 @@ class Meter:
         """Flow ``numbers[i]`` is flow i from now on."""
         self.channel = self.channel[numbers[numbers < self.channel.shape[0]]]
         self._before = self._before[numbers[numbers < self._before.shape[0]]]
+        self.total = self._by_channel(self.channel, self._before)[: self.count]
 
 
 class Glance:

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.assembly import Batch, assemble, complete, in_table_order, renumber, with_inner
+from analyzer.assembly import Assembled, Batch, assemble, complete, finish, in_table_order, renumber
 from analyzer.capture.several import CaptureSet
 from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.authorities import Authority
@@ -24,7 +24,7 @@ from analyzer.decode import Decoder
 from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder, FlowRows
 from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
-from analyzer.ledger import Ledger
+from analyzer.ledger import CaptureBook, Ledger
 from analyzer.legs import hello_randoms
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import read_http1, read_late
@@ -115,15 +115,6 @@ class _Round:
 
     over: I64
     results: list[Callable[[], Batch]]
-
-
-@dataclass
-class CaptureBook:
-    """What became of the frames of one capture."""
-
-    ledger: Ledger = field(default_factory=Ledger)
-    first_ns: int | None = None
-    last_ns: int | None = None
 
 
 class Pipeline:
@@ -395,6 +386,10 @@ class Pipeline:
         return reading, *_read_http(opened.heads, *chosen, names, decrypted=True)
 
     def evidence(self, *, last: bool = False) -> Evidence:
+        """Everything read so far, seen as one input; see `assembled`."""
+        return finish(self.assembled(last=last))
+
+    def assembled(self, *, last: bool = False) -> Assembled:
         """Everything read so far, for all flows in order of their first packet.
 
         With `last`, nothing more is to be added or asked: what is held is let go as soon as it has been read.
@@ -427,7 +422,7 @@ class Pipeline:
             self.late_http2 = Http2Collector(self.flows, self.heads)
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         # Read where the protocols were recognised, and by nobody after that: 128 octets a flow are not held for it.
-        table = replace(table, signature_frame=np.broadcast_to(np.int64(0), table.signature_frame.shape))
+        table = replace(table, signature_frame=np.empty((len(table), 0, 0), np.int64))
         numbers = streams[:, 0] >> 1
         crowded = np.isin(numbers, full), np.isin(numbers, full_http2)
         flat = streams.reshape(-1)
@@ -437,14 +432,13 @@ class Pipeline:
         late = self._late_messages, self._late_http2
         assembled = assemble(table, numbers, parts, paths, late, crowded, syn_ns, first_seq)
         place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
-        whole = replace(
-            assembled,
+        evidence = replace(
+            assembled.evidence,
             comments={place[flow]: tuple(texts) for flow, texts in self._comments.items()},
             traffic=in_table_order(self.flows.traffic.result(), numbers),
             frame_times=self.clock.result(),
         )
-        inner = InnerReading.joined([part.inner for part in parts])
-        return with_inner(whole, inner, numbers) if inner.connections else whole
+        return replace(assembled, evidence=evidence)
 
 
 def _read_http(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate, groupby, pairwise
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,57 @@ class Batch:
     conflict: Mask
     hello: U64  # the client's ClientHello random: (n, 4)
     inner: InnerReading = field(default_factory=InnerReading)  # inside these flows, which it names by builder number
+
+    def of(self, chosen: I64) -> Batch:
+        """What was read of the flows `chosen` among them."""
+        rows = np.flatnonzero(np.isin(self.flows, chosen))
+        wanted = set(chosen.tolist())
+        facts = self.tls.facts.take(np.isin(self.tls.facts.flow, chosen))
+        names = tuple(r for r in self.tls.requested_names if r[0] in wanted)
+        return Batch(
+            self.flows[rows],
+            self.identification.take(rows),
+            replace(self.tls, facts=facts, requested_names=names),
+            [m for m in self.http if m.flow in wanted],
+            [s for s in self.ssh if s.flow in wanted],
+            self.from_start[rows],
+            self.holed[rows],
+            self.gap[rows],
+            self.conflict[rows],
+            self.hello[rows],
+            self.inner.of(wanted),
+        )
+
+    def apart(self) -> Batch:
+        """The same with messages of its own: assembling renumbers them in place."""
+        return replace(self, http=copied(self.http))
+
+    @staticmethod
+    def joined(batches: Sequence[Batch]) -> Batch:
+        """All of several batches of different flows, which are not none, as one."""
+        if len(batches) == 1:
+            return batches[0]
+        return Batch(
+            np.concatenate([b.flows for b in batches]),
+            Identification.concatenate([b.identification for b in batches]),
+            merge_tls([b.tls for b in batches]),
+            [m for b in batches for m in b.http],
+            [s for b in batches for s in b.ssh],
+            np.concatenate([b.from_start for b in batches]),
+            np.concatenate([b.holed for b in batches]),
+            np.concatenate([b.gap for b in batches]),
+            np.concatenate([b.conflict for b in batches]),
+            np.concatenate([b.hello for b in batches]),
+            InnerReading.joined([b.inner for b in batches]),
+        )
+
+
+_VALUES: Final = attrgetter(*(field.name for field in fields(HttpMessage)))
+
+
+def copied(messages: Iterable[HttpMessage]) -> list[HttpMessage]:
+    """Messages that nobody else holds."""
+    return [HttpMessage(*_VALUES(message)) for message in messages]
 
 
 def complete(reading: TlsReading) -> Mask:
@@ -242,8 +294,16 @@ def join(parts: Sequence[Assembled], frames: Sequence[int], vantages: Sequence[i
         return parts[0]
     paths: dict[str, int] = {}
     flows = [len(part.evidence) for part in parts]
-    before = zip(*(accumulate(counts, initial=0) for counts in (flows, frames, vantages)), strict=True)
-    moved = [_moved(part, *numbers, paths) for part, numbers in zip(parts, before, strict=False)]
+    moved = [
+        _moved(part, flow, frame, vantage, paths)
+        for part, flow, frame, vantage in zip(
+            parts,
+            accumulate(flows, initial=0),
+            accumulate(frames, initial=0),
+            accumulate(vantages, initial=0),
+            strict=False,
+        )
+    ]
     of = [part.evidence for part in moved]
 
     def columns(name: str) -> NDArray[Any]:

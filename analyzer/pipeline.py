@@ -14,8 +14,9 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.assembly import Assembled, Batch, assemble, complete, finish, in_table_order, renumber
-from analyzer.capture.several import CaptureSet
+from analyzer.assembly import Assembled, Batch, assemble, complete, copied, finish, in_table_order, renumber
+from analyzer.capture.inventory import Inventory, Vantage
+from analyzer.capture.several import CaptureSet, Portion
 from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.authorities import Authority
 from analyzer.cluster.channels import assign_channels
@@ -26,6 +27,7 @@ from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
 from analyzer.ledger import CaptureBook, Ledger
 from analyzer.legs import hello_randoms
+from analyzer.partial import Partial, merge
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import read_http1, read_late
 from analyzer.protocols.http2 import read_http2
@@ -50,11 +52,10 @@ from analyzer.schema import (
     PacketTable,
     StreamHeads,
     TlsReading,
-    VantagePoint,
 )
 from analyzer.traffic import FrameClock
 from analyzer.verdicts import Declarations, judge
-from analyzer.workers import Task, can_fork
+from analyzer.workers import Tally, Task, can_fork, in_children
 
 _TUNNELS: Final = {
     "vxlan": Protocol.VXLAN,
@@ -253,6 +254,11 @@ class Pipeline:
 
     # -------------------------------------------------------------------------------- reading the heads
 
+    @property
+    def late_words(self) -> bool:
+        """Whether messages from behind the heads wait to be read."""
+        return bool(self.late.pending_octets) or self.late_http2.pending
+
     def _settle(self) -> None:
         """Read the connections that can tell no more, and drop their octets.
 
@@ -282,8 +288,8 @@ class Pipeline:
         """Begin to read `flows`, in so many children where there is work enough; call the results to have them."""
         children = min(children, flows.shape[0] // _LEAST_SHARE)
         if children < 1:
-            return [partial(self._interpret, flows)]
-        return [Task(partial(self._interpret, part)).result for part in np.array_split(flows, children)]
+            return [partial(self.interpret, flows)]
+        return [Task(partial(self.interpret, part)).result for part in np.array_split(flows, children)]
 
     def _end_round(self) -> None:
         """Keep what the settling round under way has read, and drop the octets of what can tell no more."""
@@ -306,37 +312,16 @@ class Pipeline:
     def _close(self, flows: I64) -> None:
         """Read `flows` as they are and collect no more of them."""
         if flows.shape[0]:
-            self._keep(self._interpret(flows), flows)
+            self._keep(self.interpret(flows), flows)
             self.heads.release(flows)
 
     def _keep(self, batch: Batch, chosen: I64) -> None:
         """Store what was read of the flows `chosen` from a batch."""
         if chosen.shape[0] == 0:
             return
-        rows = np.flatnonzero(np.isin(batch.flows, chosen))
-        wanted = set(chosen.tolist())
-        facts = batch.tls.facts.take(np.isin(batch.tls.facts.flow, chosen))
-        self._read.append(
-            Batch(
-                batch.flows[rows],
-                batch.identification.take(rows),
-                replace(
-                    batch.tls,
-                    facts=facts,
-                    requested_names=tuple(r for r in batch.tls.requested_names if r[0] in wanted),
-                ),
-                [m for m in batch.http if m.flow in wanted],
-                [s for s in batch.ssh if s.flow in wanted],
-                batch.from_start[rows],
-                batch.holed[rows],
-                batch.gap[rows],
-                batch.conflict[rows],
-                batch.hello[rows],
-                batch.inner.of(wanted),
-            )
-        )
+        self._read.append(batch.of(chosen))
 
-    def _interpret(self, chosen: I64) -> Batch:
+    def interpret(self, chosen: I64) -> Batch:
         """Assemble and read the heads of the flows `chosen`; facts name flows by builder number."""
         table, streams = self.flows.finish(chosen)
         heads = self.heads.assemble(streams.reshape(-1))
@@ -385,35 +370,47 @@ class Pipeline:
         chosen = np.flatnonzero(http1 & ~http2), np.flatnonzero(http2)
         return reading, *_read_http(opened.heads, *chosen, names, decrypted=True)
 
-    def evidence(self, *, last: bool = False) -> Evidence:
+    def evidence(
+        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, traffic: bool = True
+    ) -> Evidence:
         """Everything read so far, seen as one input; see `assembled`."""
-        return finish(self.assembled(last=last))
+        return finish(self.assembled(last=last, read=read, traffic=traffic))
 
-    def assembled(self, *, last: bool = False) -> Assembled:
-        """Everything read so far, for all flows in order of their first packet.
+    def assembled(
+        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, traffic: bool = True
+    ) -> Assembled:
+        """Everything read so far, for all flows in order of their first packet; may be asked again after more packets.
 
-        With `last`, nothing more is to be added or asked: what is held is let go as soon as it has been read.
+        Parameters
+        ----------
+        last : bool
+            Nothing more is to be added or asked: what is held is let go as soon as it has been read.
+        read : callable, optional
+            Reads the flows given that have not been settled, in place of `interpret`.
+        traffic : bool
+            False: traffic over time is left out, and so are the times of frames.
         """
         self._end_round()
         if self.books:
             # Datagrams may end in another capture of one recording than they began in: the sum is what is shown.
-            counts, book = self.decoder.fragments.counts, self.books[-1].ledger
-            book.datagrams_joined, book.fragment_conflicts = counts.joined, counts.conflicts
-            book.datagrams_incomplete = counts.given_up + self.decoder.fragments.incomplete
+            datagrams, book = self.decoder.fragments.counts, self.books[-1].ledger
+            book.datagrams_joined, book.fragment_conflicts = datagrams.joined, datagrams.conflicts
+            book.datagrams_incomplete = datagrams.given_up + self.decoder.fragments.incomplete
         done = np.zeros(len(self.flows), bool)
         for part in self._read:
             done[part.flows] = True
-        parts = [*self._read]
         rest = np.flatnonzero(~done)
-        # In slices, so that laying out the last heads needs no more memory than a round of settling does.
-        for i in range(0, max(rest.shape[0], 1), _LAST_SLICE):
-            slice_ = rest[i : i + _LAST_SLICE]
-            mine = slice_.shape[0] // self._workers if slice_.shape[0] >= self._workers * _LEAST_SHARE else None
-            others = self._reading(slice_[mine:], self._workers - 1) if mine is not None and self._workers > 1 else []
-            parts.append(self._interpret(slice_[:mine] if others else slice_))
-            parts += [result() for result in others]
-        self._late_messages += read_late(self.late.take(all_of_them=True))
-        self._late_http2 += self.late_http2.take(all_of_them=True)
+        parts = [*self._read, *(read or self._read_all)(rest)]
+        self._late_messages += read_late(self.late.take(all_of_them=last))
+        self._late_http2 += self.late_http2.take(all_of_them=last)
+        late = self._late_messages, self._late_http2
+        if not last:
+            # More may come, and these are renumbered in place.
+            parts = [part.apart() for part in parts]
+            late = (
+                copied(self._late_messages) + read_late(self.late.under_way()),
+                copied(self._late_http2) + self.late_http2.under_way(),
+            )
         full, full_http2 = self.late.full_streams() >> 1, self.late_http2.full_streams() >> 1
         if last:
             self._read.clear()
@@ -429,16 +426,28 @@ class Pipeline:
         first_seq = self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2)
         syn_ns = self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2)
         paths = tuple(self.decoder.paths)
-        late = self._late_messages, self._late_http2
         assembled = assemble(table, numbers, parts, paths, late, crowded, syn_ns, first_seq)
         place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
         evidence = replace(
             assembled.evidence,
             comments={place[flow]: tuple(texts) for flow, texts in self._comments.items()},
-            traffic=in_table_order(self.flows.traffic.result(), numbers),
-            frame_times=self.clock.result(),
         )
+        if traffic:
+            counts, times = in_table_order(self.flows.traffic.result(), numbers), self.clock.result()
+            evidence = replace(evidence, traffic=counts, frame_times=times)
         return replace(assembled, evidence=evidence)
+
+    def _read_all(self, rest: I64) -> list[Batch]:
+        """Read the flows `rest` as they are."""
+        parts: list[Batch] = []
+        # In slices, so that laying out the last heads needs no more memory than a round of settling does.
+        for i in range(0, max(rest.shape[0], 1), _LAST_SLICE):
+            slice_ = rest[i : i + _LAST_SLICE]
+            mine = slice_.shape[0] // self._workers if slice_.shape[0] >= self._workers * _LEAST_SHARE else None
+            others = self._reading(slice_[mine:], self._workers - 1) if mine is not None and self._workers > 1 else []
+            parts.append(self.interpret(slice_[:mine] if others else slice_))
+            parts += [result() for result in others]
+        return parts
 
 
 def _read_http(
@@ -501,13 +510,89 @@ def conclude(
     return AuditResult(audit, findings, counts, ledger, captures, cluster.summary, cluster.suppressions)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is to be done with a recording: the same wherever it is done."""
+
+    limits: Limits
+    keys: KeyLog | None
+
+    def read(
+        self, reader: CaptureReader, number: int = 0, workers: int = 1, progress: Progress | None = None
+    ) -> Partial:
+        """Read all frames of one reader and everything they say."""
+        pipeline = Pipeline(self.limits, None if self.keys is None else self.keys.copy(), workers)
+        comments = secrets = 0
+        for chunk in reader:
+            for key_log in reader.secrets[secrets:]:
+                pipeline.use_secrets(key_log)
+            secrets = len(reader.secrets)
+            pipeline.add(chunk, reader.comments[comments:])
+            comments = len(reader.comments)
+            if progress is not None:
+                progress(reader.octets_read, pipeline.frames)
+        if isinstance(reader, CaptureSet):
+            inventory = reader.inventory
+        else:
+            facts = (tuple(reader.interfaces), tuple(reader.damage), tuple(reader.comments))
+            origin = CaptureOrigin(reader.name, reader.format, reader.octets_read, 0, 0, *facts)
+            names = list(dict.fromkeys(reader.names))
+            inventory = Inventory(pipeline.frames, [origin], [Vantage(captures=[0])], names=names)
+        left_out = pipeline.flows.left_out
+        assembled = pipeline.assembled(last=True)
+        books = tuple(pipeline.book(capture) for capture in range(len(inventory.origins)))
+        return Partial(number, 1, assembled, inventory, books, left_out)
+
+    def read_portion(self, portion: Portion, workers: int = 1, progress: Progress | None = None) -> list[Partial]:
+        """Read recordings one after the other."""
+        partials: list[Partial] = []
+        octets = frames = 0
+        for number, recording in portion.recordings:
+
+            def advanced(more: int, of_them: int, octets: int = octets, frames: int = frames) -> None:
+                if progress is not None:
+                    progress(octets + more, frames + of_them)
+
+            with recording.open(workers) as reader:
+                partials.append(self.read(reader, number, workers, advanced))
+                octets += reader.octets_read
+            frames += partials[-1].inventory.frames
+            give_back_freed_memory()
+        return partials
+
+
+Progress = Callable[[int, int], None]
+"""Is told octets of input and frames read so far."""
+Spread = Callable[[Sequence[Portion], Work, int, Progress | None], list[Partial]]
+"""Has portions read by so many processes, or elsewhere, and returns what all of them gave."""
+
+
+def _in_children(portions: Sequence[Portion], work: Work, workers: int, progress: Progress | None) -> list[Partial]:
+    """Read portions in children, one each; where there is one worker or none of them is a file, here."""
+    movable = [portion for portion in portions if portion.portable]
+    told = Tally(progress)
+    partials: list[Partial] = []
+    if workers > 1 and len(movable) > 1 and can_fork():
+        # The largest first: what is left at the end is small, and keeps no one waiting.
+        movable.sort(key=lambda portion: -portion.size)
+        share = max(1, workers // len(movable))
+        tasks = [partial(work.read_portion, portion, share) for portion in movable]
+        for answer in in_children(tasks, min(workers, len(movable)), told):
+            partials += answer
+        portions = [portion for portion in portions if not portion.portable]
+    for portion in portions:
+        partials += work.read_portion(portion, workers, told.here())
+    return partials
+
+
 def run(
     reader: CaptureReader,
     cluster: ClusterContext | None = None,
     limits: Limits | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     keys: KeyLog | None = None,
     workers: int = 1,
+    spread: Spread | None = None,
 ) -> AuditResult:
     """Analyse one input: a capture, or several as `capture.several.open_captures` gives them.
 
@@ -521,27 +606,30 @@ def run(
     keys : KeyLog, optional
         TLS secrets, besides those that the capture itself holds (pcapng decryption secrets).
     workers : int
-        See `Pipeline`.
+        Processes on this machine; the result is the same for any number.
+    spread : Spread, optional
+        Has the work done elsewhere, where there are several recordings; the result is the same.
     """
-    pipeline = Pipeline(limits, keys, workers)
-    comments = secrets = 0
-    for chunk in reader:
-        for key_log in reader.secrets[secrets:]:
-            pipeline.use_secrets(key_log)
-        secrets = len(reader.secrets)
-        pipeline.add(chunk, reader.comments[comments:])
-        comments = len(reader.comments)
-        if progress is not None:
-            progress(reader.octets_read, pipeline.frames)
-    if isinstance(reader, CaptureSet):
-        origins, vantages = reader.origins, reader.vantages
+    several = reader if isinstance(reader, CaptureSet) and reader.portions else None
+    if several is not None and several.leading_secrets:
+        keys = KeyLog() if keys is None else keys.copy()
+        for key_log in several.leading_secrets:
+            keys.add(key_log)
+    work = Work(limits or Limits(), keys)
+    if several is not None:
+        merged = merge((spread or _in_children)(several.portions, work, workers, progress))
+        assert len(merged) == 1, "every recording gives a result"
+        whole = merged[0]
+        found = Inventory(skipped=several.skipped, skipped_count=several.skipped_count)
+        inventory = Inventory.joined([found, whole.inventory])
     else:
-        facts = (tuple(reader.interfaces), tuple(reader.damage), tuple(reader.comments))
-        origins = [CaptureOrigin(reader.name, reader.format, reader.octets_read, 0, 0, *facts)]
-        vantages = [VantagePoint("", (0,), False, "")]
+        whole = work.read(reader, 0, workers, progress)
+        inventory = whole.inventory
+    if not inventory.origins and isinstance(reader, CaptureSet):
+        raise reader.nothing(inventory)
+    origins, vantages = inventory.origins, inventory.vantage_points()
     summaries = []
-    for number, origin in enumerate(origins):
-        book = pipeline.book(number)
+    for origin, book in zip(origins, whole.books, strict=True):
         summaries.append(
             CaptureSummary(
                 origin.name,
@@ -558,17 +646,15 @@ def run(
                 book.ledger,
             )
         )
-    ledger, left_out = pipeline.ledger, LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows)
-    evidence = pipeline.evidence(last=True)
-    del pipeline  # what counts the flows is as large as what is concluded from them
+    ledger, left_out = (
+        Ledger.total([book.ledger for book in whole.books]),
+        LeftOut(whole.left_out, work.limits.max_flows),
+    )
+    evidence = finish(whole.assembled)
+    del whole  # what is joined is as large as what is concluded from it
     give_back_freed_memory()
     result = conclude(evidence, ledger, summaries, cluster or ClusterContext())
     give_back_freed_memory()
-    inputs = InputSummary(
-        tuple(vantages),
-        tuple(reader.skipped) if isinstance(reader, CaptureSet) else (),
-        reader.skipped_count if isinstance(reader, CaptureSet) else 0,
-        tuple(dict.fromkeys(reader.names)),
-        left_out,
-    )
+    skipped, count = tuple(inventory.skipped), inventory.skipped_count
+    inputs = InputSummary(tuple(vantages), skipped, count, tuple(inventory.names), left_out)
     return replace(result, inputs=inputs)

@@ -5,7 +5,8 @@ Who the process becomes:
 - the user that was named, if one was;
 - else, under sudo, the user who called it: files it writes are theirs;
 - else ``nobody``, if that user can still read this program and write every file it is yet to write;
-- else root without any capability: user number 0, which may write root's files, and nothing else that root may.
+- else root without any capability: user number 0, which may write root's files, and nothing else that root may. Only
+  where something is to be written that is another's, CAP_DAC_OVERRIDE stays.
 
 Whatever it is, no program that is started later gains rights (PR_SET_NO_NEW_PRIVS).
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import struct
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -29,6 +31,7 @@ _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _CAPABILITIES: Final = 64
+_CAP_DAC_OVERRIDE: Final = 1
 
 _CODE: Final = (
     *{sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")},
@@ -86,8 +89,9 @@ def drop_privileges(user: str | None, writes: Sequence[str | Path] = ()) -> str:
             wanted = None
     _drop_bounds()
     if wanted is None or wanted.number == 0:
-        _drop_capabilities()
-        return "runs on as root without capabilities"
+        kept = 0 if all(map(_is_roots, _places(writes))) else 1 << _CAP_DAC_OVERRIDE
+        _drop_capabilities(kept)
+        return f"runs on as root {'with CAP_DAC_OVERRIDE only' if kept else 'without capabilities'}"
     os.setgroups([])
     os.setgid(wanted.group)
     os.setuid(wanted.number)
@@ -120,17 +124,28 @@ def _obstacle(user: _User | None, writes: Sequence[str | Path]) -> str:
     """Say what `user` could not do that is yet to be done: import more of this program, write a file."""
     if user is None or user.number == 0:
         return ""
-    # A file that is there is enough for a report; a ring of files needs the folder.
-    paths = [Path(path).absolute() for path in writes]
-    places = [path if path.exists() else next(p for p in path.parents if p.exists()) for path in paths]
+    places = _places(writes)
     with _acting_as(user):
         for code in _CODE:
             if not os.access(code, os.R_OK | os.X_OK, effective_ids=True):
                 return f"{user.name} cannot read {code}, where parts of this program are still to be read from"
-        for path, place in zip(paths, places, strict=True):
+        for path, place in zip(writes, places, strict=True):
             if not os.access(place, os.W_OK, effective_ids=True):
                 return f"{user.name} cannot write {path}"
     return ""
+
+
+def _places(writes: Sequence[str | Path]) -> list[Path]:
+    """For each path, what must be writable: itself, or the nearest folder that exists."""
+    paths = [Path(path).absolute() for path in writes]
+    return [path if path.exists() else next(p for p in path.parents if p.exists()) for path in paths]
+
+
+def _is_roots(place: Path) -> bool:
+    """Whether user number 0 may write it without being excused from permissions."""
+    status = place.stat()
+    bits = stat.S_IWUSR if status.st_uid == 0 else stat.S_IWGRP if status.st_gid == 0 else stat.S_IWOTH
+    return bool(status.st_mode & bits)
 
 
 @contextmanager
@@ -156,9 +171,9 @@ def _drop_bounds() -> None:
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def _drop_capabilities() -> None:
-    """Give up the capabilities of this thread: capset(2) with three empty sets."""
+def _drop_capabilities(kept: int) -> None:
+    """Give up the capabilities of this thread but those in `kept`, a bit each (capset(2))."""
     libc = ctypes.CDLL(None, use_errno=True)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    if not hasattr(libc, "capset") or libc.capset(header, bytes(24)) != 0:
+    if not hasattr(libc, "capset") or libc.capset(header, struct.pack("=II16x", kept, kept)) != 0:
         raise PrivilegeError("root's capabilities cannot be given up here: name a user to become with --user")

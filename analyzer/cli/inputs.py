@@ -67,7 +67,7 @@ _OPTIONS: Final = (
         default=1,
         show_default=True,
         metavar="N",
-        help="Processes that share the work: recordings, and ranges of a big one. The report is the same for any number.",
+        help="Processes that share the work, of one capture or of many. The report is the same for any number.",
     ),
     click.option(
         "--max-flows",
@@ -75,8 +75,8 @@ _OPTIONS: Final = (
         default=MAX_FLOWS,
         show_default=True,
         metavar="N",
-        help="Flows kept of each recording. Past three quarters of it those that carry no payload (a SYN flood, a scan) are counted and "
-        "not kept, past all of it any; the ledger says how many.",
+        help="Flows kept of each recording. Past three quarters of it those that carry no payload (a SYN flood, a scan) are "
+        "counted and not kept, past all of it any; the ledger says how many.",
     ),
     click.option(
         "--max-expansion",

@@ -117,10 +117,8 @@ def test_recordings_joined_in_any_grouping_are_the_same(recordings: list[tuple[i
         return counter.result(), clock.result()
 
     parts = [(*made(*one), one[0]) for one in recordings]
-    whole = (
-        join_traffic([p[0] for p in parts], [3] * len(parts)),
-        join_times([p[1] for p in parts], [p[2] for p in parts]),
-    )
+    traffic_of_all = join_traffic([p[0] for p in parts], [3] * len(parts))
+    times_of_all = join_times([p[1] for p in parts], [p[2] for p in parts])
     cut = data.draw(st.integers(0, len(parts)))
     halves = [half for half in (parts[:cut], parts[cut:]) if half]
     traffic = join_traffic(

@@ -82,7 +82,7 @@ LATE_OCTETS: Final = 16 << 20
 
 
 MAX_FLOWS: Final = 1_000_000
-"""Flows kept of one recording, which is read in memory that follows them, and so that is bounded (see `FlowBuilder`)."""
+"""Flows kept of one recording, which is read in memory that follows them and so is bounded (see `FlowBuilder`)."""
 MAX_COMMENTS: Final = 3
 """Distinct packet comments kept of one connection."""
 

@@ -75,8 +75,8 @@ _OPTIONS: Final = (
         default=MAX_FLOWS,
         show_default=True,
         metavar="N",
-        help="Flows kept of each recording. Past three quarters of it those that carry no payload (a SYN flood, a scan) "
-        "are counted and not kept, past all of it any; the ledger says how many.",
+        help="Flows kept of each recording. Past three quarters of it those that carry no payload (a SYN flood, a "
+        "scan) are counted and not kept, past all of it any; the ledger says how many.",
     ),
     click.option(
         "--max-expansion",

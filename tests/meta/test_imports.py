@@ -12,11 +12,13 @@ from tests.conftest import ROOT
 
 RANKS: dict[str, int] = {
     "errors": 0, "schema": 0, "registries": 0, "data": 0, "": 0,
+    "copying": 5,
     "capture": 10,
     "decode": 20,
     "flows": 30,
     "protocols": 40,
     "assembly": 45,
+    "partial": 46,
     "cluster": 50,
     "verdicts": 60, "rules": 65,
     "report": 70,

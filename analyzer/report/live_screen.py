@@ -1,0 +1,303 @@
+"""The live screen as lines of text for any size of terminal: a header, the channels, the findings, the keys.
+
+Nothing is said by colour alone, and nothing from the network reaches the terminal unescaped (`visible`). Every line is
+cut to the width; there are never more lines than the height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from analyzer.report.answers import VERDICT_ORDER
+from analyzer.report.live_changes import answers_of
+from analyzer.report.live_detail import channel_detail, finding_detail, help_text
+from analyzer.report.live_state import ORDERS, Pane, ScreenState
+from analyzer.report.live_view import LiveChannel, LiveFinding, LiveHealth, LiveView, Moment
+from analyzer.report.schema_document import QUESTIONS, SEVERITIES
+from analyzer.report.terminal_style import (
+    QUESTION_TITLES,
+    SEVERITY_STYLES,
+    VERDICT_STYLES,
+    answer_text,
+    duration_text,
+    marks_for,
+)
+from analyzer.report.text import visible
+
+NEW_S: Final = 15.0
+"""Seconds for which a finding is marked as new."""
+_RECORDED_S: Final = 86400.0
+"""Lag from which on it is no lag: a recording is read."""
+_WIDE: Final = 132
+"""Columns from which a channel fits on one line."""
+_MEDIUM: Final = 64
+"""Columns from which all three answers have one of their own."""
+_ANSWER: Final = 14
+_ANSWER_WIDE: Final = 26
+_LEAST_FINDINGS: Final = 4
+_SELECTED: Final = "reverse"
+
+
+def draw(moment: Moment, state: ScreenState, console: Console) -> list[Text]:
+    """Return the lines of the screen, as many as the console is high, each cut to its width.
+
+    Parameters
+    ----------
+    moment : Moment
+        The present; where the state is paused, the paused moment is drawn.
+    state : ScreenState
+        Its selection is moved where what was selected is gone.
+    console : Console
+        Its size and encoding decide the layout.
+    """
+    width, height = console.size
+    shown = state.shown(moment)
+    header = _header(shown, state)
+    room = max(0, height - len(header) - 1)
+    if state.helping:
+        body = _scrolled(help_text(), state, console, room)
+    elif state.opened and (whole := _opened(shown.view, state)) is not None:
+        body = _scrolled(whole, state, console, room)
+    else:
+        body = _panes(shown.view, state, console, room)
+    lines = [*header, *body[:room], *[Text()] * (room - len(body))]
+    lines = [*lines[: height - 1], _keys(state)] if height > 1 else lines[:1]
+    for line in lines:
+        line.no_wrap = True
+        line.truncate(width, overflow="ellipsis" if console.encoding.lower().startswith("utf") else "crop")
+    return lines
+
+
+# ---------------------------------------------------------------------------------------------- header
+
+
+def _header(moment: Moment, state: ScreenState) -> list[Text]:
+    view, health = moment.view, moment.health
+    first = Text.assemble(
+        ("planewire live", "bold"), "  ", (visible(health.name), "bold"), f"  {clock(health.running_s)}"
+    )
+    if state.frozen is not None:
+        first.append("  PAUSED", "bold yellow")
+    first.append(f"  {visible(health.how)}", "dim")
+    second = Text(f"{view.frames:,} packets  {_rates(view.packets_per_s, view.octets_per_s)}  ")
+    second.append(f"dropped {health.dropped:,}", "bold red" if health.dropped else "")
+    second.append(f"  {_lag(health)}")
+    third = Text(f"connections: {view.open_connections:,} open, {view.retained_connections:,} held, ")
+    third.append(f"{view.aged_out:,} aged out")
+    if view.concluded_ns:
+        third.append(f"  verdicts {duration_text(max(0.0, (view.time_ns - view.concluded_ns) / 1e9))} old", "dim")
+    if health.writing:
+        third.append(f"  writing {visible(health.writing)}", "dim")
+    lines = [first, second, third]
+    if health.problem:
+        lines.append(Text(visible(health.problem), style="bold red"))
+    return lines
+
+
+def clock(seconds: float) -> str:
+    """Return a running time: ``00:01:23``, with days where there are some."""
+    whole = max(0, int(seconds))
+    days, rest = divmod(whole, 86400)
+    text = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days} d {text}" if days else text
+
+
+def _lag(health: LiveHealth) -> str:
+    return f"lag {duration_text(max(0.0, health.lag_s))}" if health.lag_s < _RECORDED_S else "a recording"
+
+
+def short(value: float) -> str:
+    """Return a number in few characters: ``999``, ``1.2 k``, ``34 M``."""
+    for unit in ("", "k", "M", "G", "T"):
+        if value < 999.5 or unit == "T":
+            break
+        value /= 1000
+    return f"{value:.1f}{unit}" if unit and value < 9.95 else f"{value:.0f}{unit}"
+
+
+def _rates(packets: float, octets: float) -> str:
+    return f"{short(packets)} packets/s {short(octets)}B/s"
+
+
+# ----------------------------------------------------------------------------------------------- panes
+
+
+def _panes(view: LiveView, state: ScreenState, console: Console, room: int) -> list[Text]:
+    channels, findings = state.channels(view), state.findings(view)
+    tall = 1 if console.width >= _WIDE else 2
+    needed = 2 + tall * len(channels)
+    wanted = 1 + max(1, len(findings))
+    # Who has the focus gets what it needs up to two thirds, the other one at least its first lines.
+    least = min(wanted, _LEAST_FINDINGS if state.focus == "channels" else max(_LEAST_FINDINGS, room // 2))
+    high = min(needed, max(room - least, 2 + tall))
+    top = _channel_pane(channels, state, console, high)
+    return [*top, *_finding_pane(view, findings, state, room - len(top))]
+
+
+def _window(count: int, size: int, row: int) -> range:
+    """The rows that are shown of so many, around the selected one."""
+    size = max(0, min(size, count))
+    start = min(max(0, row - size // 2), count - size) if row >= size else 0
+    return range(start, start + size)
+
+
+def _title(name: str, pane: Pane, state: ScreenState, shown: range, count: int, all_of_them: int) -> Text:
+    part = f" {shown.start + 1}-{shown.stop} of {count}" if len(shown) < count else f" {count}"
+    text = Text.assemble((name, "bold underline" if state.focus == pane else "bold"), part)
+    if count < all_of_them:
+        text.append(f" of {all_of_them} match {visible(state.filter if state.typing is None else state.typing)!r}")
+    text.append(f"  by {ORDERS[pane][state.order[pane]]}", "dim")
+    return text
+
+
+def _channel_pane(channels: Sequence[LiveChannel], state: ScreenState, console: Console, high: int) -> list[Text]:
+    width, marks = console.width, marks_for(console)
+    row = state.place("channels", [channel.id for channel in channels])
+    tall = 1 if width >= _WIDE else 2
+    shown = _window(len(channels), (high - 2) // tall, row)
+    title = _title("Channels", "channels", state, shown, len(channels), len(channels))
+    counts = [sum(c.verdict == verdict for c in channels) for verdict in VERDICT_ORDER]
+    for verdict, count in zip(VERDICT_ORDER, counts, strict=True):
+        if count:
+            title.append(f"  {count} {verdict}", VERDICT_STYLES[verdict])
+    columns = list(QUESTIONS) if width >= _MEDIUM else list(QUESTIONS)[:1] if width >= 36 else []
+    cell = _ANSWER_WIDE if tall == 1 else _ANSWER
+    left = max(8, width - (cell + 1) * len(columns) - (34 if tall == 1 else 0) - 1)
+    heading = Text("Channel".ljust(left), style="bold dim")
+    for question in columns:
+        heading.append(f" {QUESTION_TITLES[question]:{cell}}")
+    if tall == 1:
+        heading.append(f" {'Conn.':>7} {'Open':>6} {'Packets/s':>9} {'B/s':>8}")
+    lines = [title, heading]
+    for number in shown:
+        lines += _channel_rows(channels[number], columns, left, cell, marks, tall)
+        if number == row and state.focus == "channels":
+            for line in lines[-tall:]:
+                line.stylize(_SELECTED)
+    if not channels:
+        lines.append(Text("  nothing yet" if not state.filter else "  none matches", style="dim"))
+    return lines
+
+
+def _channel_rows(
+    channel: LiveChannel, columns: Sequence[str], left: int, cell: int, marks: Mapping[str, str], tall: int
+) -> list[Text]:
+    verdict = Text(f"{marks[channel.verdict]} {channel.verdict}", style=VERDICT_STYLES[channel.verdict])
+    told = answers_of(channel)
+    answers = [answer_text(told[question], marks, "\n").split("\n") for question in columns]
+    if tall == 1:
+        verdict.pad_right(16 - cell_len(verdict.plain))
+        verdict.append(visible(channel.title))
+        line = _padded(verdict, left)
+        for answer in answers:
+            line.append(" ").append_text(_padded(Text(" ").join(answer), cell))
+        line.append(f" {channel.connections:>7,} {channel.open:>6,}")
+        line.append(f" {short(channel.packets_per_s):>9} {short(channel.octets_per_s):>8}")
+        return [line]
+    lines = [_padded(Text(visible(channel.title)), left), Text("  ").append_text(verdict)]
+    lines[1].append(f" {channel.connections:,} conn.")
+    if channel.octets_per_s >= 1:
+        lines[1].append(f" {short(channel.octets_per_s)}B/s", "dim")
+    lines[1] = _padded(lines[1], left)
+    for answer in answers:
+        for line, part in zip(lines, answer, strict=True):
+            line.append(" ").append_text(_padded(_brief(part, cell), cell))
+    return lines
+
+
+def _brief(part: Text, cell: int) -> Text:
+    """A grade with its share in what room there is: the share is what gives way."""
+    if cell_len(part.plain) > cell and ", " in part.plain:
+        share, grade = part.plain.rsplit(", ", 1)
+        count, _, total = share.partition(" of ")
+        percent = f"{max(1, min(99, round(100 * int(count) / max(1, int(total)))))}%"
+        return Text(f"{percent} {grade}", style="dim")
+    return part
+
+
+def _padded(text: Text, width: int) -> Text:
+    text.truncate(width, overflow="ellipsis", pad=True)
+    return text
+
+
+def _finding_pane(view: LiveView, findings: Sequence[LiveFinding], state: ScreenState, high: int) -> list[Text]:
+    row = state.place("findings", [finding.identity for finding in findings])
+    shown = _window(len(findings), high - 1, row)
+    title = _title("Findings", "findings", state, shown, len(findings), len(view.findings))
+    for severity in SEVERITIES:
+        count = sum(f.severity == severity and not f.suppressed for f in view.findings)
+        if count:
+            title.append(f"  {count} {severity}", SEVERITY_STYLES[severity])
+    titles = {channel.id: channel.title for channel in view.channels}
+    lines = [title]
+    for number in shown:
+        finding = findings[number]
+        line = _finding_row(finding, titles.get(finding.channel, finding.channel), view.time_ns)
+        if number == row and state.focus == "findings":
+            line.stylize(_SELECTED)
+            line = Text.assemble((">", "bold"), line[1:])
+        lines.append(line)
+    if not findings:
+        lines.append(Text("  none yet" if not state.filter else "  none matches", style="dim"))
+    return lines
+
+
+def _finding_row(finding: LiveFinding, channel: str, now_ns: int) -> Text:
+    age_s = max(0.0, (now_ns - finding.first_seen_ns) / 1e9)
+    new = age_s < NEW_S
+    style = "dim" if finding.suppressed else SEVERITY_STYLES[finding.severity]
+    line = Text("  ")
+    line.append(f"{finding.severity.upper():8}", style)
+    line.append(f" {finding.code} ")
+    if new:
+        line.append("NEW ", "bold reverse")
+    if finding.suppressed:
+        line.append("SUPPRESSED ", "dim")
+    line.append(visible(finding.title), "" if finding.suppressed else "bold")
+    line.append(
+        f"; {visible(channel)}, {finding.connections:,} conn., {finding.grade}, {duration_text(age_s)} ago", "dim"
+    )
+    return line
+
+
+# ---------------------------------------------------------------------------------------- shown whole
+
+
+def _opened(view: LiveView, state: ScreenState) -> Text | None:
+    """What the selected one is, in full; None where it is gone."""
+    row = state.place(state.focus, state.identities(view))
+    if row < 0 or not state.opened:
+        state.opened = False
+        return None
+    if state.focus == "channels":
+        return channel_detail(state.channels(view)[row])
+    return finding_detail(state.findings(view)[row], view)
+
+
+def _scrolled(text: Text, state: ScreenState, console: Console, room: int) -> list[Text]:
+    lines = list(text.wrap(console, max(1, console.width)))
+    state.scroll = min(state.scroll, max(0, len(lines) - room))
+    return lines[state.scroll : state.scroll + room]
+
+
+def _keys(state: ScreenState) -> Text:
+    if state.typing is not None:
+        return Text.assemble(("/", "bold"), visible(state.typing), ("_", "blink"), ("  Enter: keep  Esc: drop", "dim"))
+    if state.helping:
+        keys = [("any key", "back")]
+    elif state.opened:
+        keys = [("Esc", "back"), ("j k", "scroll"), ("q", "quit")]
+    else:
+        keys = [("q", "quit"), ("?", "help"), ("j k", "select"), ("Enter", "open"), ("Tab", "other list")]
+        keys += [("s", "sort"), ("/", "filter"), ("p", "go on" if state.frozen else "pause")]
+    line = Text()
+    for key, what in keys:
+        line.append(key, "bold").append(f" {what}  ", "dim")
+    if state.filter and not state.opened:
+        line.append(f"filter: {visible(state.filter)} (Esc: none)", "yellow")
+    return line

@@ -333,6 +333,10 @@ class FlowBuilder:
         """Columns of all flows so far, in order of creation; rows past ``len(self)`` are unused."""
         return self._columns.state
 
+    def in_order(self) -> I64:
+        """All flow numbers in the order of their first packets, as `finish` gives them: (F,) int64."""
+        return np.argsort(self.state.order[: len(self)], kind="stable")
+
     def protocols(self, flows: I64) -> U8:
         """IANA protocol number of each flow: (K,) int64 -> (K,) uint8."""
         words = self._index.keys[self.state.key[flows], KEY_WORDS - 1]

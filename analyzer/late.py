@@ -98,6 +98,10 @@ class LateCollector:
         self.pending_octets = 0
         return taken
 
+    def under_way(self) -> list[LateMessage]:
+        """Messages that still go on, as far as they came; they stay."""
+        return [LateMessage(message.stream, message.frame, bytes(message.octets)) for message in self._open]
+
     def full_streams(self) -> I64:
         """Streams in which a message found no room, ascending: (K,) int64."""
         return np.array(sorted(self._full), np.int64)

@@ -7,15 +7,14 @@ connections and the result does not depend on how the input was cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby, pairwise
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analyzer.assembly import Batch, assemble, complete, copied, in_table_order, renumber, with_inner
 from analyzer.capture.several import CaptureSet
 from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.authorities import Authority
@@ -26,13 +25,13 @@ from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder, FlowRows
 from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
 from analyzer.ledger import Ledger
-from analyzer.legs import hello_randoms, stitch
+from analyzer.legs import hello_randoms
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.http1 import before_switch, read_http1, read_late
+from analyzer.protocols.http1 import read_http1, read_late
 from analyzer.protocols.http2 import read_http2
 from analyzer.protocols.http2_late import Http2Collector
-from analyzer.protocols.identify import Identification, identify, openings
-from analyzer.protocols.inner import InnerReading, add_inner, read_inner
+from analyzer.protocols.identify import identify, openings
+from analyzer.protocols.inner import InnerReading, read_inner
 from analyzer.protocols.ssh import read_ssh
 from analyzer.protocols.tls import read_tls, read_tls_with_keys
 from analyzer.protocols.tls.keylog import KeyLog
@@ -43,27 +42,17 @@ from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
 from analyzer.rules.suppressions import Suppressions
 from analyzer.schema import (
     I64,
-    TLS_STRINGS,
     U8,
-    U64,
     CaptureChunk,
     CaptureOrigin,
     CaptureReader,
-    Certificate,
-    CleartextReading,
-    FlowTable,
     HttpMessage,
-    Mask,
     PacketTable,
-    SshFacts,
     StreamHeads,
-    TlsFacts,
     TlsReading,
-    Traffic,
     VantagePoint,
 )
 from analyzer.traffic import FrameClock
-from analyzer.vantage import Handshakes, correlate
 from analyzer.verdicts import Declarations, judge
 from analyzer.workers import Task, can_fork
 
@@ -120,29 +109,12 @@ class ClusterContext:
     authorities: tuple[Authority, ...] = ()  #: CA certificates
 
 
-@dataclass
-class _Read:
-    """What was read of one batch of flows, by builder flow number."""
-
-    flows: I64
-    identification: Identification
-    tls: TlsReading
-    http: list[HttpMessage]
-    ssh: list[SshFacts]
-    from_start: Mask
-    holed: Mask
-    gap: Mask
-    conflict: Mask
-    hello: U64  # the client's ClientHello random: (n, 4)
-    inner: InnerReading = field(default_factory=InnerReading)  # inside these flows, which it names by builder number
-
-
 @dataclass(frozen=True, slots=True)
 class _Round:
     """A settling round: the flows it ends whatever is read of them, and what gives the batches read."""
 
     over: I64
-    results: list[Callable[[], _Read]]
+    results: list[Callable[[], Batch]]
 
 
 @dataclass
@@ -184,7 +156,7 @@ class Pipeline:
         self._late_messages: list[HttpMessage] = []
         self._late_http2: list[HttpMessage] = []
         self.clock = FrameClock()
-        self._read: list[_Read] = []
+        self._read: list[Batch] = []
         self._tunnels: dict[int, Protocol] = {}
         self._workers = workers if can_fork() else 1
         self._round: _Round | None = None
@@ -290,6 +262,11 @@ class Pipeline:
 
     # -------------------------------------------------------------------------------- reading the heads
 
+    @property
+    def late_words(self) -> bool:
+        """Whether messages from behind the heads wait to be read."""
+        return bool(self.late.pending_octets) or self.late_http2.pending
+
     def _settle(self) -> None:
         """Read the connections that can tell no more, and drop their octets.
 
@@ -315,12 +292,12 @@ class Pipeline:
             order = held[np.argsort(state.last_frame[held], kind="stable")]
             self._close(np.sort(order[: max(1, order.shape[0] // 2)]))
 
-    def _reading(self, flows: I64, children: int) -> list[Callable[[], _Read]]:
+    def _reading(self, flows: I64, children: int) -> list[Callable[[], Batch]]:
         """Begin to read `flows`, in so many children where there is work enough; call the results to have them."""
         children = min(children, flows.shape[0] // _LEAST_SHARE)
         if children < 1:
-            return [partial(self._interpret, flows)]
-        return [Task(partial(self._interpret, part)).result for part in np.array_split(flows, children)]
+            return [partial(self.interpret, flows)]
+        return [Task(partial(self.interpret, part)).result for part in np.array_split(flows, children)]
 
     def _end_round(self) -> None:
         """Keep what the settling round under way has read, and drop the octets of what can tell no more."""
@@ -343,37 +320,16 @@ class Pipeline:
     def _close(self, flows: I64) -> None:
         """Read `flows` as they are and collect no more of them."""
         if flows.shape[0]:
-            self._keep(self._interpret(flows), flows)
+            self._keep(self.interpret(flows), flows)
             self.heads.release(flows)
 
-    def _keep(self, batch: _Read, chosen: I64) -> None:
+    def _keep(self, batch: Batch, chosen: I64) -> None:
         """Store what was read of the flows `chosen` from a batch."""
         if chosen.shape[0] == 0:
             return
-        rows = np.flatnonzero(np.isin(batch.flows, chosen))
-        wanted = set(chosen.tolist())
-        facts = batch.tls.facts.take(np.isin(batch.tls.facts.flow, chosen))
-        self._read.append(
-            _Read(
-                batch.flows[rows],
-                batch.identification.take(rows),
-                replace(
-                    batch.tls,
-                    facts=facts,
-                    requested_names=tuple(r for r in batch.tls.requested_names if r[0] in wanted),
-                ),
-                [m for m in batch.http if m.flow in wanted],
-                [s for s in batch.ssh if s.flow in wanted],
-                batch.from_start[rows],
-                batch.holed[rows],
-                batch.gap[rows],
-                batch.conflict[rows],
-                batch.hello[rows],
-                batch.inner.of(wanted),
-            )
-        )
+        self._read.append(batch.of(chosen))
 
-    def _interpret(self, chosen: I64) -> _Read:
+    def interpret(self, chosen: I64) -> Batch:
         """Assemble and read the heads of the flows `chosen`; facts name flows by builder number."""
         table, streams = self.flows.finish(chosen)
         heads = self.heads.assemble(streams.reshape(-1))
@@ -395,10 +351,10 @@ class Pipeline:
         gap = either.copy()
         # A gap behind a handshake that was read whole hides nothing.
         gap[reading.facts.flow[complete(reading)]] = False
-        return _Read(
+        return Batch(
             numbers,
             identification,
-            _renumber(reading, numbers),
+            renumber(reading, numbers),
             http,
             ssh,
             heads.from_start.reshape(n, 2),
@@ -422,31 +378,41 @@ class Pipeline:
         chosen = np.flatnonzero(http1 & ~http2), np.flatnonzero(http2)
         return reading, *_read_http(opened.heads, *chosen, names, decrypted=True)
 
-    def evidence(self, *, last: bool = False) -> Evidence:
-        """Everything read so far, for all flows in order of their first packet.
+    def evidence(
+        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, traffic: bool = True
+    ) -> Evidence:
+        """Everything read so far, for all flows in order of their first packet; may be asked again after more packets.
 
-        With `last`, nothing more is to be added or asked: what is held is let go as soon as it has been read.
+        Parameters
+        ----------
+        last : bool
+            Nothing more is to be added or asked: what is held is let go as soon as it has been read.
+        read : callable, optional
+            Reads the flows given that have not been settled, in place of `interpret`.
+        traffic : bool
+            False: traffic over time is left out, and so are the times of frames.
         """
         self._end_round()
         if self.books:
             # Datagrams may end in another capture of one recording than they began in: the sum is what is shown.
-            counts, book = self.decoder.fragments.counts, self.books[-1].ledger
-            book.datagrams_joined, book.fragment_conflicts = counts.joined, counts.conflicts
-            book.datagrams_incomplete = counts.given_up + self.decoder.fragments.incomplete
+            datagrams, book = self.decoder.fragments.counts, self.books[-1].ledger
+            book.datagrams_joined, book.fragment_conflicts = datagrams.joined, datagrams.conflicts
+            book.datagrams_incomplete = datagrams.given_up + self.decoder.fragments.incomplete
         done = np.zeros(len(self.flows), bool)
         for part in self._read:
             done[part.flows] = True
-        parts = [*self._read]
         rest = np.flatnonzero(~done)
-        # In slices, so that laying out the last heads needs no more memory than a round of settling does.
-        for i in range(0, max(rest.shape[0], 1), _LAST_SLICE):
-            slice_ = rest[i : i + _LAST_SLICE]
-            mine = slice_.shape[0] // self._workers if slice_.shape[0] >= self._workers * _LEAST_SHARE else None
-            others = self._reading(slice_[mine:], self._workers - 1) if mine is not None and self._workers > 1 else []
-            parts.append(self._interpret(slice_[:mine] if others else slice_))
-            parts += [result() for result in others]
-        self._late_messages += read_late(self.late.take(all_of_them=True))
-        self._late_http2 += self.late_http2.take(all_of_them=True)
+        parts = [*self._read, *(read or self._read_all)(rest)]
+        self._late_messages += read_late(self.late.take(all_of_them=last))
+        self._late_http2 += self.late_http2.take(all_of_them=last)
+        late = self._late_messages, self._late_http2
+        if not last:
+            # More may come, and these are renumbered in place.
+            parts = [part.apart() for part in parts]
+            late = (
+                copied(self._late_messages) + read_late(self.late.under_way()),
+                copied(self._late_http2) + self.late_http2.under_way(),
+            )
         full, full_http2 = self.late.full_streams() >> 1, self.late_http2.full_streams() >> 1
         if last:
             self._read.clear()
@@ -462,17 +428,29 @@ class Pipeline:
         first_seq = self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2)
         syn_ns = self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2)
         paths = tuple(self.decoder.paths)
-        late = self._late_messages, self._late_http2
-        assembled = _assemble(table, numbers, parts, paths, late, crowded, syn_ns, first_seq)
+        assembled = assemble(table, numbers, parts, paths, late, crowded, syn_ns, first_seq)
         place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
         whole = replace(
             assembled,
             comments={place[flow]: tuple(texts) for flow, texts in self._comments.items()},
-            traffic=_in_table_order(self.flows.traffic.result(), numbers),
-            frame_times=self.clock.result(),
         )
+        if traffic:
+            counts, times = in_table_order(self.flows.traffic.result(), numbers), self.clock.result()
+            whole = replace(whole, traffic=counts, frame_times=times)
         inner = InnerReading.joined([part.inner for part in parts])
-        return _with_inner(whole, inner, numbers) if inner.connections else whole
+        return with_inner(whole, inner, numbers) if inner.connections else whole
+
+    def _read_all(self, rest: I64) -> list[Batch]:
+        """Read the flows `rest` as they are."""
+        parts: list[Batch] = []
+        # In slices, so that laying out the last heads needs no more memory than a round of settling does.
+        for i in range(0, max(rest.shape[0], 1), _LAST_SLICE):
+            slice_ = rest[i : i + _LAST_SLICE]
+            mine = slice_.shape[0] // self._workers if slice_.shape[0] >= self._workers * _LEAST_SHARE else None
+            others = self._reading(slice_[mine:], self._workers - 1) if mine is not None and self._workers > 1 else []
+            parts.append(self.interpret(slice_[:mine] if others else slice_))
+            parts += [result() for result in others]
+        return parts
 
 
 def _read_http(
@@ -488,21 +466,6 @@ def _read_http(
     return messages, found
 
 
-def complete(reading: TlsReading) -> Mask:
-    """Flows of a reading whose handshake was read whole, to the first application data: (T,) bool."""
-    facts = reading.facts
-    done: Mask = (
-        (facts.established == Ternary.YES)
-        & (facts.application_data_frame > 0)
-        & (facts.refused == Ternary.NO)
-        & (facts.unclear < 0)
-        & facts.client_hello_seen
-        & facts.server_hello_seen
-        & (facts.client_certificate != Ternary.UNKNOWN)
-    )
-    return done
-
-
 def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
     part = slice(start, stop)
     return CaptureChunk(
@@ -516,179 +479,6 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
         chunk.first_frame + start,
         chunk.capture,
         chunk.vantage,
-    )
-
-
-def _in_table_order(traffic: Traffic, numbers: I64) -> Traffic:
-    """The same counts with flows named by their row in the table; `numbers` are the rows' builder numbers."""
-    row = np.empty(numbers.shape[0], np.int64)
-    row[numbers] = np.arange(numbers.shape[0])
-    flow = row[traffic.flow]
-    order = np.argsort(flow, kind="stable")
-    return Traffic(traffic.shift, flow[order], traffic.bin[order], traffic.packets[order], traffic.octets[order])
-
-
-def _renumber(reading: TlsReading, numbers: I64) -> TlsReading:
-    """The same reading with flows named by `numbers` instead of rows."""
-    facts = replace(reading.facts, flow=numbers[reading.facts.flow])
-    return replace(
-        reading, facts=facts, requested_names=tuple((int(numbers[f]), n) for f, n in reading.requested_names)
-    )
-
-
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-
-
-def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
-    """One reading of several over different flows; strings, chains and certificates are joined by value."""
-    strings: dict[str, int] = {}
-    certificates: dict[str, int] = {}
-    listed: list[Certificate] = []
-    chains: dict[tuple[int, ...], int] = {}
-    tables: list[TlsFacts] = []
-    for reading in readings:
-        text = np.array([strings.setdefault(s, len(strings)) for s in reading.strings] + [-1], np.int32)
-        own: list[int] = []
-        for certificate in reading.certificates:
-            number = certificates.setdefault(certificate.sha256, len(listed))
-            if number == len(listed):
-                listed.append(certificate)
-            own.append(number)
-        chain = np.array(
-            [chains.setdefault(tuple(own[c] for c in row), len(chains)) for row in reading.chains] + [-1], np.int32
-        )
-        changed = {name: text[getattr(reading.facts, name)] for name in TLS_STRINGS}
-        changed |= {name: chain[getattr(reading.facts, name)] for name in ("client_chain", "server_chain")}
-        tables.append(replace(reading.facts, **changed))
-    names = tuple(entry for reading in readings for entry in reading.requested_names)
-    return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
-
-
-def _legs(table: FlowTable, handshakes: Handshakes) -> I64:
-    """The legs of connections within each vantage point; `correlate` joins those of different ones."""
-    _, first_seq, hello = handshakes
-    ends = np.flatnonzero(np.diff(table.vantage)) + 1
-    if ends.shape[0] == 0:
-        return stitch(table, first_seq, hello)
-    leg_of = []
-    for begin, end in pairwise([0, *ends.tolist(), len(table)]):
-        part = slice(begin, end)
-        own = stitch(table.take(part), first_seq[part], hello[part])
-        leg_of.append(np.where(own >= 0, own + begin, own))
-    return np.concatenate(leg_of)
-
-
-def _assemble(
-    table: FlowTable,
-    numbers: I64,
-    parts: Sequence[_Read],
-    paths: tuple[str, ...],
-    late: tuple[Sequence[HttpMessage], Sequence[HttpMessage]],  # HTTP/1, HTTP/2
-    crowded: tuple[Mask, Mask],
-    syn_ns: I64,
-    first_seq: I64,
-) -> Evidence:
-    """Bring the parts, which name flows by builder number, into the order of `table`."""
-    n = len(table)
-    row = np.empty(n, np.int64)
-    row[numbers] = np.arange(n)
-    flows = row[np.concatenate([p.flows for p in parts])] if parts else np.empty(0, np.int64)
-    order = np.argsort(flows)
-
-    def gathered(columns: Iterable[NDArray[_Scalar]]) -> NDArray[_Scalar]:
-        return np.concatenate(list(columns))[order]
-
-    identification = Identification.concatenate([p.identification for p in parts]).take(order)
-    merged = merge_tls([p.tls for p in parts])
-    facts = replace(merged.facts, flow=row[merged.facts.flow])
-    facts = facts.take(np.argsort(facts.flow))
-    names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
-    http = [m for p in parts for m in p.http]
-    # What was walked counts where HTTP/2 has been recognised: by all that is seen, or inside HTTP/1 by its upgrade.
-    speaks = {m.flow for m in http if m.version == "2" and not m.decrypted}
-    is_http2 = identification.protocol == Protocol.HTTP2
-    http += [*late[0], *(m for m in late[1] if is_http2[row[m.flow]] or m.flow in speaks)]
-    for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
-        message.flow = flow
-    http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
-    if late[0]:
-        # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
-        of_flow = groupby(http, key=lambda m: m.flow)
-        is_http1 = identification.protocol == Protocol.HTTP1
-        http = [
-            m
-            for flow, messages in of_flow
-            for m in (
-                _until_switch(list(messages))
-                if is_http1[flow]
-                else (m for m in messages if m.version == "2" or m.decrypted)
-            )
-        ]
-    ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
-    # A segment that began like a start line was none, where all of it was captured and nothing could be read.
-    unread = np.ones(n, bool)
-    unread[[m.flow for m in http]] = False
-    mistaken = unread & (identification.protocol == Protocol.HTTP1) & ~identification.from_start
-    identification.protocol[mistaken & (table.cut_packets == 0)] = Protocol.UNKNOWN
-    gap = gathered(p.gap for p in parts)
-    handshakes = Handshakes(syn_ns, first_seq, gathered(p.hello for p in parts))
-    flawed = gap | (table.cut_packets > 0) | (table.packets == 0).any(axis=1)
-    seen = correlate(table, _legs(table, handshakes), handshakes, flawed)
-    return Evidence(
-        table,
-        paths,
-        identification,
-        _canonical(replace(merged, facts=facts, requested_names=names)),
-        CleartextReading(tuple(http), tuple(ssh)),
-        seen.leg_of,
-        gathered(p.from_start for p in parts),
-        gap,
-        gathered(p.conflict for p in parts),
-        (crowded[0] & (identification.protocol == Protocol.HTTP1)) | (crowded[1] & is_http2),
-        skews=seen.skews,
-    )
-
-
-def _until_switch(messages: list[HttpMessage]) -> list[HttpMessage]:
-    """Messages of a connection that is HTTP/1 until it switches, and those of HTTP/2 where it switches to that."""
-    first = {id(m) for m in before_switch([m for m in messages if m.version != "2"])}
-    return [m for m in messages if m.version == "2" or id(m) in first]
-
-
-def _with_inner(evidence: Evidence, inner: InnerReading, numbers: I64) -> Evidence:
-    """The connections found inside others, which name these by builder number, as flows behind all others."""
-    inner = inner.renamed({int(number): row for row, number in enumerate(numbers.tolist())})
-    first = len(evidence)
-    readings = [
-        replace(
-            reading,
-            facts=replace(reading.facts, flow=reading.facts.flow + first),
-            requested_names=tuple((flow + first, given) for flow, given in reading.requested_names),
-        )
-        for reading in inner.tls
-    ]
-    tls = merge_tls([evidence.tls, *readings])
-    tls = replace(tls, facts=tls.facts.take(np.argsort(tls.facts.flow, kind="stable")))
-    return replace(add_inner(evidence, inner), tls=_canonical(tls))
-
-
-def _canonical(reading: TlsReading) -> TlsReading:
-    """Number strings, chains and certificates by value, so that the order of reading leaves no trace."""
-    text_order = sorted(range(len(reading.strings)), key=reading.strings.__getitem__)
-    text_rank = np.append(np.argsort(text_order).astype(np.int32), -1).astype(np.int32)
-    certificate_order = sorted(range(len(reading.certificates)), key=lambda i: reading.certificates[i].sha256)
-    certificate_rank = np.argsort(certificate_order).tolist()
-    chains = [tuple(certificate_rank[c] for c in chain) for chain in reading.chains]
-    chain_order = sorted(range(len(chains)), key=chains.__getitem__)
-    chain_rank = np.append(np.argsort(chain_order), -1).astype(np.int32)
-    changed = {name: text_rank[getattr(reading.facts, name)] for name in TLS_STRINGS}
-    changed |= {name: chain_rank[getattr(reading.facts, name)] for name in ("client_chain", "server_chain")}
-    return replace(
-        reading,
-        facts=replace(reading.facts, **changed),
-        strings=tuple(reading.strings[i] for i in text_order),
-        chains=tuple(chains[i] for i in chain_order),
-        certificates=tuple(reading.certificates[i] for i in certificate_order),
     )
 
 

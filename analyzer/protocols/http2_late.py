@@ -6,6 +6,7 @@ proxy): their segments are looked at one by one, those of all others never. Each
 
 from __future__ import annotations
 
+from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -57,6 +58,11 @@ class Http2Collector:
         """Directions walked."""
         return len(self._sides)
 
+    @property
+    def pending(self) -> bool:
+        """Whether `take` has something to hand over."""
+        return bool(self._done)
+
     def add(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
         """Walk the segments among `packets`; to be called once the heads have been given them."""
         chosen = self._candidates(packets, rows, octets)
@@ -98,6 +104,16 @@ class Http2Collector:
             self.close(np.array([stream >> 1 for stream in self._sides if not stream & 1], np.int64))
         taken, self._done = self._done, []
         return taken
+
+    def under_way(self) -> list[HttpMessage]:
+        """What could be said besides if no more segments came, flows by builder number; the walks go on."""
+        apart = copy(self)
+        apart._done, apart._full = [], set(self._full)
+        for stream, one in self._sides.items():
+            if one.walk.waits and stream not in self._full:
+                ended = deepcopy(one)
+                apart._keep(stream, ended, ended.walk.finish())
+        return apart._done
 
     def close(self, flows: I64) -> None:
         """Forget the connections among `flows`, of which nothing more is expected; what they said is kept."""

@@ -91,6 +91,11 @@ class FrameWalk:
         blocks = self._take(segment)
         return blocks + self._take_held() if self._held else blocks
 
+    @property
+    def waits(self) -> bool:
+        """Whether `finish` might have something to say."""
+        return bool(self._held or self._aside)
+
     def finish(self) -> list[WalkedBlock]:
         """What can be said once no more segments come."""
         blocks: list[WalkedBlock] = []

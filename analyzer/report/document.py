@@ -230,6 +230,12 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
     return document
 
 
+def at_a_glance(result: AuditResult) -> tuple[list[Document], list[Document]]:
+    """The document's ``channels`` and ``findings`` alone."""
+    table = _Connections(result.audit, result.inputs)
+    return _channels(result.audit, table, result.findings), [_finding(f, table) for f in result.findings]
+
+
 # ------------------------------------------------------------------------------------------ connections
 
 

@@ -1,0 +1,293 @@
+"""What was read of flows in batches, brought together: one table of flows, one reading of all their octets.
+
+Batches name flows as the flow builder counted them and come in any order; what is made of them does not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import groupby, pairwise
+from operator import attrgetter
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.legs import stitch
+from analyzer.protocols.evidence import Evidence
+from analyzer.protocols.http1 import before_switch
+from analyzer.protocols.identify import Identification
+from analyzer.protocols.inner import InnerReading, add_inner
+from analyzer.registries import Protocol, Ternary
+from analyzer.schema import (
+    I64,
+    TLS_STRINGS,
+    U64,
+    Certificate,
+    CleartextReading,
+    FlowTable,
+    HttpMessage,
+    Mask,
+    SshFacts,
+    TlsFacts,
+    TlsReading,
+    Traffic,
+)
+from analyzer.vantage import Handshakes, correlate
+
+
+@dataclass
+class Batch:
+    """What was read of one batch of flows, by builder flow number."""
+
+    flows: I64
+    identification: Identification
+    tls: TlsReading
+    http: list[HttpMessage]
+    ssh: list[SshFacts]
+    from_start: Mask
+    holed: Mask
+    gap: Mask
+    conflict: Mask
+    hello: U64  # the client's ClientHello random: (n, 4)
+    inner: InnerReading = field(default_factory=InnerReading)  # inside these flows, which it names by builder number
+
+    def of(self, chosen: I64) -> Batch:
+        """What was read of the flows `chosen` among them."""
+        rows = np.flatnonzero(np.isin(self.flows, chosen))
+        wanted = set(chosen.tolist())
+        facts = self.tls.facts.take(np.isin(self.tls.facts.flow, chosen))
+        names = tuple(r for r in self.tls.requested_names if r[0] in wanted)
+        return Batch(
+            self.flows[rows],
+            self.identification.take(rows),
+            replace(self.tls, facts=facts, requested_names=names),
+            [m for m in self.http if m.flow in wanted],
+            [s for s in self.ssh if s.flow in wanted],
+            self.from_start[rows],
+            self.holed[rows],
+            self.gap[rows],
+            self.conflict[rows],
+            self.hello[rows],
+            self.inner.of(wanted),
+        )
+
+    def apart(self) -> Batch:
+        """The same with messages of its own: assembling renumbers them in place."""
+        return replace(self, http=copied(self.http))
+
+    @staticmethod
+    def joined(batches: Sequence[Batch]) -> Batch:
+        """All of several batches of different flows, which are not none, as one."""
+        if len(batches) == 1:
+            return batches[0]
+        return Batch(
+            np.concatenate([b.flows for b in batches]),
+            Identification.concatenate([b.identification for b in batches]),
+            merge_tls([b.tls for b in batches]),
+            [m for b in batches for m in b.http],
+            [s for b in batches for s in b.ssh],
+            np.concatenate([b.from_start for b in batches]),
+            np.concatenate([b.holed for b in batches]),
+            np.concatenate([b.gap for b in batches]),
+            np.concatenate([b.conflict for b in batches]),
+            np.concatenate([b.hello for b in batches]),
+            InnerReading.joined([b.inner for b in batches]),
+        )
+
+
+_VALUES: Final = attrgetter(*(field.name for field in fields(HttpMessage)))
+
+
+def copied(messages: Iterable[HttpMessage]) -> list[HttpMessage]:
+    """Messages that nobody else holds."""
+    return [HttpMessage(*_VALUES(message)) for message in messages]
+
+
+def complete(reading: TlsReading) -> Mask:
+    """Flows of a reading whose handshake was read whole, to the first application data: (T,) bool."""
+    facts = reading.facts
+    done: Mask = (
+        (facts.established == Ternary.YES)
+        & (facts.application_data_frame > 0)
+        & (facts.refused == Ternary.NO)
+        & (facts.unclear < 0)
+        & facts.client_hello_seen
+        & facts.server_hello_seen
+        & (facts.client_certificate != Ternary.UNKNOWN)
+    )
+    return done
+
+
+def in_table_order(traffic: Traffic, numbers: I64) -> Traffic:
+    """The same counts with flows named by their row in the table; `numbers` are the rows' builder numbers."""
+    row = np.empty(numbers.shape[0], np.int64)
+    row[numbers] = np.arange(numbers.shape[0])
+    flow = row[traffic.flow]
+    order = np.argsort(flow, kind="stable")
+    return Traffic(traffic.shift, flow[order], traffic.bin[order], traffic.packets[order], traffic.octets[order])
+
+
+def renumber(reading: TlsReading, numbers: I64) -> TlsReading:
+    """The same reading with flows named by `numbers` instead of rows."""
+    facts = replace(reading.facts, flow=numbers[reading.facts.flow])
+    return replace(
+        reading, facts=facts, requested_names=tuple((int(numbers[f]), n) for f, n in reading.requested_names)
+    )
+
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
+    """One reading of several over different flows; strings, chains and certificates are joined by value."""
+    strings: dict[str, int] = {}
+    certificates: dict[str, int] = {}
+    listed: list[Certificate] = []
+    chains: dict[tuple[int, ...], int] = {}
+    tables: list[TlsFacts] = []
+    for reading in readings:
+        text = np.array([strings.setdefault(s, len(strings)) for s in reading.strings] + [-1], np.int32)
+        own: list[int] = []
+        for certificate in reading.certificates:
+            number = certificates.setdefault(certificate.sha256, len(listed))
+            if number == len(listed):
+                listed.append(certificate)
+            own.append(number)
+        chain = np.array(
+            [chains.setdefault(tuple(own[c] for c in row), len(chains)) for row in reading.chains] + [-1], np.int32
+        )
+        changed = {name: text[getattr(reading.facts, name)] for name in TLS_STRINGS}
+        changed |= {name: chain[getattr(reading.facts, name)] for name in ("client_chain", "server_chain")}
+        tables.append(replace(reading.facts, **changed))
+    names = tuple(entry for reading in readings for entry in reading.requested_names)
+    return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
+
+
+def _legs(table: FlowTable, handshakes: Handshakes) -> I64:
+    """The legs of connections within each vantage point; `correlate` joins those of different ones."""
+    _, first_seq, hello = handshakes
+    ends = np.flatnonzero(np.diff(table.vantage)) + 1
+    if ends.shape[0] == 0:
+        return stitch(table, first_seq, hello)
+    leg_of = []
+    for begin, end in pairwise([0, *ends.tolist(), len(table)]):
+        part = slice(begin, end)
+        own = stitch(table.take(part), first_seq[part], hello[part])
+        leg_of.append(np.where(own >= 0, own + begin, own))
+    return np.concatenate(leg_of)
+
+
+def assemble(
+    table: FlowTable,
+    numbers: I64,
+    parts: Sequence[Batch],
+    paths: tuple[str, ...],
+    late: tuple[Sequence[HttpMessage], Sequence[HttpMessage]],  # HTTP/1, HTTP/2
+    crowded: tuple[Mask, Mask],
+    syn_ns: I64,
+    first_seq: I64,
+) -> Evidence:
+    """Bring the parts, which name flows by builder number, into the order of `table`."""
+    n = len(table)
+    row = np.empty(n, np.int64)
+    row[numbers] = np.arange(n)
+    flows = row[np.concatenate([p.flows for p in parts])] if parts else np.empty(0, np.int64)
+    order = np.argsort(flows)
+
+    def gathered(columns: Iterable[NDArray[_Scalar]]) -> NDArray[_Scalar]:
+        return np.concatenate(list(columns))[order]
+
+    identification = Identification.concatenate([p.identification for p in parts]).take(order)
+    merged = merge_tls([p.tls for p in parts])
+    facts = replace(merged.facts, flow=row[merged.facts.flow])
+    facts = facts.take(np.argsort(facts.flow))
+    names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
+    http = [m for p in parts for m in p.http]
+    # What was walked counts where HTTP/2 has been recognised: by all that is seen, or inside HTTP/1 by its upgrade.
+    speaks = {m.flow for m in http if m.version == "2" and not m.decrypted}
+    is_http2 = identification.protocol == Protocol.HTTP2
+    http += [*late[0], *(m for m in late[1] if is_http2[row[m.flow]] or m.flow in speaks)]
+    for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
+        message.flow = flow
+    http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
+    if late[0]:
+        # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
+        of_flow = groupby(http, key=lambda m: m.flow)
+        is_http1 = identification.protocol == Protocol.HTTP1
+        http = [
+            m
+            for flow, messages in of_flow
+            for m in (
+                _until_switch(list(messages))
+                if is_http1[flow]
+                else (m for m in messages if m.version == "2" or m.decrypted)
+            )
+        ]
+    ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
+    # A segment that began like a start line was none, where all of it was captured and nothing could be read.
+    unread = np.ones(n, bool)
+    unread[[m.flow for m in http]] = False
+    mistaken = unread & (identification.protocol == Protocol.HTTP1) & ~identification.from_start
+    identification.protocol[mistaken & (table.cut_packets == 0)] = Protocol.UNKNOWN
+    gap = gathered(p.gap for p in parts)
+    handshakes = Handshakes(syn_ns, first_seq, gathered(p.hello for p in parts))
+    flawed = gap | (table.cut_packets > 0) | (table.packets == 0).any(axis=1)
+    seen = correlate(table, _legs(table, handshakes), handshakes, flawed)
+    return Evidence(
+        table,
+        paths,
+        identification,
+        _canonical(replace(merged, facts=facts, requested_names=names)),
+        CleartextReading(tuple(http), tuple(ssh)),
+        seen.leg_of,
+        gathered(p.from_start for p in parts),
+        gap,
+        gathered(p.conflict for p in parts),
+        (crowded[0] & (identification.protocol == Protocol.HTTP1)) | (crowded[1] & is_http2),
+        skews=seen.skews,
+    )
+
+
+def _until_switch(messages: list[HttpMessage]) -> list[HttpMessage]:
+    """Messages of a connection that is HTTP/1 until it switches, and those of HTTP/2 where it switches to that."""
+    first = {id(m) for m in before_switch([m for m in messages if m.version != "2"])}
+    return [m for m in messages if m.version == "2" or id(m) in first]
+
+
+def with_inner(evidence: Evidence, inner: InnerReading, numbers: I64) -> Evidence:
+    """The connections found inside others, which name these by builder number, as flows behind all others."""
+    inner = inner.renamed({int(number): row for row, number in enumerate(numbers.tolist())})
+    first = len(evidence)
+    readings = [
+        replace(
+            reading,
+            facts=replace(reading.facts, flow=reading.facts.flow + first),
+            requested_names=tuple((flow + first, given) for flow, given in reading.requested_names),
+        )
+        for reading in inner.tls
+    ]
+    tls = merge_tls([evidence.tls, *readings])
+    tls = replace(tls, facts=tls.facts.take(np.argsort(tls.facts.flow, kind="stable")))
+    return replace(add_inner(evidence, inner), tls=_canonical(tls))
+
+
+def _canonical(reading: TlsReading) -> TlsReading:
+    """Number strings, chains and certificates by value, so that the order of reading leaves no trace."""
+    text_order = sorted(range(len(reading.strings)), key=reading.strings.__getitem__)
+    text_rank = np.append(np.argsort(text_order).astype(np.int32), -1).astype(np.int32)
+    certificate_order = sorted(range(len(reading.certificates)), key=lambda i: reading.certificates[i].sha256)
+    certificate_rank = np.argsort(certificate_order).tolist()
+    chains = [tuple(certificate_rank[c] for c in chain) for chain in reading.chains]
+    chain_order = sorted(range(len(chains)), key=chains.__getitem__)
+    chain_rank = np.append(np.argsort(chain_order), -1).astype(np.int32)
+    changed = {name: text_rank[getattr(reading.facts, name)] for name in TLS_STRINGS}
+    changed |= {name: chain_rank[getattr(reading.facts, name)] for name in ("client_chain", "server_chain")}
+    return replace(
+        reading,
+        facts=replace(reading.facts, **changed),
+        strings=tuple(reading.strings[i] for i in text_order),
+        chains=tuple(chains[i] for i in chain_order),
+        certificates=tuple(reading.certificates[i] for i in certificate_order),
+    )

@@ -1,0 +1,164 @@
+"""What a session knows at one moment as a `LiveView`: verdicts as of the last conclusion, counts as of now."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from analyzer.cluster.catalogue import channels
+from analyzer.flows import FlowBuilder
+from analyzer.report.document import AuditResult, Document, at_a_glance
+from analyzer.report.live_view import LiveChannel, LiveFinding
+from analyzer.report.schema_document import QUESTIONS
+from analyzer.schema import I64, Mask
+
+RATE_NS: Final = 3_000_000_000
+"""Time over which a rate is taken."""
+_MAX_ENDPOINTS: Final = 8
+
+
+class Meter:
+    """Packets and octets of each channel: since the start, and lately.
+
+    Flows are named by builder number. What a flow sent counts for the channel it is known to belong to now.
+    """
+
+    def __init__(self) -> None:
+        self.count = len(channels())
+        self._channel: I64 = np.empty(0, np.int64)  # of each flow; -1 = none yet, or a leg of another
+        self._before: I64 = np.zeros((0, 2), np.int64)  # packets and octets of each flow at the last reading
+        self._lately: deque[tuple[int, I64]] = deque()  # when a reading began, and what it added: (channels + 1, 2)
+        self._since: int | None = None
+        self.total: I64 = np.zeros((self.count, 2), np.int64)
+
+    def assign(self, channel: I64) -> None:
+        """Take the channel of each flow: (F,) int64, -1 = none."""
+        self._channel = channel
+
+    def recount(self) -> None:
+        """Count again what was read, once flows belong to other channels."""
+        self.total = self._by_channel(self._channel, self._before)[: self.count]
+
+    def count_by_channel(self, chosen: Mask) -> I64:
+        """How many of the `chosen` flows each channel has: (channels,) int64."""
+        place = self._channel[chosen[: self._channel.shape[0]]]
+        return np.bincount(place[place >= 0], minlength=self.count)
+
+    def read(self, now_ns: int, flows: FlowBuilder) -> None:
+        """Count what came since the last reading."""
+        count = len(flows)
+        state = flows.state
+        now = np.stack([state.packets[:count].sum(axis=1), state.octets[:count].sum(axis=1)], axis=1)
+        channel = np.full(count, -1, np.int64)
+        channel[: self._channel.shape[0]] = self._channel
+        added = now.copy()
+        added[: self._before.shape[0]] -= self._before
+        self._before = now
+        self.total = self._by_channel(channel, now)[: self.count]
+        if self._since is not None:
+            self._lately.append((self._since, self._by_channel(channel, added)))
+        self._since = now_ns
+        while len(self._lately) > 1 and self._lately[1][0] <= now_ns - RATE_NS:
+            self._lately.popleft()
+
+    def _by_channel(self, channel: I64, values: I64) -> I64:
+        place = np.where(channel < 0, self.count, channel)
+        return np.stack(
+            [np.bincount(place, values[:, i], minlength=self.count + 1).astype(np.int64) for i in (0, 1)], axis=1
+        )
+
+    def rates(self) -> tuple[np.ndarray[Any, np.dtype[np.float64]], float, float]:
+        """Packets and octets a second of each channel (channels, 2), and of all flows together."""
+        if self._since is None or not self._lately or self._since <= self._lately[0][0]:
+            return np.zeros((self.count, 2)), 0.0, 0.0
+        seconds = (self._since - self._lately[0][0]) / 1e9
+        summed = np.sum([values for _, values in self._lately], axis=0) / seconds
+        whole = summed.sum(axis=0)
+        return summed[: self.count], float(whole[0]), float(whole[1])
+
+    def keep(self, numbers: I64) -> None:
+        """Flow ``numbers[i]`` is flow i from now on."""
+        self._channel = self._channel[numbers[numbers < self._channel.shape[0]]]
+        self._before = self._before[numbers[numbers < self._before.shape[0]]]
+
+
+class Glance:
+    """The rows of the last conclusion, and since when each finding is known."""
+
+    def __init__(self) -> None:
+        self._channels: Sequence[Document] = ()
+        self._findings: Sequence[tuple[str, Document]] = ()
+        self._first_seen: dict[str, int] = {}
+        self._number = {channel.id: row for row, channel in enumerate(channels())}
+
+    def take(self, result: AuditResult, now_ns: int) -> None:
+        """Take a conclusion."""
+        self._channels, findings = at_a_glance(result)
+        named: list[tuple[str, Document]] = []
+        for row, finding in zip(findings, result.findings, strict=True):
+            split = finding.suppression
+            identity = f"{row['id']}" if split is None else f"{row['id']}/{split.source}:{split.line}"
+            self._first_seen.setdefault(identity, now_ns)
+            named.append((identity, row))
+        self._findings = named
+
+    def channels(self, meter: Meter, open_by_channel: I64) -> tuple[LiveChannel, ...]:
+        """Channels, worst first, with counts of now."""
+        rates, _, _ = meter.rates()
+        rows = []
+        for row in self._channels:
+            number = self._number[row["id"]]
+            rows.append(
+                LiveChannel(
+                    row["id"],
+                    row["title"],
+                    row["core"],
+                    row["verdict"],
+                    row["sentence"],
+                    {question: row[question] for question in QUESTIONS},
+                    row["grades"],
+                    row["connections"],
+                    int(open_by_channel[number]),
+                    int(meter.total[number, 0]),
+                    int(meter.total[number, 1]),
+                    float(rates[number, 0]),
+                    float(rates[number, 1]),
+                    tuple(row["clients"][:_MAX_ENDPOINTS]),
+                    tuple(row["servers"][:_MAX_ENDPOINTS]),
+                )
+            )
+        return tuple(rows)
+
+    def findings(self) -> tuple[LiveFinding, ...]:
+        """Findings, most severe first."""
+        return tuple(
+            LiveFinding(
+                identity,
+                row["code"],
+                row["name"],
+                row["title"],
+                row["severity"],
+                row["grade"],
+                row["channel"],
+                len(row["connections"]),
+                row["message"],
+                self._first_seen[identity],
+                tuple(row["hosts"]),
+                tuple(row["frames"]),
+                row["filter"],
+                row["suppression"]["reason"] if row["suppression"] else "",
+            )
+            for identity, row in self._findings
+        )
+
+
+def channel_of_flows(result: AuditResult, numbers: I64, count: int) -> I64:
+    """Channel of each of `count` flows by builder number, -1 for legs; `numbers` are those of the evidence's rows."""
+    channel = np.full(count, -1, np.int64)
+    rows = np.arange(numbers.shape[0])
+    whole: Mask = result.audit.connections[rows]
+    channel[numbers[whole]] = result.audit.channels.channel[rows[whole]]
+    return channel

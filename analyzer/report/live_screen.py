@@ -31,6 +31,8 @@ from analyzer.report.text import visible
 
 NEW_S: Final = 15.0
 """Seconds for which a finding is marked as new."""
+_OLD_S: Final = 2.0
+"""Age from which on verdicts are said to be so old."""
 _RECORDED_S: Final = 86400.0
 """Lag from which on it is no lag: a recording is read."""
 _WIDE: Final = 132
@@ -41,6 +43,7 @@ _ANSWER: Final = 14
 _ANSWER_WIDE: Final = 26
 _LEAST_FINDINGS: Final = 4
 _SELECTED: Final = "reverse"
+_STANDARD_INPUT: Final = "standard input"
 
 
 def draw(moment: Moment, state: ScreenState, console: Console) -> list[Text]:
@@ -83,14 +86,16 @@ def _header(moment: Moment, state: ScreenState) -> list[Text]:
     )
     if state.frozen is not None:
         first.append("  PAUSED", "bold yellow")
-    first.append(f"  {visible(health.how)}", "dim")
+    if health.how not in (_STANDARD_INPUT, health.name):
+        first.append(f"  {visible(health.how)}", "dim")
     second = Text(f"{view.frames:,} packets  {_rates(view.packets_per_s, view.octets_per_s)}  ")
     second.append(f"dropped {health.dropped:,}", "bold red" if health.dropped else "")
     second.append(f"  {_lag(health)}")
     third = Text(f"connections: {view.open_connections:,} open, {view.retained_connections:,} held, ")
     third.append(f"{view.aged_out:,} aged out")
-    if view.concluded_ns:
-        third.append(f"  verdicts {duration_text(max(0.0, (view.time_ns - view.concluded_ns) / 1e9))} old", "dim")
+    age_s = (view.time_ns - view.concluded_ns) / 1e9
+    if view.concluded_ns and age_s >= _OLD_S and view.packets_per_s >= 1:
+        third.append(f"  verdicts {duration_text(age_s)} old", "yellow")
     if health.writing:
         third.append(f"  writing {visible(health.writing)}", "dim")
     lines = [first, second, third]
@@ -136,6 +141,8 @@ def _panes(view: LiveView, state: ScreenState, console: Console, room: int) -> l
     least = min(wanted, _LEAST_FINDINGS if state.focus == "channels" else max(_LEAST_FINDINGS, room // 2))
     high = min(needed, max(room - least, 2 + tall))
     top = _channel_pane(channels, state, console, high)
+    if len(top) + wanted < room:
+        top.append(Text())
     return [*top, *_finding_pane(view, findings, state, room - len(top))]
 
 
@@ -258,10 +265,9 @@ def _finding_row(finding: LiveFinding, channel: str, now_ns: int) -> Text:
         line.append("NEW ", "bold reverse")
     if finding.suppressed:
         line.append("SUPPRESSED ", "dim")
-    line.append(visible(finding.title), "" if finding.suppressed else "bold")
-    line.append(
-        f"; {visible(channel)}, {finding.connections:,} conn., {finding.grade}, {duration_text(age_s)} ago", "dim"
-    )
+    # The channel first: one rule often finds several, and a narrow line ends early.
+    line.append(visible(channel), "" if finding.suppressed else "bold").append(f": {visible(finding.title)}")
+    line.append(f"; {finding.connections:,} conn., {finding.grade}, {duration_text(age_s)} ago", "dim")
     return line
 
 

@@ -50,7 +50,7 @@ class ScreenState:
     typing : str or None
         A filter being typed.
     selected : dict of Pane to str
-        Identity of what is selected; what is not shown any more is replaced by its neighbour.
+        Identity of what was selected, empty before; what is not shown any more is replaced by its neighbour.
     opened, helping : bool
         The selected one is shown whole; the keys are explained.
     scroll : int
@@ -94,13 +94,15 @@ class ScreenState:
         """Return the row of the selected one among `identities`, choosing one where it is gone; -1 for none."""
         if not identities:
             return -1
+        if not self.selected[pane]:
+            # Until somebody moves it, the selection is the first row, whatever comes to stand there.
+            return 0
         if self.selected[pane] in identities:
             row = identities.index(self.selected[pane])
         else:
             row = min(self._places[pane], len(identities) - 1)
-            if self.selected[pane]:
-                # What was open is gone: nobody should read on in another without having asked for it.
-                self.opened = self.opened and pane != self.focus
+            # What was open is gone: nobody should read on in another without having asked for it.
+            self.opened = self.opened and pane != self.focus
             self.selected[pane] = identities[row]
         self._places[pane] = row
         return row
@@ -162,6 +164,7 @@ class ScreenState:
         last = len(identities) - 1
         steps = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": _PAGE, "pageup": -_PAGE}
         if key == "enter":
+            self._select(identities, row)
             self.opened, self.scroll = True, 0
         elif key in steps:
             self._select(identities, min(max(row + steps[key], 0), last))

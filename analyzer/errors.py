@@ -127,3 +127,31 @@ class CatalogueError(PlanewireError):
 
 class OutputError(FileError):
     """A report cannot be written."""
+
+
+class InterfaceError(PlanewireError):
+    """Packets cannot be captured on an interface.
+
+    Parameters
+    ----------
+    interface : str
+        As the user named it.
+    reason : str
+        What is wrong and what to do.
+    """
+
+    def __init__(self, interface: str, reason: str) -> None:
+        super().__init__(f"{interface}: {reason}")
+        self.interface: Final = interface
+        self.reason: Final = reason
+
+
+class FilterError(PlanewireError):
+    """A capture filter cannot be compiled; the message is libpcap's."""
+
+    exit_code = 2
+
+    def __init__(self, expression: str, reason: str) -> None:
+        super().__init__(f"filter {expression!r}: {reason}")
+        self.expression: Final = expression
+        self.reason: Final = reason

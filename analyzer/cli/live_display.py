@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from typing import Final
@@ -93,6 +94,8 @@ class LinesDisplay(NoDisplay):
         self._format: Final = as_json if json else as_text
         self._changes: Final = Changes()
         self._drops: Final = Drops()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
 
     def begin(self, time_ns: int, health: LiveHealth) -> None:
         """See `Display`."""
@@ -197,8 +200,10 @@ class ScreenDisplay(NoDisplay):
                 _complain(text)
 
     def _write(self, text: str) -> None:
+        encoding = self._console.encoding
         try:
-            self._console.file.write(text)
+            # One character for one, so that lines keep their width where the terminal lacks some.
+            self._console.file.write(text.encode(encoding, "replace").decode(encoding))
             self._console.file.flush()
         except OSError as error:
             _raise_if_gone(error)

@@ -199,7 +199,9 @@ class MetricsServer:
             raise ListenError(f"--metrics {host}:{port}: cannot listen there: {reason}") from None
         shown = f"[{host}]" if ":" in host else host
         self.url: Final = f"http://{shown}:{self._server.server_address[1]}/metrics"
-        self._thread: Final = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread: Final = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True
+        )
         self._thread.start()
 
     def beat(self) -> None:

@@ -44,6 +44,7 @@ def help_text() -> Text:
     text.append(
         "  observed: octets show it. inferred: sizes or behaviour imply it. declared: configuration says so.\n"
         "  default: what Kubernetes does when nobody configures anything. Undecidable is never safe.\n"
+        "  Where there is little room: obs, inf, dec, def; and ~ before an answer of most connections, not of all.\n"
     )
     return text
 

@@ -6,26 +6,22 @@ cut to the width; there are never more lines than the height.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from analyzer.report.answers import VERDICT_ORDER
-from analyzer.report.live_changes import answers_of
+from analyzer.report.live_channels import SELECTED, ChannelTable, short, window
 from analyzer.report.live_detail import channel_detail, finding_detail, help_text
 from analyzer.report.live_state import ORDERS, Pane, ScreenState
-from analyzer.report.live_view import LiveChannel, LiveFinding, LiveHealth, LiveView, Moment
-from analyzer.report.schema_document import QUESTIONS, SEVERITIES
+from analyzer.report.live_view import LiveFinding, LiveHealth, LiveView, Moment
+from analyzer.report.schema_document import SEVERITIES
 from analyzer.report.terminal_style import (
-    QUESTION_TITLES,
     SEVERITY_STYLES,
     VERDICT_STYLES,
-    answer_text,
     duration_text,
-    marks_for,
 )
 from analyzer.report.text import visible
 
@@ -35,14 +31,7 @@ _OLD_S: Final = 2.0
 """Age from which on verdicts are said to be so old."""
 _RECORDED_S: Final = 86400.0
 """Lag from which on it is no lag: a recording is read."""
-_WIDE: Final = 132
-"""Columns from which a channel fits on one line."""
-_MEDIUM: Final = 64
-"""Columns from which all three answers have one of their own."""
-_ANSWER: Final = 14
-_ANSWER_WIDE: Final = 26
 _LEAST_FINDINGS: Final = 4
-_SELECTED: Final = "reverse"
 _STANDARD_INPUT: Final = "standard input"
 
 
@@ -116,15 +105,6 @@ def _lag(health: LiveHealth) -> str:
     return f"lag {duration_text(max(0.0, health.lag_s))}" if health.lag_s < _RECORDED_S else "a recording"
 
 
-def short(value: float) -> str:
-    """Return a number in few characters: ``999``, ``1.2 k``, ``34 M``."""
-    for unit in ("", "k", "M", "G", "T"):
-        if value < 999.5 or unit == "T":
-            break
-        value /= 1000
-    return f"{value:.1f}{unit}" if unit and value < 9.95 else f"{value:.0f}{unit}"
-
-
 def _rates(packets: float, octets: float) -> str:
     return f"{short(packets)} packets/s {short(octets)}B/s"
 
@@ -134,23 +114,23 @@ def _rates(packets: float, octets: float) -> str:
 
 def _panes(view: LiveView, state: ScreenState, console: Console, room: int) -> list[Text]:
     channels, findings = state.channels(view), state.findings(view)
-    tall = 1 if console.width >= _WIDE else 2
-    needed = 2 + tall * len(channels)
     wanted = 1 + max(1, len(findings))
-    # Who has the focus gets what it needs up to two thirds, the other one at least its first lines.
+    # Who has the focus gets what it needs, the other one at least its first lines.
     least = min(wanted, _LEAST_FINDINGS if state.focus == "channels" else max(_LEAST_FINDINGS, room // 2))
-    high = min(needed, max(room - least, 2 + tall))
-    top = _channel_pane(channels, state, console, high)
+    place = state.place("channels", [channel.id for channel in channels])
+    table = ChannelTable(channels, console, max(0, room - least - 1))
+    shown = window(len(channels), table.most, place)
+    top = [_title("Channels", "channels", state, shown, len(channels), len(view.channels))]
+    for verdict in VERDICT_ORDER:
+        count = sum(channel.verdict == verdict for channel in channels)
+        if count:
+            top[0].append(f"  {count} {verdict}", VERDICT_STYLES[verdict])
+    top += table.lines(shown, place if state.focus == "channels" else -1)
+    if not channels:
+        top.append(Text("  nothing yet" if not view.channels else "  none matches", style="dim"))
     if len(top) + wanted < room:
         top.append(Text())
     return [*top, *_finding_pane(view, findings, state, room - len(top))]
-
-
-def _window(count: int, size: int, row: int) -> range:
-    """The rows that are shown of so many, around the selected one."""
-    size = max(0, min(size, count))
-    start = min(max(0, row - size // 2), count - size) if row >= size else 0
-    return range(start, start + size)
 
 
 def _title(name: str, pane: Pane, state: ScreenState, shown: range, count: int, all_of_them: int) -> Text:
@@ -162,79 +142,9 @@ def _title(name: str, pane: Pane, state: ScreenState, shown: range, count: int, 
     return text
 
 
-def _channel_pane(channels: Sequence[LiveChannel], state: ScreenState, console: Console, high: int) -> list[Text]:
-    width, marks = console.width, marks_for(console)
-    row = state.place("channels", [channel.id for channel in channels])
-    tall = 1 if width >= _WIDE else 2
-    shown = _window(len(channels), (high - 2) // tall, row)
-    title = _title("Channels", "channels", state, shown, len(channels), len(channels))
-    counts = [sum(c.verdict == verdict for c in channels) for verdict in VERDICT_ORDER]
-    for verdict, count in zip(VERDICT_ORDER, counts, strict=True):
-        if count:
-            title.append(f"  {count} {verdict}", VERDICT_STYLES[verdict])
-    columns = list(QUESTIONS) if width >= _MEDIUM else list(QUESTIONS)[:1] if width >= 36 else []
-    cell = _ANSWER_WIDE if tall == 1 else _ANSWER
-    left = max(8, width - (cell + 1) * len(columns) - (34 if tall == 1 else 0) - 1)
-    heading = Text("Channel".ljust(left), style="bold dim")
-    for question in columns:
-        heading.append(f" {QUESTION_TITLES[question]:{cell}}")
-    if tall == 1:
-        heading.append(f" {'Conn.':>7} {'Open':>6} {'Packets/s':>9} {'B/s':>8}")
-    lines = [title, heading]
-    for number in shown:
-        lines += _channel_rows(channels[number], columns, left, cell, marks, tall)
-        if number == row and state.focus == "channels":
-            for line in lines[-tall:]:
-                line.stylize(_SELECTED)
-    if not channels:
-        lines.append(Text("  nothing yet" if not state.filter else "  none matches", style="dim"))
-    return lines
-
-
-def _channel_rows(
-    channel: LiveChannel, columns: Sequence[str], left: int, cell: int, marks: Mapping[str, str], tall: int
-) -> list[Text]:
-    verdict = Text(f"{marks[channel.verdict]} {channel.verdict}", style=VERDICT_STYLES[channel.verdict])
-    told = answers_of(channel)
-    answers = [answer_text(told[question], marks, "\n").split("\n") for question in columns]
-    if tall == 1:
-        verdict.pad_right(16 - cell_len(verdict.plain))
-        verdict.append(visible(channel.title))
-        line = _padded(verdict, left)
-        for answer in answers:
-            line.append(" ").append_text(_padded(Text(" ").join(answer), cell))
-        line.append(f" {channel.connections:>7,} {channel.open:>6,}")
-        line.append(f" {short(channel.packets_per_s):>9} {short(channel.octets_per_s):>8}")
-        return [line]
-    lines = [_padded(Text(visible(channel.title)), left), Text("  ").append_text(verdict)]
-    lines[1].append(f" {channel.connections:,} conn.")
-    if channel.octets_per_s >= 1:
-        lines[1].append(f" {short(channel.octets_per_s)}B/s", "dim")
-    lines[1] = _padded(lines[1], left)
-    for answer in answers:
-        for line, part in zip(lines, answer, strict=True):
-            line.append(" ").append_text(_padded(_brief(part, cell), cell))
-    return lines
-
-
-def _brief(part: Text, cell: int) -> Text:
-    """A grade with its share in what room there is: the share is what gives way."""
-    if cell_len(part.plain) > cell and ", " in part.plain:
-        share, grade = part.plain.rsplit(", ", 1)
-        count, _, total = share.partition(" of ")
-        percent = f"{max(1, min(99, round(100 * int(count) / max(1, int(total)))))}%"
-        return Text(f"{percent} {grade}", style="dim")
-    return part
-
-
-def _padded(text: Text, width: int) -> Text:
-    text.truncate(width, overflow="ellipsis", pad=True)
-    return text
-
-
 def _finding_pane(view: LiveView, findings: Sequence[LiveFinding], state: ScreenState, high: int) -> list[Text]:
     row = state.place("findings", [finding.identity for finding in findings])
-    shown = _window(len(findings), high - 1, row)
+    shown = window(len(findings), high - 1, row)
     title = _title("Findings", "findings", state, shown, len(findings), len(view.findings))
     for severity in SEVERITIES:
         count = sum(f.severity == severity and not f.suppressed for f in view.findings)
@@ -246,11 +156,11 @@ def _finding_pane(view: LiveView, findings: Sequence[LiveFinding], state: Screen
         finding = findings[number]
         line = _finding_row(finding, titles.get(finding.channel, finding.channel), view.time_ns)
         if number == row and state.focus == "findings":
-            line.stylize(_SELECTED)
+            line.stylize(SELECTED)
             line = Text.assemble((">", "bold"), line[1:])
         lines.append(line)
     if not findings:
-        lines.append(Text("  none yet" if not state.filter else "  none matches", style="dim"))
+        lines.append(Text("  none yet" if not view.findings else "  none matches", style="dim"))
     return lines
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-SOURCE: Final = ROOT / "captures" / "01-default-insecure-kubelet.pcap"
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,11 @@ class Point:
         return self.cpu / self.packets * 1e6
 
 
-def measure(source: Path, packets: int, clusters: int | None) -> Point:
-    """Analyse a scaled capture through a pipe."""
+def measure(sources: list[Path], packets: int, connections: int | None) -> Point:
+    """Analyse a scaled capture through a pipe; without `connections` they grow with the packets."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    generate = [sys.executable, str(ROOT / "benchmarks" / "generate.py"), str(source), "-", "--packets", str(packets)]
-    generate += ["--clusters", str(clusters)] if clusters else []
+    generate = [sys.executable, str(ROOT / "benchmarks" / "generate.py"), "-", *map(str, sources)]
+    generate += ["--packets", str(packets)] + (["--connections", str(connections)] if connections else [])
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         options = ["-q", "-", "--json", str(result), "--fail-on", "never", "--max-flows", "20000000"]
@@ -137,15 +136,15 @@ def numbers(text: str) -> list[float]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=SOURCE)
+    parser.add_argument("--source", type=Path, action="append", default=[], help="instead of the mix; may be repeated")
     parser.add_argument("--packets", type=numbers, default=[1, 10, 100], metavar="MILLIONS")
     parser.add_argument("--connections", type=numbers, default=[1, 10, 100], metavar="THOUSANDS")
-    parser.add_argument("--clusters", type=int, default=20, help="copies with own addresses in the first series")
+    parser.add_argument("--fixed", type=int, default=5000, metavar="N", help="connections in the first series")
     parser.add_argument("--picture", type=Path, help="write the curves as SVG")
     options = parser.parse_args()
-    source = options.source.resolve()
-    by_packets = [measure(source, int(m * 1e6), options.clusters) for m in options.packets]
-    print(f"Scaled from {source.name}.\n\nPackets, the connections fixed:\n\n{table(by_packets)}\n", flush=True)
+    source = [path.resolve() for path in options.source]
+    by_packets = [measure(source, int(m * 1e6), options.fixed) for m in options.packets]
+    print(f"Packets, the connections fixed:\n\n{table(by_packets)}\n", flush=True)
     unit = measure(source, 200_000, None)
     share = unit.packets / unit.connections
     by_connections = [measure(source, int(k * 1e3 * share), None) for k in options.connections]

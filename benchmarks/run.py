@@ -1,6 +1,6 @@
 """Ratios against other programs on the same file in the same run, as Markdown.
 
-    python benchmarks/run.py [--packets 3000000] [--runs 5] [--source CAPTURE] [--slow]
+    python benchmarks/run.py [--packets 3000000] [--connections 50000] [--runs 5] [--source CAPTURE] [--slow]
 
 Programs take turns, so that a machine whose speed drifts drifts for all of them, and each is compared with the
 planewire of its own turn. CPU time is user plus system of the whole process, start-up included; a program that is not
@@ -56,7 +56,8 @@ def measure(command: list[str]) -> Run:
         It ended with another status than 0 or 1.
     """
     begin = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 1):
@@ -64,11 +65,10 @@ def measure(command: list[str]) -> Run:
     return Run(usage.ru_utime + usage.ru_stime, time.monotonic() - begin, usage.ru_maxrss / 1024)
 
 
-def generate(source: Path, target: Path, packets: int) -> None:
-    """Write the scaled capture."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "generate.py"), str(source), str(target)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, "--packets", str(packets)], check=True, env=environment)
+def generate(sources: list[Path], target: Path, packets: int, connections: int) -> Run:
+    """Write the scaled capture; how long that took."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "generate.py"), str(target), *map(str, sources)]
+    return measure([*command, "--packets", str(packets), "--connections", str(connections)])
 
 
 def planewire(target: Path, result: Path) -> list[str]:
@@ -129,7 +129,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packets", type=int, default=3_000_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--source", type=Path, default=ROOT / "captures" / "01-default-insecure-kubelet.pcap")
+    parser.add_argument("--connections", type=int, default=50_000)
+    parser.add_argument("--source", type=Path, action="append", default=[], help="instead of the mix; may be repeated")
     parser.add_argument("--slow", action="store_true", help="with the peers that take minutes (tshark, dpkt, scapy)")
     parser.add_argument("--slow-runs", type=int, default=1, metavar="N", help="runs of each of those (default 1)")
     parser.add_argument("--python", default=sys.executable, help="interpreter for the peers that are Python packages")
@@ -138,7 +139,8 @@ def main() -> None:
         folder = Path(name)
         target, spill = folder / "scaled.pcap", folder / "spill"
         spill.mkdir()
-        generate(options.source.resolve(), target, options.packets)
+        sources = [path.resolve() for path in options.source]
+        made = generate(sources, target, options.packets, options.connections)
         peers: dict[Peer, list[str]] = {}
         missing: list[tuple[Peer, str]] = []
         for peer in PEERS:
@@ -150,8 +152,9 @@ def main() -> None:
                 peers[peer] = peer.line(options.python, target, spill)
         ours, series = compare(planewire(target, folder / "result.json"), peers, options.runs, options.slow_runs)
         octets = target.stat().st_size
-    print(f"{options.packets:,} packets, {octets / 1e6:,.0f} MB, scaled from {options.source.name};", end=" ")
-    print(f"{os.cpu_count()} CPUs, Python {platform.python_version()}, {options.runs} paired runs\n")
+    print(f"{options.packets:,} packets, {options.connections:,} connections, {octets / 1e6:,.0f} MB,", end=" ")
+    print(f"generated at {octets / 1e6 / made.wall:,.0f} MB/s;", end=" ")
+    print(f"{os.cpu_count()}-core machine, Python {platform.python_version()}, {options.runs} paired runs\n")
     print(table(ours, series, missing, options.python))
     print(f"\nWall time of planewire: {spread([r.wall for r in ours])} s")
 

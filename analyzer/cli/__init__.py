@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -63,6 +64,8 @@ def main() -> None:
     """Run the command line; errors meant for the user become one line on standard error."""
     from analyzer.errors import PlanewireError
 
+    # numpy's linear algebra, of which nothing is used, would start a thread for each processor and let it spin.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Ended by the system, the program takes its unfinished files with it, as it does when interrupted.
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(128 + signal.SIGTERM))
     try:

@@ -164,27 +164,31 @@ def distinct_rows(words: U64) -> tuple[I64, I64]:
     return order[new], inverse
 
 
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+"""How IPv4 addresses begin among those of IPv6 (RFC 4291 2.5.5.2)."""
+
+
 def address_text(address: U8) -> str:
     """Text of one address of 16 octets; IPv4-mapped ones as IPv4."""
-    parsed = ipaddress.IPv6Address(address.tobytes())
-    return str(parsed.ipv4_mapped or parsed)
+    octets = address.tobytes()
+    if octets.startswith(_MAPPED):
+        return f"{octets[12]}.{octets[13]}.{octets[14]}.{octets[15]}"
+    return str(ipaddress.IPv6Address(octets))
 
 
 class _Networks:
     """The networks of some addresses, as nodes usually have them: the same /24 (IPv4) or /64 (IPv6)."""
 
-    _MAPPED = bytes(10) + b"\xff\xff"
-
     def __init__(self, addresses: U8) -> None:
         octets = [address.tobytes() for address in addresses]
-        self._of_v4 = {address[:15] for address in octets if address.startswith(self._MAPPED)}
-        self._of_v6 = {address[:8] for address in octets if not address.startswith(self._MAPPED)}
+        self._of_v4 = {address[:15] for address in octets if address.startswith(_MAPPED)}
+        self._of_v6 = {address[:8] for address in octets if not address.startswith(_MAPPED)}
         self._all = {address[:8] for address in octets}
 
     def hold(self, address: U8) -> bool:
         """Whether an address lies in one of them; two addresses of different families share at most a /64."""
         octets = address.tobytes()
-        if octets.startswith(self._MAPPED):
+        if octets.startswith(_MAPPED):
             return octets[:15] in self._of_v4 or octets[:8] in self._of_v6
         return octets[:8] in self._all
 

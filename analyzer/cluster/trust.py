@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -87,7 +87,7 @@ class Trust:
             leaf = evidence.tls.certificates[evidence.tls.chains[int(chain[row])][0]]
             if leaf.problem:
                 continue
-            matches = _names_host(leaf, sni[row]) if sni[row] else bool(dialled[root] & _addresses(leaf))
+            matches = _names_host(leaf, sni[row]) if sni[row] else bool(dialled[root] & _addresses(leaf.ip_addresses))
             value[row] = Ternary.YES if matches else Ternary.NO
         return value
 
@@ -137,8 +137,9 @@ def _leads_to(
     return False
 
 
-def _addresses(leaf: Certificate) -> set[str]:
-    return {str(ipaddress.ip_address(text)) for text in leaf.ip_addresses}
+@lru_cache(maxsize=1024)
+def _addresses(texts: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(str(ipaddress.ip_address(text)) for text in texts)
 
 
 def _names_host(leaf: Certificate, name: str) -> bool:

@@ -106,8 +106,10 @@ class Evidence:
 
     def tls_text(self, name: str) -> list[str]:
         """A string column of the TLS facts for every flow, empty where none."""
-        strings = self.tls.strings
-        return [strings[i] if i >= 0 else "" for i in self.tls_column(name, -1).tolist()]
+        texts = np.empty(len(self.tls.strings) + 1, object)
+        texts[:] = [*self.tls.strings, ""]
+        picked: list[str] = texts.take(self.tls_column(name, -1)).tolist()  # -1 is the last: the empty one
+        return picked
 
     def tls_text_in(self, name: str, values: frozenset[str]) -> Mask:
         """Flows whose string fact `name` is one of `values`: (F,) bool."""

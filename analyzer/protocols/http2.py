@@ -10,20 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from hpack import Decoder
-from hpack.exceptions import HPACKError
-from hpack.table import HeaderTable
-
-from analyzer.protocols.http_message import MAX_FIELDS, Fields, make_request, make_response
+from analyzer.protocols.header_blocks import BlockReader, HeaderBlock
 from analyzer.protocols.stream import Piece, Stream, read_streams
 from analyzer.schema import I64, HttpMessage, StreamHeads
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 3.4."""
-MAX_TABLE: Final = 64 * 1024
-"""Octets a dynamic table may grow to, by RFC 7541 4.1's count; net/http keeps 4 KiB, browsers 64 KiB."""
-MAX_HEADER_LIST: Final = 64 * 1024
-"""Octets of one decoded header list, by the same count; net/http accepts 1 MiB, nghttp2 64 KiB."""
 MAX_RESUME: Final = 256
 """Segments tried for a place to join a connection."""
 
@@ -34,7 +26,6 @@ _FRAME_HEADER: Final = 9
 _PRIORITY_UPDATE: Final = 16  # RFC 9218 7, the highest registered type
 # Payload lengths that RFC 9113 6 fixes: PRIORITY, RST_STREAM, PING, WINDOW_UPDATE.
 _FIXED_LENGTH: Final = {2: 5, 3: 4, _PING: 8, _WINDOW_UPDATE: 4}
-UNKNOWN: Final = b""  # no field name (RFC 9110 5.1): stands for entries added before the capture
 _MAX_FRAME_SIZE: Final = 1 << 14  # SETTINGS_MAX_FRAME_SIZE as it stands until raised (RFC 9113 6.5.2)
 
 
@@ -49,12 +40,11 @@ class Frame(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """A header block: where its HEADERS frame begins, its stream, its fields, and how many of them are out of sight."""
+    """A header block: where its HEADERS frame begins, its stream, and what it says."""
 
     position: int
     stream_id: int
-    fields: Fields
-    undecoded: int = 0
+    said: HeaderBlock
 
 
 def read_http2(
@@ -95,9 +85,8 @@ def read_connection(flow: int, client: Stream, server: Stream, *, limit_messages
         count = 0
         for run in (stream, *stream.later):
             for block in _blocks(run, _first_frame(run, from_client=from_client)):
-                message = message_of(flow, run.frame_at(block.position), block.fields, from_client=from_client)
+                message = block.said.message(flow, run.frame_at(block.position), from_client=from_client)
                 if message is not None and count < limit_messages:
-                    message.undecoded = block.undecoded
                     found.append(message)
                     count += 1
                 if count >= limit_messages:
@@ -120,7 +109,7 @@ def read_paths(stream: Stream) -> dict[int, bytes]:
     """Path each HTTP/2 stream of a client asks for, by stream identifier."""
     paths: dict[int, bytes] = {}
     for block in _blocks(stream, _first_frame(stream, from_client=True)):
-        path = next((value for name, value in block.fields if name == b":path"), None)
+        path = next((value for name, value in block.said.fields if name == b":path"), None)
         if path is not None:
             paths.setdefault(block.stream_id, path)
     return paths
@@ -132,22 +121,6 @@ def _content(frame: Frame) -> bytes:
         return frame.payload
     stop = len(frame.payload) - frame.payload[0] if frame.payload else 0
     return frame.payload[1:stop]
-
-
-def message_of(flow: int, frame: int, fields: Fields, *, from_client: bool) -> HttpMessage | None:
-    """Message of a header block; None for trailers."""
-    pseudo = {name: value for name, value in reversed(fields) if name.startswith(b":")}
-    plain = [(name, value) for name, value in fields if not name.startswith(b":")][:MAX_FIELDS]
-    for name, field in ((b":authority", b"host"), (b":protocol", b"upgrade")):
-        if name in pseudo:
-            plain.insert(0, (field, pseudo[name]))
-    if from_client and b":method" in pseudo:
-        method, target = pseudo[b":method"], pseudo.get(b":path", b"")
-        return make_request(flow, frame, version="2", method=method, target=target, fields=plain)
-    status = pseudo.get(b":status", b"")
-    if not from_client and len(status) == 3 and status.isdigit():
-        return make_response(flow, frame, version="2", status=int(status), fields=plain)
-    return None
 
 
 def _first_frame(stream: Stream, *, from_client: bool) -> int | None:
@@ -207,7 +180,7 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
     """Yield the decoded header blocks from position `at` on, until one cannot be."""
     if at is None:
         return
-    decoder = new_decoder(joined=not (stream.from_start or stream.octets.startswith(PREFACE)))
+    reader = BlockReader(joined=not (stream.from_start or stream.octets.startswith(PREFACE)))
     opening: Frame | None = None
     fragments: list[bytes] = []
     for frame in _frames(stream.octets, at):
@@ -225,39 +198,12 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
             return
         if opening is None or not frame.flags & END_HEADERS:
             continue
-        try:
-            decoded = decoder.decode(b"".join(fragments), raw=True)
-        except HPACKError:
+        said = reader.decode(b"".join(fragments))
+        if said is None:
             return
         if opening.kind == HEADERS:
-            fields = [(bytes(name).lower(), bytes(value)) for name, value in decoded]
-            known = [(name, value) for name, value in fields if name != UNKNOWN]
-            yield _Block(opening.position, opening.stream_id, known, len(fields) - len(known))
+            yield _Block(opening.position, opening.stream_id, said)
         opening = None
-
-
-class _JoinedTable(HeaderTable):
-    """The table of a connection joined in its middle: behind the entries added since stand those that are not known.
-
-    The table numbers its newest entry first, so what was added since has its right number, and every older number
-    meets `UNKNOWN`: an entry counts 32 octets besides its text (RFC 7541 4.1), so no real table holds more.
-    """
-
-    def get_by_index(self, index: int) -> tuple[bytes, bytes]:
-        older = self.STATIC_TABLE_LENGTH + len(self.dynamic_entries) < index
-        if older and index <= self.STATIC_TABLE_LENGTH + self.maxsize // 32:
-            return UNKNOWN, b""
-        return super().get_by_index(index)
-
-
-def new_decoder(*, joined: bool) -> Decoder:
-    """A decoder; `joined`: of a connection whose table holds what is not known."""
-    decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
-    decoder.max_allowed_table_size = MAX_TABLE
-    if joined:
-        decoder.header_table = _JoinedTable()
-        decoder.header_table.maxsize = MAX_TABLE
-    return decoder
 
 
 def fragment_of(frame: Frame) -> bytes | None:

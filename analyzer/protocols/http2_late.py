@@ -7,7 +7,7 @@ proxy): their segments are looked at one by one, those of all others never. Each
 from __future__ import annotations
 
 from copy import copy, deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,7 @@ from analyzer.decode.transport import TCP
 from analyzer.flows import SENT_PREFACE, TLS_DATA, FlowBuilder, FlowRows
 from analyzer.heads import HeadCollector
 from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
-from analyzer.protocols.http2 import PREFACE, is_chain, message_of
+from analyzer.protocols.http2 import PREFACE, is_chain
 from analyzer.protocols.http2_walk import FrameWalk, Segment, WalkedBlock
 from analyzer.schema import I64, U8, HttpMessage, Mask, PacketTable
 
@@ -163,26 +163,26 @@ class Http2Collector:
 
     def _keep(self, stream: int, one: _Side, found: list[WalkedBlock]) -> None:
         for block in found:
-            names = {name for name, _ in block.fields}
-            message = message_of(stream >> 1, block.frame, block.fields, from_client=b":method" in names)
-            if message is None or stream in self._full:
+            from_client = block.said.is_request
+            # Of answers the status alone tells, as behind the heads of HTTP/1.
+            identity = block.said.identity(from_client=from_client)
+            if not identity or stream in self._full:
                 continue
             if not one.behind:
                 one.behind = one.reached and bool(self._heads.is_behind(np.array([stream]), np.array([block.last]))[0])
                 one.in_head += not one.behind
                 if not one.behind and one.in_head <= HEAD_MESSAGES:
                     continue
-            # Of answers the status alone tells, as behind the heads of HTTP/1.
-            identity = repr(replace(message, frame=0)) if message.from_client else str(message.status)
             if identity in one.seen:
                 continue
-            room = LATE_REQUESTS if message.from_client else LATE_RESPONSES
+            room = LATE_REQUESTS if from_client else LATE_RESPONSES
             if len(one.seen) >= room:
                 self._full.add(stream)
                 one.walk = FrameWalk()
                 continue
             one.seen.add(identity)
-            message.undecoded = block.undecoded
+            message = block.said.message(stream >> 1, block.frame, from_client=from_client)
+            assert message is not None
             self._done.append(message)
 
 

@@ -10,24 +10,18 @@ from __future__ import annotations
 from bisect import insort
 from typing import Final, NamedTuple
 
-from hpack import Decoder
-from hpack.exceptions import HPACKError
-
+from analyzer.protocols.header_blocks import MAX_HEADER_LIST, BlockReader, HeaderBlock
 from analyzer.protocols.http2 import (
     CONTINUATION,
     END_HEADERS,
     HEADERS,
-    MAX_HEADER_LIST,
     PREFACE,
     PUSH_PROMISE,
-    UNKNOWN,
     Frame,
     fragment_of,
     header_at,
     is_frame,
-    new_decoder,
 )
-from analyzer.protocols.http_message import Fields
 
 _FRAME_HEADER: Final = 9
 _HELD: Final = 32
@@ -38,8 +32,6 @@ _ASIDE: Final = 64
 """Blocks kept of a stretch that is not yet known to be one of frames."""
 _CONFIRMED: Final = 3
 """Frame headers, over more than one segment, that make a chain of what was joined in its middle."""
-_REPEATS: Final = 256
-"""Header blocks remembered that say the same each time."""
 # Flags that RFC 9113 6 defines, by frame type: a chain that is looked for has no others.
 _FLAGS: Final = (0x09, 0x2D, 0, 0, 0x01, 0x0C, 0x01, 0, 0, 0x04)
 
@@ -49,8 +41,7 @@ class WalkedBlock(NamedTuple):
 
     frame: int
     last: int
-    fields: Fields
-    undecoded: int
+    said: HeaderBlock
 
 
 class Segment(NamedTuple):
@@ -66,8 +57,8 @@ class FrameWalk:
     """Walk the frames of one direction; `add` takes its segments in the order of the capture."""
 
     __slots__ = (
-        *("_aside", "_block", "_current", "_decoder", "_expects", "_header", "_headers", "_held", "_held_octets"),
-        *("_kept", "_left", "_on", "_opening", "_payload", "_repeats", "_segments", "_sure"),
+        *("_aside", "_block", "_expects", "_first", "_flags", "_header", "_headers", "_held", "_held_octets", "_kept"),
+        *("_kind", "_left", "_on", "_opening", "_payload", "_reader", "_segments", "_stream_id", "_sure"),
     )
 
     def __init__(self) -> None:
@@ -163,11 +154,11 @@ class FrameWalk:
         self._left = 0  # octets of the frame under way that are still to come
         self._header = b""
         self._payload = bytearray()
-        self._current = Frame(0, 0, 0, 0, b"")
+        self._first = self._kind = self._flags = self._stream_id = 0  # the frame under way, and its first frame
         self._opening: Frame | None = None
         self._block = bytearray()
-        self._decoder: Decoder | None = None
-        self._repeats: dict[bytes, tuple[Fields, int]] = {}
+        # Of a connection seen from its beginning the table is empty: what stands for entries is never asked for.
+        self._reader = BlockReader(joined=True)
         self._headers = self._segments = 0
         self._aside: list[WalkedBlock] = []
 
@@ -200,15 +191,19 @@ class FrameWalk:
         self._segments += 1
         while at < size:
             if not self._left:
-                if not self._header:
-                    first = segment.frame
-                    self._current = Frame(first, 0, 0, 0, b"")
-                part = octets[at : at + _FRAME_HEADER - len(self._header)]
-                self._header += part
-                at += len(part)
-                if len(self._header) < _FRAME_HEADER:
-                    break
-                if not self._begin_frame():
+                if self._header or size - at < _FRAME_HEADER:
+                    self._first = self._first if self._header else segment.frame
+                    part = octets[at : at + _FRAME_HEADER - len(self._header)]
+                    self._header += part
+                    at += len(part)
+                    if len(self._header) < _FRAME_HEADER:
+                        break
+                    header, self._header = header_at(self._header, 0), b""
+                else:
+                    self._first = segment.frame
+                    header = header_at(octets, at)
+                    at += _FRAME_HEADER
+                if not self._begin_frame(header):
                     return False
             step = min(self._left, size - at)
             if self._kept:
@@ -220,9 +215,8 @@ class FrameWalk:
         blocks += self._released()
         return True
 
-    def _begin_frame(self) -> bool:
-        """Take up the frame whose header is complete; False where it can be none."""
-        header, self._header = header_at(self._header, 0), b""
+    def _begin_frame(self, header: tuple[int, ...]) -> bool:
+        """Take up the frame that has this header; False where it can be none."""
         length, kind, flags, stream_id = header
         if not is_frame(header, strict=not self._sure) or not (self._sure or _has_known_flags(kind, flags)):
             return False
@@ -237,14 +231,15 @@ class FrameWalk:
         # A CONTINUATION without its HEADERS is of a block that began before the walk did: what it adds to the table is
         # as unknown as all before it.
         self._kept = kind in (HEADERS, PUSH_PROMISE) or (kind == CONTINUATION and self._opening is not None)
-        self._current = Frame(self._current.position, kind, flags, stream_id, b"")
-        self._payload.clear()
+        if self._kept:
+            self._kind, self._flags, self._stream_id = kind, flags, stream_id
+            self._payload.clear()
         return True
 
     def _end_frame(self, last: int) -> bool:
         """Take a complete frame of a header block; False where it breaks the framing."""
         self._kept = False
-        frame = self._current._replace(payload=bytes(self._payload))
+        frame = Frame(self._first, self._kind, self._flags, self._stream_id, bytes(self._payload))
         if frame.kind == CONTINUATION:
             fragment: bytes | None = frame.payload
         else:
@@ -262,41 +257,14 @@ class FrameWalk:
         return True
 
     def _end_block(self, opening: Frame, last: int) -> bool:
-        octets = bytes(self._block)
-        decoded = self._decode(octets) if len(octets) <= MAX_HEADER_LIST else None
-        if decoded is None:
+        said = self._reader.decode(bytes(self._block)) if len(self._block) <= MAX_HEADER_LIST else None
+        if said is None:
             # What it added to the table is unknown: from here on as if joined here.
-            self._decoder = None
-            self._repeats.clear()
+            self._reader = BlockReader(joined=True)
             return self._sure
         if opening.kind == HEADERS and (self._sure or len(self._aside) < _ASIDE):
-            self._aside.append(WalkedBlock(opening.position, last, *decoded))
+            self._aside.append(WalkedBlock(opening.position, last, said))
         return True
-
-    def _decode(self, octets: bytes) -> tuple[Fields, int] | None:
-        """Fields of a block and how many are out of sight; blocks that change nothing are decoded once."""
-        known = self._repeats.get(octets)
-        if known is not None:
-            return known
-        if self._decoder is None:
-            # Of a connection seen from its beginning the table is empty: what stands for entries is never asked for.
-            self._decoder = new_decoder(joined=True)
-        entries = self._decoder.header_table.dynamic_entries
-        newest = entries[0] if entries else None
-        try:
-            decoded = self._decoder.decode(octets, raw=True)
-        except HPACKError:
-            return None
-        fields = [(bytes(name).lower(), bytes(value)) for name, value in decoded]
-        seen = [(name, value) for name, value in fields if name != UNKNOWN]
-        result = seen, len(fields) - len(seen)
-        entries = self._decoder.header_table.dynamic_entries
-        unchanged = bool(entries) and entries[0] is newest
-        if not unchanged or len(self._repeats) >= _REPEATS:
-            self._repeats.clear()
-        if unchanged:
-            self._repeats[octets] = result
-        return result
 
 
 def _place(segment: Segment) -> int:

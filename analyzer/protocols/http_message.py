@@ -68,12 +68,12 @@ def make_request(flow: int, frame: int, *, version: str, method: bytes, target: 
     fields : sequence of (bytes, bytes)
         Lower-case names. What a request whose head is cut does not show is left empty.
     """
-    shown = _request_shown(method, target, tuple(fields))
+    shown = request_shown(method, target, tuple(fields))
     return HttpMessage(flow=flow, frame=frame, from_client=True, version=version, **shown)
 
 
 @lru_cache(maxsize=512)
-def _request_shown(method: bytes, target: bytes, fields: Fields) -> dict[str, Any]:
+def request_shown(method: bytes, target: bytes, fields: Fields) -> dict[str, Any]:
     """What of a request is kept: probes and pollers send the same head again and again, and it is read once."""
     values = values_by_name(fields)
     credential = credential_of(values, target)
@@ -94,17 +94,18 @@ def _request_shown(method: bytes, target: bytes, fields: Fields) -> dict[str, An
 
 def make_response(flow: int, frame: int, *, version: str, status: int, fields: Fields) -> HttpMessage:
     """Make the message of a response; parameters as `make_request`, `status` a three-digit code."""
+    return HttpMessage(flow=flow, frame=frame, from_client=False, version=version, **response_shown(status, fields))
+
+
+def response_shown(status: int, fields: Fields) -> dict[str, Any]:
+    """What of a response is kept."""
     values = values_by_name(fields)
-    return HttpMessage(
-        flow=flow,
-        frame=frame,
-        from_client=False,
-        version=version,
-        status=status,
-        upgrade=text(values.get(b"upgrade", b"")),
-        content_type=text(values.get(b"content-type", b"")),
-        subprotocol=_subprotocol(values),
-    )
+    return {
+        "status": status,
+        "upgrade": text(values.get(b"upgrade", b"")),
+        "content_type": text(values.get(b"content-type", b"")),
+        "subprotocol": _subprotocol(values),
+    }
 
 
 def _subprotocol(values: Mapping[bytes, bytes]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -49,10 +50,15 @@ def names_endpoint(certificate: Certificate, name: str, address: str) -> bool:
 
 
 def _same_address(text: str, wanted: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return _parsed(text) == wanted
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(text) == wanted
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
+        return None
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer.protocols.http2 import MAX_HEADER_LIST, MAX_TABLE, PREFACE, read_http2
+from analyzer.protocols.header_blocks import MAX_HEADER_LIST, MAX_TABLE
+from analyzer.protocols.http2 import PREFACE, read_http2
 from analyzer.schema import HttpMessage
 from tests.heads_builder import build_heads
 from tests.unit.protocols.streams_by_dpkt import LAB, PUBLIC, connections, heads_of

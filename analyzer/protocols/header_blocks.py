@@ -1,0 +1,178 @@
+"""Header blocks of HTTP/2 (RFC 7541), decoded by `hpack`, and each only once in the same state of the dynamic table.
+
+Connections of one program begin alike: the same blocks in the same order, over the same tables. What a block said, and
+what it made of the table, is therefore remembered by the table and the octets of the block, for all connections
+together and within a bound; where that is not known, the table that stands is given to a decoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hpack import Decoder
+from hpack.exceptions import HPACKError
+from hpack.table import HeaderTable
+
+from analyzer.protocols.http_message import MAX_FIELDS, Fields, request_shown, response_shown
+from analyzer.schema import HttpMessage
+
+MAX_TABLE: Final = 64 * 1024
+"""Octets a dynamic table may grow to, by RFC 7541 4.1's count; net/http keeps 4 KiB, browsers 64 KiB."""
+MAX_HEADER_LIST: Final = 64 * 1024
+"""Octets of one decoded header list, by the same count; net/http accepts 1 MiB, nghttp2 64 KiB."""
+UNKNOWN: Final = b""  # no field name (RFC 9110 5.1): stands for entries added before the capture
+_REMEMBERED: Final = 16 << 20
+"""Octets of all that is remembered, roughly; past it everything is forgotten."""
+_EACH: Final = 200
+"""Octets that a remembered block takes besides its text, and a field of it."""
+
+
+@dataclass(slots=True, eq=False)
+class HeaderBlock:
+    """A decoded block: its fields, lower-case names, and how many more refer to what was added before the capture."""
+
+    fields: Fields
+    undecoded: int
+    _shown: dict[bool, tuple[dict[str, Any], str] | None] = field(default_factory=dict)
+
+    def __deepcopy__(self, _memo: object) -> HeaderBlock:
+        return self  # what was said does not change
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it has a method."""
+        return any(name == b":method" for name, _ in self.fields)
+
+    def message(self, flow: int, frame: int, *, from_client: bool) -> HttpMessage | None:
+        """Message of this block; None for trailers."""
+        shown = self._shown_of(from_client)
+        return HttpMessage(flow, frame, from_client, "2", undecoded=self.undecoded, **shown[0]) if shown else None
+
+    def identity(self, *, from_client: bool) -> str:
+        """What tells messages of one direction apart: of answers the status alone. Empty for trailers."""
+        shown = self._shown_of(from_client)
+        return shown[1] if shown else ""
+
+    def _shown_of(self, from_client: bool) -> tuple[dict[str, Any], str] | None:
+        if from_client not in self._shown:
+            columns = self._read(from_client)
+            identity = "" if columns is None else repr(columns) if from_client else str(columns["status"])
+            self._shown[from_client] = None if columns is None else (columns, identity)
+        return self._shown[from_client]
+
+    def _read(self, from_client: bool) -> dict[str, Any] | None:
+        pseudo = {name: value for name, value in reversed(self.fields) if name.startswith(b":")}
+        plain = [(name, value) for name, value in self.fields if not name.startswith(b":")][:MAX_FIELDS]
+        for name, given in ((b":authority", b"host"), (b":protocol", b"upgrade")):
+            if name in pseudo:
+                plain.insert(0, (given, pseudo[name]))
+        if from_client and b":method" in pseudo:
+            return request_shown(pseudo[b":method"], pseudo.get(b":path", b""), tuple(plain))
+        status = pseudo.get(b":status", b"")
+        if not from_client and len(status) == 3 and status.isdigit():
+            return response_shown(int(status), plain)
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    """A state of the dynamic table; told apart by identity."""
+
+    joined: bool
+    entries: tuple[tuple[bytes, bytes], ...] = ()  #: newest first
+    limit: int = HeaderTable.DEFAULT_SIZE
+
+    def decoder(self) -> Decoder:
+        """A decoder that stands there."""
+        decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
+        decoder.max_allowed_table_size = MAX_TABLE
+        table = _JoinedTable() if self.joined else decoder.header_table
+        table.maxsize = self.limit
+        for name, value in reversed(self.entries):
+            table.add(name, value)
+        decoder.header_table = table
+        return decoder
+
+
+class _JoinedTable(HeaderTable):
+    """The table of a connection joined in its middle: behind the entries added since stand those that are not known.
+
+    The table numbers its newest entry first, so what was added since has its right number, and every older number
+    meets `UNKNOWN`: an entry counts 32 octets besides its text (RFC 7541 4.1), so no real table holds more.
+    """
+
+    def get_by_index(self, index: int) -> tuple[bytes, bytes]:
+        older = self.STATIC_TABLE_LENGTH + len(self.dynamic_entries) < index
+        if older and index <= self.STATIC_TABLE_LENGTH + self.maxsize // 32:
+            return UNKNOWN, b""
+        return super().get_by_index(index)
+
+
+_EMPTY: Final = _Table(joined=False)
+_JOINED: Final = _Table(joined=True, limit=MAX_TABLE)
+
+
+class _Memory:
+    """What blocks said, and to which table they led, by the table before and the octets."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[_Table, bytes], tuple[HeaderBlock, _Table]] = {}
+        self._octets = 0
+
+    def keep(self, before: _Table, octets: bytes, block: HeaderBlock, after: _Table) -> None:
+        """Remember one more, and forget all the others where there are too many."""
+        text = sum(len(name) + len(value) + _EACH for name, value in block.fields)
+        self._octets += _EACH + len(octets) + 2 * text + (8 * len(after.entries) if after is not before else 0)
+        if self._octets > _REMEMBERED:
+            self.known.clear()
+            self._octets = 0
+        self.known[before, octets] = block, after
+
+
+_MEMORY: Final = _Memory()
+
+
+class BlockReader:
+    """Decode the blocks of one direction, in order.
+
+    Parameters
+    ----------
+    joined : bool
+        The connection was joined in its middle: its table holds what is not known.
+    """
+
+    __slots__ = ("_decoder", "_table")
+
+    def __init__(self, *, joined: bool) -> None:
+        self._table = _JOINED if joined else _EMPTY
+        self._decoder: Decoder | None = None  # one that stands where `_table` does
+
+    def __deepcopy__(self, _memo: object) -> BlockReader:
+        apart = BlockReader(joined=self._table.joined)
+        apart._table = self._table  # tables do not change; a decoder does
+        return apart
+
+    def decode(self, octets: bytes) -> HeaderBlock | None:
+        """What a block says; None where it cannot be decoded, and then no later one can."""
+        known = _MEMORY.known.get((self._table, octets))
+        if known is not None:
+            block, after = known
+            if after is not self._table:
+                self._table, self._decoder = after, None
+            return block
+        decoder = self._decoder or self._table.decoder()
+        try:
+            decoded = decoder.decode(octets, raw=True)
+        except HPACKError:
+            return None
+        fields = [(bytes(name).lower(), bytes(value)) for name, value in decoded]
+        seen = [(name, value) for name, value in fields if name != UNKNOWN]
+        block = HeaderBlock(seen, len(fields) - len(seen))
+        before, table = self._table, decoder.header_table
+        entries = tuple(table.dynamic_entries)
+        if entries != before.entries or table.maxsize != before.limit:
+            self._table = _Table(before.joined, entries, table.maxsize)
+        self._decoder = decoder
+        _MEMORY.keep(before, octets, block, self._table)
+        return block

@@ -7,17 +7,28 @@ import os
 import socket
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from analyzer.cli.outputs import Outputs, check_writable, fail_on_option, output_options, tell, write_outputs
+from analyzer import __version__
+from analyzer.cli.outputs import (
+    Outputs,
+    check_writable,
+    fail_on_option,
+    output_options,
+    places,
+    tell,
+    write_outputs,
+)
 from analyzer.cli.quantities import address, seconds, size
 
 if TYPE_CHECKING:
     from analyzer.capture.feed import Feed
     from analyzer.capture.rotating import RotatingWriter
     from analyzer.cli.live_display import Display
+    from analyzer.cli.metrics import MetricsServer
     from analyzer.errors import PlanewireError
     from analyzer.pipeline import ClusterContext
     from analyzer.protocols.tls.keylog import KeyLog
@@ -36,7 +47,6 @@ AGES: Final[dict[str, float]] = {
 """Repeated from `session.Ageing` (``*_s``), so that ``--help`` needs no numpy; a test compares."""
 RETAIN: Final = 20_000
 MAX_CONNECTIONS: Final = 100_000
-NOBODY: Final = "nobody"
 
 _EPILOG: Final = """\b
 Needs CAP_NET_RAW on Linux: sudo planewire live -i eth0, or once
@@ -100,10 +110,9 @@ class LiveSettings:
     help="Octets kept of each packet. Below about 2000 handshakes cannot be read.",
 )
 @click.option(
-    "-p/ ",
-    "--no-promiscuous/--promiscuous",
-    "not_promiscuous",
-    default=False,
+    "-p",
+    "--no-promiscuous",
+    is_flag=True,
     help="Do not take in what is addressed to others.",
 )
 @click.option(
@@ -117,8 +126,8 @@ class LiveSettings:
 @click.option(
     "--user",
     metavar="NAME",
-    help="Started as root, go on as this user once the interfaces are open; root: stay so. By default the user who "
-    f"called sudo, else {NOBODY}.",
+    help="Started as root, go on as this user once the interfaces are open. By default the user who called sudo, else "
+    "nobody where that user can write the files asked for, else root without its capabilities.",
 )
 @click.option(
     "--cluster",
@@ -203,7 +212,7 @@ class LiveSettings:
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing; files, metrics and exit status only.")
 @click.option("--no-color", is_flag=True, help="No colour, also on a terminal (as NO_COLOR does).")
 @click.pass_context
-def command(ctx: click.Context, /, not_promiscuous: bool, **values: Any) -> None:  # noqa: ANN401 - click's own
+def command(ctx: click.Context, /, no_promiscuous: bool, **values: Any) -> None:  # noqa: ANN401 - click's own
     """Watch the channels of a running node: what analyze says of a capture, said while the packets come.
 
     Packets come from interfaces (-i), from a capture on standard input (-), or from a PCAP-over-IP server (tcp://).
@@ -212,7 +221,7 @@ def command(ctx: click.Context, /, not_promiscuous: bool, **values: Any) -> None
     packets were dropped.
     """
     outputs = Outputs(**{name: values.pop(name) for name in Outputs.__dataclass_fields__})
-    settings = LiveSettings(promiscuous=not not_promiscuous, **values)
+    settings = LiveSettings(promiscuous=not no_promiscuous, **values)
     ctx.exit(_run(settings, outputs))
 
 
@@ -229,21 +238,17 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
     from analyzer.report.document import build_document
     from analyzer.session import Ageing, LiveSession
 
-    metrics = None
-    if settings.metrics is not None:
-        from analyzer.cli.metrics import MetricsServer
-
-        metrics = MetricsServer(*settings.metrics)
-        if not settings.quiet:
-            click.echo(f"planewire: metrics at {metrics.url}", err=True)
-
     def publish(result: AuditResult) -> list[str]:
         return write_outputs(build_document(result, settings.fail_on), outputs)
 
-    feed = _open_feed(settings)
+    # Ports and interfaces are opened by root where we are root; threads, files and packets come after that.
+    metrics = _open_metrics(settings)
+    feed = _open_live(settings)
     try:
-        note = _drop_privileges(settings)
+        note = _drop_privileges(settings, outputs)
         check_writable(outputs)
+        if feed is None:
+            feed = _read_feed(settings)
         writer = _open_writer(settings)
         limits = Limits() if settings.head_octets is None else Limits(head_octets=settings.head_octets)
         session = LiveSession(context, limits, keys, Ageing(**ageing))
@@ -252,8 +257,10 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
         plan = Plan(settings.duration, settings.packets, settings.interval)
         gc.freeze()
         with signals.installed(rotates=writer is not None, screen=shown_as == "screen"):
-            if note and not settings.quiet:
-                click.echo(f"planewire: {note}", err=True)
+            if metrics is not None:
+                metrics.start()
+            if not settings.quiet:
+                _say(f"metrics at {metrics.url}" if metrics is not None else "", note)
             run = LiveRun(
                 feed, session, display, signals, plan, writer=writer, metrics=metrics,
                 publish=publish if settings.interval is not None else None,
@@ -268,17 +275,25 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
                 display.end(moment, ended_by, status)
             except DisplayGone:
                 shown_as = None
+            # A screen, and no display at all, have told on standard error what went wrong.
             tell(
                 document, outputs, written,
-                quiet=settings.quiet, no_color=settings.no_color, summary=shown_as in ("screen", "lines"),
+                quiet=settings.quiet, no_color=settings.no_color,
+                summary=shown_as in ("screen", "lines"), problems=shown_as in ("lines", "jsonl"),
             )  # fmt: skip
     finally:
-        feed.close()
+        if feed is not None:
+            feed.close()
         if metrics is not None:
             metrics.close()
     if failure is not None:
         raise failure
     return status
+
+
+def _say(*notes: str) -> None:
+    for note in filter(None, notes):
+        click.echo(f"planewire: {note}", err=True)
 
 
 def _write(
@@ -306,10 +321,10 @@ def _check_usage(settings: LiveSettings, outputs: Outputs) -> str | None:
         known = {name for _, name in socket.if_nameindex()} | {"any"}
         hint = f"-i {settings.source}" if settings.source in known else f"planewire analyze --follow {settings.source}"
         raise click.UsageError(f"{settings.source!r} is neither - nor tcp://HOST:PORT; try {hint}")
+    if settings.source is not None and settings.bpf is not None:
+        raise click.UsageError("--filter goes with -i; give the filter to whoever captures.")
     if settings.write is None and (settings.rotate is not None or settings.keep is not None):
         raise click.UsageError("--rotate and --keep go with --write.")
-    if settings.keep is not None and settings.rotate is None:
-        raise click.UsageError("--keep goes with --rotate.")
     if settings.interval is not None:
         if outputs == Outputs():
             raise click.UsageError("--interval writes reports again and again: name one (--json, --html, --csv ...).")
@@ -361,37 +376,48 @@ def _handed_over(settings: LiveSettings) -> tuple[ClusterContext, KeyLog | None]
     return context, keys
 
 
-def _open_feed(settings: LiveSettings) -> Feed:
-    if settings.source is None:
-        from analyzer.capture.live import LiveOptions, open_live
+def _open_metrics(settings: LiveSettings) -> MetricsServer | None:
+    if settings.metrics is None:
+        return None
+    from analyzer.cli.metrics import MetricsServer
 
-        return open_live(
-            LiveOptions(settings.interface, settings.bpf, settings.snaplen, settings.promiscuous, settings.buffer)
-        )
+    return MetricsServer(*settings.metrics)
+
+
+def _open_live(settings: LiveSettings) -> Feed | None:
+    """Open the interfaces; None where something else is read."""
+    if settings.source is not None:
+        return None
+    from analyzer.capture.live import LiveOptions, open_live
+
+    return open_live(
+        LiveOptions(settings.interface, settings.bpf, settings.snaplen, settings.promiscuous, settings.buffer)
+    )
+
+
+def _read_feed(settings: LiveSettings) -> Feed:
+    """Open standard input or a server; waits for its first octets."""
     from analyzer.capture.feed import feed_of
     from analyzer.capture.source import Opening, TarStream, open_octets, open_source
     from analyzer.errors import CaptureFormatError
 
-    if settings.bpf is not None:
-        raise click.UsageError("--filter goes with -i; give the filter to whoever captures.")
+    source = settings.source or "-"
     opening = Opening()
-    reader = open_source(settings.source, open_octets(settings.source, opening), opening)
+    reader = open_source(source, open_octets(source, opening), opening)
     if isinstance(reader, TarStream):
         reader.source.close()
-        raise CaptureFormatError(settings.source, 0, "is an archive; planewire analyze reads it")
+        raise CaptureFormatError(source, 0, "is an archive; planewire analyze reads it")
     return feed_of(reader)
 
 
-def _drop_privileges(settings: LiveSettings) -> str:
-    """Become somebody else where the program is root; what to say about it."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0 or settings.user == "root":
-        return ""
+def _drop_privileges(settings: LiveSettings, outputs: Outputs) -> str:
+    """Become somebody who may do less, where the program is root; what to say about it."""
     from analyzer.capture.privileges import drop_privileges
 
-    user = settings.user or os.environ.get("SUDO_USER") or NOBODY
-    if user == "root":
-        return ""
-    return drop_privileges(user)
+    writes = [place for _, place in places(outputs)]
+    if settings.write is not None:
+        writes.append(Path(settings.write) if settings.rotate is None else Path(settings.write).absolute().parent)
+    return drop_privileges(settings.user, writes)
 
 
 def _open_writer(settings: LiveSettings) -> RotatingWriter | None:
@@ -399,7 +425,8 @@ def _open_writer(settings: LiveSettings) -> RotatingWriter | None:
         return None
     from analyzer.capture.rotating import RotatingWriter
 
-    return RotatingWriter(settings.write, settings.rotate, settings.keep)
+    application = f"planewire {__version__}"
+    return RotatingWriter(settings.write, rotate_octets=settings.rotate, keep=settings.keep, application=application)
 
 
 def _display(shown_as: str | None, *, no_color: bool) -> Display:

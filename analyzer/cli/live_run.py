@@ -29,6 +29,10 @@ _TICK_SHARE: Final = 4
 """Moments may take one part in so many of the time."""
 
 
+class RecordingError(PlanewireError):
+    """The packets could not all be written to the file they were to go to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """When a run ends by itself, and how often it writes its files; None = never."""
@@ -79,7 +83,7 @@ class LiveRun:
         self._packets = self._secrets = self._comments = 0
         self._lag_s = 0.0
         self._worst_lag_s = 0.0
-        self._problem_told = ""
+        self._noted: dict[str, str] = {}
         self.problem: PlanewireError | None = None
 
     def run(self) -> tuple[Moment, EndedBy, AuditResult]:
@@ -164,6 +168,7 @@ class LiveRun:
         if signals.rotate:
             signals.rotate = False
             if self._writer is not None:
+                self._feed.statistics()
                 self._writer.rotate()
         if signals.suspend:
             self._display.suspend()
@@ -179,20 +184,31 @@ class LiveRun:
         try:
             if self._publish is not None:
                 self._publish(self._session.result(self._feed))
-            self._problem_told = ""
+            self._noted.pop("report", None)
         except PlanewireError as error:
-            if str(error) != self._problem_told:
-                self._problem_told = str(error)
-                self._display.note(time.time_ns(), self._problem_told)
+            if self._noted.get("report") != str(error):
+                self._noted["report"] = str(error)
+                self._display.note(time.time_ns(), str(error))
 
     def _close_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is None:
             return
-        try:
-            writer.close()
-        except PlanewireError as error:
-            self.problem = self.problem or error
+        # Its last block tells what the kernel dropped.
+        self._feed.statistics()
+        writer.close()
+        if writer.problem and self.problem is None:
+            self.problem = RecordingError(writer.problem)
+
+    def _problem(self) -> str:
+        """What is wrong at present; whatever is new is told."""
+        damage = self._feed.damage[-1].reason if self._feed.damage else ""
+        writing = self._writer.problem if self._writer is not None else ""
+        for kind, text in (("damage", damage), ("writing", writing)):
+            if text and self._noted.get(kind) != text:
+                self._noted[kind] = text
+                self._display.note(time.time_ns(), text)
+        return writing or self._noted.get("report", "") or damage
 
     def _moment(self, *, last: bool = False) -> Moment:
         if self._worst_lag_s > 0 or last:
@@ -206,8 +222,8 @@ class LiveRun:
             statistics.received,
             statistics.dropped or 0,
             self._lag_s,
-            self._writer.path if self._writer is not None else "",
-            self._problem_told or (self._feed.damage[-1].reason if self._feed.damage else ""),
+            str(self._writer.files[-1]) if self._writer is not None and self._writer.files else "",
+            self._problem(),
         )
         moment = Moment(view, health)
         if self._metrics is not None:

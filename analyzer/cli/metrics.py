@@ -178,7 +178,7 @@ _BY_VERDICT: Final = ("channel", "verdict")
 
 
 class MetricsServer:
-    """Serves ``/metrics`` and ``/healthz`` until it is closed.
+    """Listens at once, and serves ``/metrics`` and ``/healthz`` from `start` until it is closed.
 
     Raises
     ------
@@ -202,6 +202,9 @@ class MetricsServer:
         self._thread: Final = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True
         )
+
+    def start(self) -> None:
+        """Begin to answer."""
         self._thread.start()
 
     def beat(self) -> None:
@@ -215,9 +218,10 @@ class MetricsServer:
 
     def close(self) -> None:
         """Stop serving."""
-        self._server.shutdown()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join(1.0)
         self._server.server_close()
-        self._thread.join(1.0)
 
 
 def _server(host: str, port: int, registry: CollectorRegistry, health: MetricsServer) -> ThreadingHTTPServer:

@@ -167,6 +167,24 @@ def _note(text: str) -> None:
     click.echo(f"planewire: {visible(text)}", err=True)
 
 
+def places(outputs: Outputs) -> list[tuple[str, Path]]:
+    """What must be writable for the files asked for, each with the name the user gave: mostly folders.
+
+    Files are made under another name beside their own, and renamed.
+    """
+    found = []
+    for name in (outputs.json_file, outputs.html_file, outputs.markdown_file, outputs.sarif_file):
+        if name is not None and name != "-":
+            path = Path(name)
+            # What is no regular file (a pipe, a device) is written to as it is.
+            found.append((name, path if path.exists() and not path.is_file() else path.absolute().parent))
+    for name in (outputs.csv_folder, outputs.parquet_folder):
+        if name is not None:
+            path = Path(name).absolute()
+            found.append((name, next((p for p in (path, *path.parents) if p.exists()), path)))
+    return found
+
+
 def check_writable(outputs: Outputs) -> None:
     """Make sure, before hours are spent, that the files can be written where they are to be.
 
@@ -175,26 +193,13 @@ def check_writable(outputs: Outputs) -> None:
     OutputError
         A folder is missing, or may not be written to by who runs the program.
     """
-    files = (outputs.json_file, outputs.html_file, outputs.markdown_file, outputs.sarif_file)
-    for name in files:
-        if name is not None and name != "-":
-            path = Path(name)
-            # What is no regular file (a pipe, a device) is written to as it is.
-            beside = path if path.exists() and not path.is_file() else path.absolute().parent
-            _check_place(name, beside)
-    for name in (outputs.csv_folder, outputs.parquet_folder):
-        if name is not None:
-            path = Path(name).absolute()
-            _check_place(name, next((p for p in (path, *path.parents) if p.exists()), path))
-
-
-def _check_place(name: str, place: Path) -> None:
     from analyzer.errors import OutputError
 
-    if not place.exists():
-        raise OutputError(name, f"the folder {place} does not exist")
-    if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise OutputError(name, f"{place} may not be written to by {_who()}")
+    for name, place in places(outputs):
+        if not place.exists():
+            raise OutputError(name, f"the folder {place} does not exist")
+        if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise OutputError(name, f"{place} may not be written to by {_who()}")
 
 
 def _who() -> str:
@@ -219,9 +224,11 @@ def tell(
     quiet: bool,
     no_color: bool,
     summary: bool = True,
+    problems: bool = True,
 ) -> None:
     """Print the summary on standard output, unless a file went there, and the notes on standard error."""
-    tell_problems(document, quiet=quiet)
+    if problems:
+        tell_problems(document, quiet=quiet)
     for entry in document["suppressions"]["entries"]:
         if entry["status"] == "expired":
             click.echo(

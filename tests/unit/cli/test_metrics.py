@@ -25,6 +25,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 @pytest.fixture
 def server() -> Iterator[MetricsServer]:
     made = MetricsServer("127.0.0.1", 0)
+    made.start()
     yield made
     made.close()
 
@@ -165,6 +166,7 @@ def test_an_unknown_host_is_one_line() -> None:
 
 def test_ipv6() -> None:
     made = MetricsServer("::1", 0)
+    made.start()
     try:
         assert made.url.startswith("http://[::1]:")
         assert get(made)[0] == 200

@@ -18,6 +18,7 @@ RANKS: dict[str, int] = {
     "flows": 30,
     "protocols": 40,
     "assembly": 45,
+    "partial": 46,
     "cluster": 50,
     "verdicts": 60, "rules": 65,
     "report": 70,

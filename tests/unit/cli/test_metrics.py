@@ -79,7 +79,7 @@ def test_everything_that_was_promised_is_there(server: MetricsServer) -> None:
     assert value(found, "planewire_findings", code="PW901", severity="info") == 0
     assert value(found, "planewire_findings_appeared_total", code="PW901", severity="info") == 1
     assert ("process_resident_memory_bytes", ()) in found
-    list(open_metrics(get(server, accept="application/openmetrics-text; version=1.0.0")[1]))
+    assert list(open_metrics(get(server, accept="application/openmetrics-text; version=1.0.0")[1]))  # type: ignore[no-untyped-call]
 
 
 def test_before_the_first_moment(server: MetricsServer) -> None:

@@ -11,7 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.decode.gather import COPY_BLOCK, copy_ranges, expand, gather_block
+from analyzer.copying import COPY_BLOCK, copy_ranges, expand
+from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP
 from analyzer.flows import SENT_TLS_HELLO, FlowBuilder, FlowRows, sequence_difference
 from analyzer.registries import HeadStop

@@ -72,7 +72,7 @@ class Evidence:
     conflict: Mask
     crowded: Mask
     traffic: Traffic = field(default_factory=lambda: Traffic(0, *(np.empty(0, np.int64) for _ in range(4))))
-    frame_times: FrameTimes = field(default_factory=lambda: FrameTimes(1, np.empty(0, np.int64)))
+    frame_times: FrameTimes = field(default_factory=lambda: FrameTimes.of(1, np.empty(0, np.int64)))
     skews: tuple[ClockSkew, ...] = ()
     comments: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     carriers: I64 = field(default_factory=lambda: np.empty(0, np.int64))

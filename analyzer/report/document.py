@@ -854,8 +854,9 @@ def _quality(result: AuditResult) -> Document:
     )
     if result.ledger.left_out:
         notes.append(
-            f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} and "
-            f"were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows raises the limit."
+            f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} (of "
+            f"one recording) and were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows "
+            "raises the limit."
         )
     if quality.dropped:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")

@@ -484,7 +484,7 @@ class _Connections:
             ),
             "server_trusted_by": audit.trust.roles("server"),
             "client_trusted_by": audit.trust.roles("client"),
-            "server_name_matches": _picked(_TERNARIES, audit.trust.name_matches),
+            "server_name_matches": _picked(_TERNARIES, audit.verdicts.names.matches),
             "interactive": self._interactive(),
             "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),

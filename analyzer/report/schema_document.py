@@ -727,7 +727,7 @@ def as_document(mapping: Mapping[str, Any]) -> Document:
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of the document, derived from the types above."""
     definitions: dict[str, Any] = {}
-    root = _schema_of(Document, definitions)
+    root = schema_of(Document, definitions)
     definitions["Connections"] = _connections_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -779,7 +779,7 @@ _SCALARS: Final[dict[object, dict[str, Any]]] = {
 }
 
 
-def _schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - any type form
+def schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - any type form
     """Return the schema of one type; typed dictionaries are added to `definitions` and referred to."""
     if annotation in _SCALARS:
         return dict(_SCALARS[annotation])
@@ -789,7 +789,7 @@ def _schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]: 
             definitions[name] = {}
             hints = get_type_hints(annotation, include_extras=True)
             optional = {key for key, hint in hints.items() if get_origin(hint) is NotRequired}
-            properties = {key: _schema_of(hint, definitions) for key, hint in hints.items()}
+            properties = {key: schema_of(hint, definitions) for key, hint in hints.items()}
             described = "" if (annotation.__doc__ or "dict(").startswith("dict(") else annotation.__doc__.strip()
             definitions[name] = {
                 **({"description": described} if described else {}),
@@ -802,13 +802,13 @@ def _schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]: 
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         keywords = {key: value for key, value in asdict(arguments[1]).items() if value is not None}
-        return {**_schema_of(arguments[0], definitions), **keywords}
+        return {**schema_of(arguments[0], definitions), **keywords}
     if origin is NotRequired:
-        return _schema_of(arguments[0], definitions)
+        return schema_of(arguments[0], definitions)
     if origin is Literal:
         return {"const": arguments[0]} if len(arguments) == 1 else {"enum": list(arguments)}
     if origin is list:
-        return {"type": "array", "items": _schema_of(arguments[0], definitions)}
+        return {"type": "array", "items": schema_of(arguments[0], definitions)}
     if origin is dict:
-        return {"type": "object", "additionalProperties": _schema_of(arguments[1], definitions)}
-    return {"anyOf": [_schema_of(argument, definitions) for argument in arguments]}
+        return {"type": "object", "additionalProperties": schema_of(arguments[1], definitions)}
+    return {"anyOf": [schema_of(argument, definitions) for argument in arguments]}

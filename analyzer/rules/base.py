@@ -55,7 +55,7 @@ class Audit:
 
     @cached_property
     def trust(self) -> Trust:
-        """Which of the CAs handed over issued the chains that were seen, and whether the leaf names who was dialled."""
+        """Which of the CAs handed over issued the chains that were seen."""
         return Trust(self.evidence, self.authorities)
 
     def on(self, *names: str) -> Mask:

@@ -9,6 +9,9 @@ of the capture, and do not depend on how the input was cut.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -24,7 +27,10 @@ _ROWS: Final = 1 << 21
 _BLOCK: Final = 1 << 19
 """Rows gathered before they are merged with those before."""
 _SAMPLES: Final = 1 << 16
-"""Frames whose time is kept at most."""
+"""Frames of one recording whose time is kept at most."""
+_JOINED_SAMPLES: Final = 1 << 20
+"""Frames of all recordings whose time is kept at most, but for the least of each."""
+_LEAST_SAMPLES: Final = 1 << 10
 
 
 class TrafficCounter:
@@ -101,6 +107,15 @@ class TrafficCounter:
         self._settled = [whole]
         self._merge_at = max(_BLOCK, 2 * len(whole))
 
+    def keep(self, renamed: I64) -> None:
+        """Count for flow ``renamed[f]`` what was counted for f; where that is negative, forget it."""
+        whole = self.result()
+        flow = renamed[whole.flow]
+        kept = np.flatnonzero(flow >= 0)
+        parts = [Traffic(whole.shift, flow[kept], whole.bin[kept], whole.packets[kept], whole.octets[kept])]
+        self._settled, self._recent = ([_merged(parts, self._shift)] if kept.shape[0] else []), []
+        self._merge_at = max(_BLOCK, 2 * sum(len(block) for block in self._settled))
+
     def result(self) -> Traffic:
         """Everything counted so far, by flow and bin; flows are named as `add` named them."""
         return _merged([*self._settled, *self._recent], self._shift)
@@ -134,7 +149,45 @@ class FrameClock:
     def result(self) -> FrameTimes:
         """The times so far."""
         times = np.concatenate(self._parts) if self._parts else np.empty(0, np.int64)
-        return FrameTimes(self._stride, times)
+        return FrameTimes.of(self._stride, times)
+
+
+def join_traffic(parts: Sequence[Traffic], flows: Sequence[int]) -> Traffic:
+    """Traffic of several recordings as one, where each has so many flows; joining joined ones gives the same."""
+    kept = [(part, before) for part, before in zip(parts, accumulate(flows, initial=0), strict=False) if len(part)]
+    shift = max((part.shift for part in parts), default=_SHORTEST)
+    if not kept:
+        return _merged([], shift)
+    low = min(int(part.bin.min()) << part.shift for part, _ in kept)
+    high = max(int(part.bin.max()) << part.shift for part, _ in kept)
+    while (high >> shift) - (low >> shift) >= MAX_BINS:
+        shift += 1
+    return _merged([replace(part, flow=part.flow + before) for part, before in kept], shift)
+
+
+def join_times(parts: Sequence[FrameTimes], frames: Sequence[int]) -> FrameTimes:
+    """Frame times of several recordings as one, where each has so many frames; joining joined ones gives the same.
+
+    The more recordings there are, the fewer times are kept of each.
+    """
+    before = list(accumulate(frames, initial=0))[: len(parts)]
+    first = np.concatenate([part.first + number for part, number in zip(parts, before, strict=True)])
+    limit = max(_LEAST_SAMPLES, _JOINED_SAMPLES // max(first.shape[0], 1))
+    strides: list[int] = []
+    times: list[I64] = []
+    for part in parts:
+        for stride, start, stop in zip(part.strides.tolist(), *_ends(part.offsets), strict=True):
+            chosen = part.time_ns[start:stop]
+            while chosen.shape[0] > limit:
+                chosen, stride = chosen[::2], 2 * stride
+            strides.append(stride)
+            times.append(chosen)
+    offsets = np.cumsum([0, *(chosen.shape[0] for chosen in times)])
+    return FrameTimes(first, np.array(strides, np.int64), offsets, np.concatenate([np.empty(0, np.int64), *times]))
+
+
+def _ends(offsets: I64) -> tuple[list[int], list[int]]:
+    return offsets[:-1].tolist(), offsets[1:].tolist()
 
 
 def _merged(parts: list[Traffic], shift: int) -> Traffic:

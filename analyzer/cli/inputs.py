@@ -67,7 +67,7 @@ _OPTIONS: Final = (
         default=1,
         show_default=True,
         metavar="N",
-        help="Processes that share the work. The report is the same for any number.",
+        help="Processes that share the work, of one capture or of many. The report is the same for any number.",
     ),
     click.option(
         "--max-flows",
@@ -75,8 +75,8 @@ _OPTIONS: Final = (
         default=MAX_FLOWS,
         show_default=True,
         metavar="N",
-        help="Flows kept. Past three quarters of it those that carry no payload (a SYN flood, a scan) are counted and "
-        "not kept, past all of it any; the ledger says how many.",
+        help="Flows kept of each recording. Past three quarters of it those that carry no payload (a SYN flood, a "
+        "scan) are counted and not kept, past all of it any; the ledger says how many.",
     ),
     click.option(
         "--max-expansion",
@@ -132,7 +132,7 @@ def open_inputs(options: InputOptions) -> CaptureSet:
     PlanewireError
         Nothing that was named can be read.
     """
-    from analyzer.capture.growing import parse_address
+    from analyzer.capture.growing import never, parse_address
     from analyzer.capture.several import Source, open_captures
     from analyzer.capture.source import Opening
 
@@ -153,7 +153,7 @@ def open_inputs(options: InputOptions) -> CaptureSet:
     opening = Opening(
         follow=options.follow,
         idle_s=options.idle,
-        stopped=interrupts.stopped if growing else lambda: False,
+        stopped=interrupts.stopped if growing else never,
         max_expansion=options.max_expansion,
         workers=options.workers,
     )

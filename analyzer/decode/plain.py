@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.decode.gather import gather_items
+from analyzer.copying import gather_items
 from analyzer.decode.ip import mapped
 from analyzer.decode.transport import TCP
 from analyzer.registries import Decode, LinkType

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from analyzer.decode.gather import gather_items
+from analyzer.copying import gather_items
 from analyzer.registries import Decode
 from analyzer.schema import I64, U8, U16, U32
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.decode.gather import copy_ranges
+from analyzer.copying import copy_ranges
 from analyzer.protocols.tls.extents import u24
 from analyzer.protocols.tls.records import (
     APPLICATION_DATA,

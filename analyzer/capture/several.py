@@ -19,7 +19,6 @@ from typing import Final, Self
 
 import numpy as np
 
-from analyzer.capture.archive import read_members
 from analyzer.capture.growing import parse_address
 from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
 from analyzer.capture.series import TOLERANCE_NS, natural_key, series_key, signature
@@ -673,6 +672,8 @@ def _walk(
     """Yield every capture of an archive, archives inside it included, each valid until the next is asked for."""
     problems: list[str] = []
     number = -1
+    from analyzer.capture.archive import read_members
+
     for number, (member, content) in enumerate(read_members(stream.source, problems.append)):
         full = f"{name}:{member}"
         if content is None:

@@ -126,7 +126,7 @@ def both(
                     path = folder / f"{way}-{name}.pcap"
                     captures.enter_context(tcpdump(right, name, path, *snaplen, options.bpf or "", settle_s=0.0))
             send(left, right)
-            time.sleep(0.4)
+            time.sleep(1.2)  # tcpdump takes packets from its ring every second
         for way, feed in feeds.items():
             stack.callback(feed.close)
             captured = take(feed)

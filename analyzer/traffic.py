@@ -107,6 +107,15 @@ class TrafficCounter:
         self._settled = [whole]
         self._merge_at = max(_BLOCK, 2 * len(whole))
 
+    def keep(self, renamed: I64) -> None:
+        """Count for flow ``renamed[f]`` what was counted for f; where that is negative, forget it."""
+        whole = self.result()
+        flow = renamed[whole.flow]
+        kept = np.flatnonzero(flow >= 0)
+        parts = [Traffic(whole.shift, flow[kept], whole.bin[kept], whole.packets[kept], whole.octets[kept])]
+        self._settled, self._recent = ([_merged(parts, self._shift)] if kept.shape[0] else []), []
+        self._merge_at = max(_BLOCK, 2 * sum(len(block) for block in self._settled))
+
     def result(self) -> Traffic:
         """Everything counted so far, by flow and bin; flows are named as `add` named them."""
         return _merged([*self._settled, *self._recent], self._shift)

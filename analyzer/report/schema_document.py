@@ -10,7 +10,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
-from typing import Annotated, Any, Final, Literal, TypedDict, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NotRequired,
+    TypedDict,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 SCHEMA_VERSION: Final = "1"
 """Moves when a field changes its meaning or goes; new fields do not move it."""
@@ -548,6 +560,36 @@ class Outcome(TypedDict):
     exit_status: Literal[0, 1, 4]
 
 
+class AgedOutGroup(TypedDict):
+    """Connections of one channel with the same answers that left memory."""
+
+    channel: str
+    title: str
+    encryption: EncryptionLabel
+    client_certificate: ClientCertificateLabel
+    server_verification: ServerVerificationLabel
+    connections: Count
+    packets: Count
+    octets: Count
+
+
+class AgedOut(TypedDict):
+    """What a live session no longer holds connection by connection. All counts of the document include it."""
+
+    connections: Count
+    packets: Count
+    octets: Count
+    without_stand_in: Annotated[
+        int, Keywords("Of these, those of which no connection like them is in the table.", minimum=0)
+    ]
+    early: Annotated[
+        int, Keywords("Of these, those that left before they were over: more were open than are held.", minimum=0)
+    ]
+    first_time: Time | None
+    last_time: Time | None
+    groups: list[AgedOutGroup]
+
+
 class Document(TypedDict):
     """One audit."""
 
@@ -572,6 +614,7 @@ class Document(TypedDict):
     timeline: Timeline
     summary: Summary
     outcome: Outcome
+    aged_out: NotRequired[Annotated[AgedOut, Keywords("Of live sessions alone, once connections have left memory.")]]
 
 
 TERNARIES: Final = ("yes", "no", "")
@@ -745,13 +788,14 @@ def schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]:  
         if name not in definitions:
             definitions[name] = {}
             hints = get_type_hints(annotation, include_extras=True)
+            optional = {key for key, hint in hints.items() if get_origin(hint) is NotRequired}
             properties = {key: schema_of(hint, definitions) for key, hint in hints.items()}
             described = "" if (annotation.__doc__ or "dict(").startswith("dict(") else annotation.__doc__.strip()
             definitions[name] = {
                 **({"description": described} if described else {}),
                 "type": "object",
                 "properties": properties,
-                "required": list(properties),
+                "required": [key for key in properties if key not in optional],
                 "additionalProperties": False,
             }
         return {"$ref": f"#/$defs/{name}"}
@@ -759,6 +803,8 @@ def schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]:  
     if origin is Annotated:
         keywords = {key: value for key, value in asdict(arguments[1]).items() if value is not None}
         return {**schema_of(arguments[0], definitions), **keywords}
+    if origin is NotRequired:
+        return schema_of(arguments[0], definitions)
     if origin is Literal:
         return {"const": arguments[0]} if len(arguments) == 1 else {"enum": list(arguments)}
     if origin is list:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.flows import place_of
 from analyzer.legs import stitch
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import before_switch
@@ -75,6 +76,25 @@ class Batch:
             self.hello[rows],
             self.inner.of(wanted),
         )
+
+    def renumbered(self, place: I64) -> Batch:
+        """The same with flow f named ``place[f]``; all of them have a place. Its messages are renumbered in place."""
+        facts = replace(self.tls.facts, flow=place[self.tls.facts.flow])
+        names = tuple((int(place[f]), given) for f, given in self.tls.requested_names)
+        for message in self.http:
+            message.flow = int(place[message.flow])
+        return replace(
+            self,
+            flows=place[self.flows],
+            tls=replace(self.tls, facts=facts, requested_names=names),
+            ssh=[replace(s, flow=int(place[s.flow])) for s in self.ssh],
+            inner=self.inner.renamed({one.outer: int(place[one.outer]) for one in self.inner.connections}),
+        )
+
+    def compact(self) -> Batch:
+        """The same without strings, chains and certificates that none of its flows has any more."""
+        inner = replace(self.inner, tls=(compact_tls(merge_tls(self.inner.tls)),)) if self.inner.tls else self.inner
+        return replace(self, tls=compact_tls(self.tls), inner=inner)
 
     def apart(self) -> Batch:
         """The same with messages of its own: assembling renumbers them in place."""
@@ -166,6 +186,31 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
         tables.append(replace(reading.facts, **changed))
     names = tuple(entry for reading in readings for entry in reading.requested_names)
     return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
+
+
+def compact_tls(reading: TlsReading) -> TlsReading:
+    """The same reading without strings, chains and certificates that no row of its facts names."""
+    facts = reading.facts
+    texts = _used(getattr(facts, name) for name in TLS_STRINGS)
+    chains = _used((facts.client_chain, facts.server_chain))
+    certificates = sorted({number for row in chains.tolist() for number in reading.chains[row]})
+    new_certificate = {number: place for place, number in enumerate(certificates)}
+    new_text, new_chain = (place_of(used, int(used.max(initial=-1)) + 2) for used in (texts, chains))
+    changed = {name: new_text[getattr(facts, name)].astype(np.int32) for name in TLS_STRINGS}
+    changed |= {name: new_chain[getattr(facts, name)].astype(np.int32) for name in ("client_chain", "server_chain")}
+    return TlsReading(
+        replace(facts, **changed),
+        tuple(reading.strings[row] for row in texts.tolist()),
+        tuple(tuple(new_certificate[number] for number in reading.chains[row]) for row in chains.tolist()),
+        tuple(reading.certificates[number] for number in certificates),
+        reading.requested_names,
+    )
+
+
+def _used(columns: Iterable[NDArray[np.int32]]) -> I64:
+    """Distinct indices in `columns`, without the -1 that stands for none, ascending."""
+    used = np.unique(np.concatenate(list(columns))).astype(np.int64)
+    return used[used >= 0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from analyzer.cluster.authorities import Authority
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
-from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder, FlowRows
+from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder, FlowRows, place_of
 from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
 from analyzer.ledger import CaptureBook, Ledger
@@ -438,6 +438,29 @@ class Pipeline:
             evidence = replace(evidence, traffic=counts, frame_times=times)
         return replace(assembled, evidence=evidence)
 
+    def keep(self, kept: I64, into: I64) -> None:
+        """Forget all flows but `kept`; parameters as of `FlowBuilder.keep`.
+
+        What is known of the others, and their messages, is gone: whoever calls this has asked for `evidence` before.
+        """
+        self._end_round()
+        count = len(self.flows)
+        place = place_of(kept, count)
+        self._late_messages += read_late(self.late.take())
+        self._late_http2 += self.late_http2.take()
+        for messages in (self._late_messages, self._late_http2):
+            messages[:] = [message for message in messages if place[message.flow] >= 0]
+            for message in messages:
+                message.flow = int(place[message.flow])
+        if self._read:
+            self._read = [Batch.joined([part.of(kept) for part in self._read]).compact().renumbered(place)]
+        self._comments = {int(place[f]): said for f, said in self._comments.items() if place[f] >= 0}
+        self._tunnels = {int(place[f]): kind for f, kind in self._tunnels.items() if place[f] >= 0}
+        self.late.keep(kept, count)
+        self.late_http2.keep(kept, count)
+        self.heads.keep(kept, count)
+        self.flows.keep(kept, into)
+
     def _read_all(self, rest: I64) -> list[Batch]:
         """Read the flows `rest` as they are."""
         parts: list[Batch] = []
@@ -483,7 +506,7 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
 def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> CaptureQuality:
     """What the capture lacks, over TCP connections that carried payload."""
     drops = [i.dropped for c in captures for i in c.interfaces if i.dropped is not None]
-    counts = {name: int(mask.sum()) for name, mask in evidence.quality.items()}
+    counts = {name: int(evidence.weight[mask].sum()) for name, mask in evidence.quality.items()}
     return CaptureQuality(
         connections=counts["connections"],
         handshake_seen=counts["handshake_seen"],

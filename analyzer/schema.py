@@ -342,6 +342,18 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class AgedOut(Table):
+    """What each flow stands for besides itself: connections just like it that left memory, and their traffic.
+
+    ``connections``, ``packets``, ``octets`` (F,) int64.
+    """
+
+    connections: I64
+    packets: I64
+    octets: I64
+
+
+@dataclass(frozen=True, slots=True)
 class FrameTimes:
     """Capture times of every so many frames, of R recordings.
 

@@ -1,19 +1,21 @@
 """What was read of flows in batches, brought together: one table of flows, one reading of all their octets.
 
 Batches name flows as the flow builder counted them and come in any order; what is made of them does not depend on it.
+What was assembled of one recording can be joined with others', in any grouping: only `finish` looks across.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from operator import attrgetter
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.flows import place_of
 from analyzer.legs import stitch
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import before_switch
@@ -30,10 +32,12 @@ from analyzer.schema import (
     HttpMessage,
     Mask,
     SshFacts,
+    Table,
     TlsFacts,
     TlsReading,
     Traffic,
 )
+from analyzer.traffic import join_times, join_traffic
 from analyzer.vantage import Handshakes, correlate
 
 
@@ -72,6 +76,25 @@ class Batch:
             self.hello[rows],
             self.inner.of(wanted),
         )
+
+    def renumbered(self, place: I64) -> Batch:
+        """The same with flow f named ``place[f]``; all of them have a place. Its messages are renumbered in place."""
+        facts = replace(self.tls.facts, flow=place[self.tls.facts.flow])
+        names = tuple((int(place[f]), given) for f, given in self.tls.requested_names)
+        for message in self.http:
+            message.flow = int(place[message.flow])
+        return replace(
+            self,
+            flows=place[self.flows],
+            tls=replace(self.tls, facts=facts, requested_names=names),
+            ssh=[replace(s, flow=int(place[s.flow])) for s in self.ssh],
+            inner=self.inner.renamed({one.outer: int(place[one.outer]) for one in self.inner.connections}),
+        )
+
+    def compact(self) -> Batch:
+        """The same without strings, chains and certificates that none of its flows has any more."""
+        inner = replace(self.inner, tls=(compact_tls(merge_tls(self.inner.tls)),)) if self.inner.tls else self.inner
+        return replace(self, tls=compact_tls(self.tls), inner=inner)
 
     def apart(self) -> Batch:
         """The same with messages of its own: assembling renumbers them in place."""
@@ -165,6 +188,49 @@ def merge_tls(readings: Sequence[TlsReading]) -> TlsReading:
     return TlsReading(TlsFacts.concatenate(tables), tuple(strings), tuple(chains), tuple(listed), names)
 
 
+def compact_tls(reading: TlsReading) -> TlsReading:
+    """The same reading without strings, chains and certificates that no row of its facts names."""
+    facts = reading.facts
+    texts = _used(getattr(facts, name) for name in TLS_STRINGS)
+    chains = _used((facts.client_chain, facts.server_chain))
+    certificates = sorted({number for row in chains.tolist() for number in reading.chains[row]})
+    new_certificate = {number: place for place, number in enumerate(certificates)}
+    new_text, new_chain = (place_of(used, int(used.max(initial=-1)) + 2) for used in (texts, chains))
+    changed = {name: new_text[getattr(facts, name)].astype(np.int32) for name in TLS_STRINGS}
+    changed |= {name: new_chain[getattr(facts, name)].astype(np.int32) for name in ("client_chain", "server_chain")}
+    return TlsReading(
+        replace(facts, **changed),
+        tuple(reading.strings[row] for row in texts.tolist()),
+        tuple(tuple(new_certificate[number] for number in reading.chains[row]) for row in chains.tolist()),
+        tuple(reading.certificates[number] for number in certificates),
+        reading.requested_names,
+    )
+
+
+def _used(columns: Iterable[NDArray[np.int32]]) -> I64:
+    """Distinct indices in `columns`, without the -1 that stands for none, ascending."""
+    used = np.unique(np.concatenate(list(columns))).astype(np.int64)
+    return used[used >= 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """What was read of the flows of some recordings, numbered from 0, before those are seen as one input.
+
+    Attributes
+    ----------
+    evidence : Evidence
+        Its legs are those within each vantage point; the connections inside others are still missing.
+    handshakes : Handshakes
+    inner : InnerReading
+        Connections inside others, which they name by row, in their order.
+    """
+
+    evidence: Evidence
+    handshakes: Handshakes
+    inner: InnerReading
+
+
 def _legs(table: FlowTable, handshakes: Handshakes) -> I64:
     """The legs of connections within each vantage point; `correlate` joins those of different ones."""
     _, first_seq, hello = handshakes
@@ -188,7 +254,7 @@ def assemble(
     crowded: tuple[Mask, Mask],
     syn_ns: I64,
     first_seq: I64,
-) -> Evidence:
+) -> Assembled:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
     n = len(table)
     row = np.empty(n, np.int64)
@@ -233,20 +299,157 @@ def assemble(
     identification.protocol[mistaken & (table.cut_packets == 0)] = Protocol.UNKNOWN
     gap = gathered(p.gap for p in parts)
     handshakes = Handshakes(syn_ns, first_seq, gathered(p.hello for p in parts))
-    flawed = gap | (table.cut_packets > 0) | (table.packets == 0).any(axis=1)
-    seen = correlate(table, _legs(table, handshakes), handshakes, flawed)
-    return Evidence(
+    evidence = Evidence(
         table,
         paths,
         identification,
         _canonical(replace(merged, facts=facts, requested_names=names)),
         CleartextReading(tuple(http), tuple(ssh)),
-        seen.leg_of,
+        _legs(table, handshakes),
         gathered(p.from_start for p in parts),
         gap,
         gathered(p.conflict for p in parts),
         (crowded[0] & (identification.protocol == Protocol.HTTP1)) | (crowded[1] & is_http2),
-        skews=seen.skews,
+    )
+    inner = InnerReading.joined([part.inner for part in parts])
+    return Assembled(evidence, handshakes, inner.renamed({number: row for row, number in enumerate(numbers.tolist())}))
+
+
+def finish(assembled: Assembled) -> Evidence:
+    """Join what several vantage points saw of one connection, and put the connections inside others behind all."""
+    evidence, handshakes = assembled.evidence, assembled.handshakes
+    table = evidence.flows
+    flawed = evidence.gap | (table.cut_packets > 0) | (table.packets == 0).any(axis=1)
+    seen = correlate(table, evidence.leg_of, handshakes, flawed)
+    whole = replace(evidence, leg_of=seen.leg_of, skews=seen.skews)
+    return _with_inner(whole, assembled.inner) if assembled.inner.connections else whole
+
+
+def join(parts: Sequence[Assembled], frames: Sequence[int], vantages: Sequence[int]) -> Assembled:
+    """Flows of several recordings in one table, numbered through; joining joined ones gives the same.
+
+    Parameters
+    ----------
+    parts : sequence of Assembled
+        At least one.
+    frames, vantages : sequence of int
+        How many frames and vantage points each has.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    paths: dict[str, int] = {}
+    flows = [len(part.evidence) for part in parts]
+    moved = [
+        _moved(part, flow, frame, vantage, paths)
+        for part, flow, frame, vantage in zip(
+            parts,
+            accumulate(flows, initial=0),
+            accumulate(frames, initial=0),
+            accumulate(vantages, initial=0),
+            strict=False,
+        )
+    ]
+    of = [part.evidence for part in moved]
+
+    def columns(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in of])
+
+    evidence = Evidence(
+        FlowTable.concatenate([part.flows for part in of]),
+        tuple(paths),
+        Identification.concatenate([part.identification for part in of]),
+        _canonical(merge_tls([part.tls for part in of])),
+        CleartextReading(
+            tuple(message for part in of for message in part.cleartext.http),
+            tuple(facts for part in of for facts in part.cleartext.ssh),
+        ),
+        columns("leg_of"),
+        columns("from_start"),
+        columns("gap"),
+        columns("conflict"),
+        columns("crowded"),
+        # These know by themselves what they have to be moved by.
+        traffic=join_traffic([part.evidence.traffic for part in parts], flows),
+        frame_times=join_times([part.evidence.frame_times for part in parts], frames),
+        comments={flow: texts for part in of for flow, texts in part.comments.items()},
+    )
+    handshakes = Handshakes(*(np.concatenate(column) for column in zip(*(p.handshakes for p in moved), strict=True)))
+    return Assembled(evidence, handshakes, InnerReading.joined([part.inner for part in moved]))
+
+
+def _moved(part: Assembled, flow: int, frame: int, vantage: int, paths: dict[str, int]) -> Assembled:
+    """The same with flows, frames and vantage points numbered from others than 0; `paths` gets its paths."""
+    evidence = part.evidence
+    path = np.array([paths.setdefault(text, len(paths)) for text in evidence.paths], np.int32)
+    flows = replace(
+        _later(evidence.flows, frame),
+        encapsulation=path[evidence.flows.encapsulation],
+        vantage=evidence.flows.vantage + np.int32(vantage),
+    )
+    inner = replace(
+        part.inner,
+        connections=tuple(
+            replace(one, outer=one.outer + flow, frame=one.frame + frame, last_frame=one.last_frame + frame)
+            for one in part.inner.connections
+        ),
+        frame=_behind(part.inner.frame, frame),
+        tls=tuple(_tls_moved(reading, 0, frame) for reading in part.inner.tls),
+        http=_messages_moved(part.inner.http, 0, frame),
+        ssh=_ssh_moved(part.inner.ssh, 0, frame),
+    )
+    cleartext = CleartextReading(
+        _messages_moved(evidence.cleartext.http, flow, frame), _ssh_moved(evidence.cleartext.ssh, flow, frame)
+    )
+    moved = replace(
+        evidence,
+        flows=flows,
+        identification=_later(evidence.identification, frame),
+        tls=_tls_moved(evidence.tls, flow, frame),
+        cleartext=cleartext,
+        leg_of=np.where(evidence.leg_of >= 0, evidence.leg_of + flow, -1),
+        comments={row + flow: texts for row, texts in evidence.comments.items()},
+    )
+    return Assembled(moved, part.handshakes, inner)
+
+
+def _behind(numbers: I64, frame: int) -> I64:
+    """Frame numbers counted on from `frame`; 0 is no frame and stays."""
+    return np.where(numbers > 0, numbers + frame, 0) if frame else numbers
+
+
+_AnyTable = TypeVar("_AnyTable", bound=Table)
+
+
+def _later(table: _AnyTable, frame: int) -> _AnyTable:
+    """The same with all of its columns of frame numbers counted on from `frame`."""
+    names = [column.name for column in fields(table) if column.name.endswith("frame")]
+    return replace(table, **{name: _behind(getattr(table, name), frame) for name in names})
+
+
+def _tls_moved(reading: TlsReading, flow: int, frame: int) -> TlsReading:
+    facts = _later(reading.facts, frame)
+    return replace(
+        reading,
+        facts=replace(facts, flow=facts.flow + flow),
+        requested_names=tuple((row + flow, names) for row, names in reading.requested_names),
+    )
+
+
+def _messages_moved(messages: Sequence[HttpMessage], flow: int, frame: int) -> tuple[HttpMessage, ...]:
+    if not flow and not frame:
+        return tuple(messages)
+    return tuple(replace(m, flow=m.flow + flow, frame=m.frame + frame if m.frame else 0) for m in messages)
+
+
+def _ssh_moved(readings: Sequence[SshFacts], flow: int, frame: int) -> tuple[SshFacts, ...]:
+    return tuple(
+        replace(
+            one,
+            flow=one.flow + flow,
+            client_frame=one.client_frame + frame if one.client_frame else 0,
+            server_frame=one.server_frame + frame if one.server_frame else 0,
+        )
+        for one in readings
     )
 
 
@@ -256,9 +459,8 @@ def _until_switch(messages: list[HttpMessage]) -> list[HttpMessage]:
     return [m for m in messages if m.version == "2" or id(m) in first]
 
 
-def with_inner(evidence: Evidence, inner: InnerReading, numbers: I64) -> Evidence:
-    """The connections found inside others, which name these by builder number, as flows behind all others."""
-    inner = inner.renamed({int(number): row for row, number in enumerate(numbers.tolist())})
+def _with_inner(evidence: Evidence, inner: InnerReading) -> Evidence:
+    """The connections found inside others as flows behind all others."""
     first = len(evidence)
     readings = [
         replace(

@@ -125,6 +125,13 @@ class FlowIndex:
             at[looking] = (at[looking] + 1) & size_mask
         return result
 
+    def keep(self, ids: I64) -> None:
+        """Forget all keys but those of `ids`, ascending; key ``ids[i]`` has identifier i from now on."""
+        self._keys = self._keys[ids]
+        self._count = ids.shape[0]
+        self._slots = np.full(max(1 << 12, 1 << (self._count * 4).bit_length()), _EMPTY, np.int64)
+        self._place(np.arange(self._count))
+
     def lookup(self, keys: U64) -> I64:
         """Identifier of each key, new ones added.
 
@@ -205,6 +212,11 @@ class DirectionCache:
         self._rest: U64 = np.zeros(slots, np.uint64)
         self._answer = np.full(slots, _EMPTY, np.int64)
         self._claim: I64 = np.empty(slots, np.int64)
+
+    def keep(self, renamed: I64) -> None:
+        """Answer ``renamed[a]`` in place of a from now on; where that is negative, ask again."""
+        held = np.flatnonzero(self._answer >= 0)
+        self._answer[held] = np.maximum(renamed[self._answer[held]], _EMPTY)
 
     def _slots(self, pair: U64, rest: U64) -> I64:
         mixed = pair * _MULTIPLIERS[0]

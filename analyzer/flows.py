@@ -74,6 +74,13 @@ class _State:
     first_sender: U8
 
 
+def place_of(kept: I64, count: int) -> I64:
+    """Place of each of `count` numbers in `kept`, -1 where it is not there: (count,) int64."""
+    place = np.full(count, -1, np.int64)
+    place[kept] = np.arange(kept.shape[0])
+    return place
+
+
 class _Columns:
     """A `_State` with room to grow."""
 
@@ -112,6 +119,13 @@ class _Columns:
             "first_sender": ((n,), np.uint8),
         }
         return _State(**{name: full(name, *shape) for name, shape in shapes.items()})  # type: ignore[arg-type]
+
+    def keep(self, rows: I64) -> None:
+        """Keep these rows alone, ascending, with room for as many again."""
+        kept = self._empty(max(1 << 10, rows.shape[0] * 2))
+        for name, column in vars(self.state).items():
+            getattr(kept, name)[: rows.shape[0]] = column[rows]
+        self.state, self.count = kept, rows.shape[0]
 
     def extend(self, more: int) -> I64:
         """Row numbers of `more` new flows."""
@@ -651,6 +665,35 @@ class FlowBuilder:
         _set_bits(state.opening.reshape(-1), flow[at] * 2 + side[at], opening[telling])
         http: I64 = rows[(signature == HTTP_REQUEST) | (signature == HTTP_STATUS)]
         return http
+
+    # -------------------------------------------------------------------------------------- forgetting
+
+    def keep(self, kept: I64, into: I64) -> None:
+        """Forget all flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on.
+
+        Parameters
+        ----------
+        kept : (K,) int64
+        into : (F,) int64
+            For each flow that is there now the flow, one of `kept`, with which its traffic over time is counted from
+            now on; -1 = with none.
+
+        Notes
+        -----
+        A packet that comes for a flow which was forgotten begins a new one, as after the end of a connection.
+        """
+        place = place_of(kept, len(self))
+        self.traffic.keep(np.where(into >= 0, place[into], -1))
+        self._columns.keep(kept)
+        keys = np.unique(self.state.key[: len(self)])
+        key_place = place_of(keys, len(self._index))
+        self.state.key[: len(self)] = key_place[self.state.key[: len(self)]]
+        newest = self._current[keys]
+        self._current = np.full(max(1 << 10, keys.shape[0] * 2), -1, np.int64)
+        self._current[: keys.shape[0]] = np.where(newest >= 0, place[newest], -1)
+        self._directions.keep(np.where(key_place >= 0, key_place * 2, -2).repeat(2) + np.tile([0, 1], key_place.size))
+        self._index.keep(keys)
+        self._scratch = np.empty(1 << 10, np.int64)
 
     # --------------------------------------------------------------------------------------- the result
 

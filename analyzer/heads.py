@@ -14,7 +14,7 @@ import numpy as np
 from analyzer.copying import COPY_BLOCK, copy_ranges, expand
 from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP
-from analyzer.flows import SENT_TLS_HELLO, FlowBuilder, FlowRows, sequence_difference
+from analyzer.flows import SENT_TLS_HELLO, FlowBuilder, FlowRows, place_of, sequence_difference
 from analyzer.registries import HeadStop
 from analyzer.schema import I64, U8, Mask, PacketTable, StreamHeads, Table
 
@@ -107,8 +107,8 @@ class HeadCollector:
         hello = (opening.take(streams) | opening.take(streams ^ 1)) & SENT_TLS_HELLO
         return np.where(hello != 0, self._handshake_limit, self._limit)
 
-    def _reserve(self) -> None:
-        need = len(self._flows) * 2
+    def _reserve(self, count: int | None = None) -> None:
+        need = (len(self._flows) if count is None else count) * 2
         if need > self._finished.shape[0]:
             for name in ("_finished", "_datagrams", "_sent", "_reach"):
                 column = getattr(self, name)
@@ -222,7 +222,12 @@ class HeadCollector:
         if not self._segments:
             return
         (segments,) = self._segments
-        segments = segments.take(~self._finished[segments.stream])
+        self._segments = [segments.take(~self._finished[segments.stream])]
+        self._give_up_blocks()
+
+    def _give_up_blocks(self) -> None:
+        """Count the blocks of the segments that are left, and move them together where that pays."""
+        (segments,) = self._segments
         counts = -(-segments.captured // COPY_BLOCK)
         alive = int(counts.sum())
         # Blocks are moved together only when that frees at least half of them.
@@ -233,6 +238,25 @@ class HeadCollector:
             self._used = alive
             segments = replace(segments, block=np.cumsum(counts) - counts)
         self._segments = [segments]
+
+    def keep(self, kept: I64, count: int) -> None:
+        """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on."""
+        self._reserve(count)
+        streams: I64 = (kept[:, None] * 2 + np.arange(2)).reshape(-1)
+        place = place_of(streams, count * 2)
+        for name in ("_finished", "_datagrams", "_sent", "_reach"):
+            column = getattr(self, name)
+            renumbered = np.zeros(max(1 << 10, streams.shape[0] * 2), column.dtype)
+            renumbered[: streams.shape[0]] = column[streams]
+            setattr(self, name, renumbered)
+        touched = [place[flow * 2] for flow in self._touched]
+        self._touched = [stream[stream >= 0] >> 1 for stream in touched]
+        if not self._segments:
+            return
+        segments = _Segments.concatenate(self._segments)
+        segments = replace(segments, stream=place[segments.stream])
+        self._segments = [segments.take(segments.stream >= 0)]
+        self._give_up_blocks()
 
     def assemble(self, streams: I64) -> StreamHeads:
         """Put the held segments of `streams` in order.

@@ -15,7 +15,7 @@ import numpy as np
 
 from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP
-from analyzer.flows import FlowRows
+from analyzer.flows import FlowRows, place_of
 from analyzer.heads import HeadCollector
 from analyzer.schema import I64, U8, U64, LateMessage, PacketTable
 
@@ -105,6 +105,22 @@ class LateCollector:
     def full_streams(self) -> I64:
         """Streams in which a message found no room, ascending: (K,) int64."""
         return np.array(sorted(self._full), np.int64)
+
+    def keep(self, kept: I64, count: int) -> None:
+        """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on.
+
+        What was kept of their messages must have been taken.
+        """
+        place: list[int] = place_of(kept, count).tolist()
+
+        def renumbered(stream: int) -> int:
+            return place[stream >> 1] * 2 + (stream & 1)
+
+        self._seen = {renumbered(s): seen for s, seen in self._seen.items() if place[s >> 1] >= 0}
+        self._full = {renumbered(s) for s in self._full if place[s >> 1] >= 0}
+        self._open = [message for message in self._open if place[message.stream >> 1] >= 0]
+        for message in self._open:
+            message.stream = renumbered(message.stream)
 
     def _fresh_starts(self, packets: PacketTable, rows: FlowRows, octets: U8) -> I64:
         """Indices into `rows` of late starts, the first of each distinct one of this table."""

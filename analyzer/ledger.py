@@ -129,3 +129,12 @@ class Ledger:
         frames = self.frames == self.decoded + sum(self.not_decoded().values())
         packets = self.decoded + self.inner_packets == self.in_flows + sum(self.outside_flows().values())
         return frames and packets and min(self.outside_flows().values(), default=0) >= 0
+
+
+@dataclass
+class CaptureBook:
+    """What became of the frames of one capture."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    first_ns: int | None = None
+    last_ns: int | None = None

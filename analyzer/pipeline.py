@@ -14,18 +14,20 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.assembly import Batch, assemble, complete, copied, in_table_order, renumber, with_inner
-from analyzer.capture.several import CaptureSet
+from analyzer.assembly import Assembled, Batch, assemble, complete, copied, finish, in_table_order, renumber
+from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
+from analyzer.capture.several import CaptureSet, Portion, Recording
 from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.authorities import Authority
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.decode import Decoder
-from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder, FlowRows
+from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder, FlowRows, place_of
 from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
-from analyzer.ledger import Ledger
+from analyzer.ledger import CaptureBook, Ledger
 from analyzer.legs import hello_randoms
+from analyzer.partial import Partial, merge
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import read_http1, read_late
 from analyzer.protocols.http2 import read_http2
@@ -48,13 +50,13 @@ from analyzer.schema import (
     CaptureReader,
     HttpMessage,
     PacketTable,
+    Skipped,
     StreamHeads,
     TlsReading,
-    VantagePoint,
 )
 from analyzer.traffic import FrameClock
 from analyzer.verdicts import Declarations, judge
-from analyzer.workers import Task, can_fork
+from analyzer.workers import Tally, Task, can_fork, in_children
 
 _TUNNELS: Final = {
     "vxlan": Protocol.VXLAN,
@@ -81,7 +83,7 @@ LATE_OCTETS: Final = 16 << 20
 
 
 MAX_FLOWS: Final = 1_000_000
-"""Flows kept of one run: a capture is read in memory that follows them, and so that is bounded (see `FlowBuilder`)."""
+"""Flows kept of one recording, which is read in memory that follows them and so is bounded (see `FlowBuilder`)."""
 MAX_COMMENTS: Final = 3
 """Distinct packet comments kept of one connection."""
 
@@ -115,15 +117,6 @@ class _Round:
 
     over: I64
     results: list[Callable[[], Batch]]
-
-
-@dataclass
-class CaptureBook:
-    """What became of the frames of one capture."""
-
-    ledger: Ledger = field(default_factory=Ledger)
-    first_ns: int | None = None
-    last_ns: int | None = None
 
 
 class Pipeline:
@@ -381,6 +374,12 @@ class Pipeline:
     def evidence(
         self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, traffic: bool = True
     ) -> Evidence:
+        """Everything read so far, seen as one input; see `assembled`."""
+        return finish(self.assembled(last=last, read=read, traffic=traffic))
+
+    def assembled(
+        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, traffic: bool = True
+    ) -> Assembled:
         """Everything read so far, for all flows in order of their first packet; may be asked again after more packets.
 
         Parameters
@@ -421,7 +420,7 @@ class Pipeline:
             self.late_http2 = Http2Collector(self.flows, self.heads)
         table, streams = self.flows.finish(np.arange(len(self.flows)))
         # Read where the protocols were recognised, and by nobody after that: 128 octets a flow are not held for it.
-        table = replace(table, signature_frame=np.broadcast_to(np.int64(0), table.signature_frame.shape))
+        table = replace(table, signature_frame=np.empty((len(table), 0, 0), np.int64))
         numbers = streams[:, 0] >> 1
         crowded = np.isin(numbers, full), np.isin(numbers, full_http2)
         flat = streams.reshape(-1)
@@ -430,15 +429,37 @@ class Pipeline:
         paths = tuple(self.decoder.paths)
         assembled = assemble(table, numbers, parts, paths, late, crowded, syn_ns, first_seq)
         place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
-        whole = replace(
-            assembled,
+        evidence = replace(
+            assembled.evidence,
             comments={place[flow]: tuple(texts) for flow, texts in self._comments.items()},
         )
         if traffic:
             counts, times = in_table_order(self.flows.traffic.result(), numbers), self.clock.result()
-            whole = replace(whole, traffic=counts, frame_times=times)
-        inner = InnerReading.joined([part.inner for part in parts])
-        return with_inner(whole, inner, numbers) if inner.connections else whole
+            evidence = replace(evidence, traffic=counts, frame_times=times)
+        return replace(assembled, evidence=evidence)
+
+    def keep(self, kept: I64, into: I64) -> None:
+        """Forget all flows but `kept`; parameters as of `FlowBuilder.keep`.
+
+        What is known of the others, and their messages, is gone: whoever calls this has asked for `evidence` before.
+        """
+        self._end_round()
+        count = len(self.flows)
+        place = place_of(kept, count)
+        self._late_messages += read_late(self.late.take())
+        self._late_http2 += self.late_http2.take()
+        for messages in (self._late_messages, self._late_http2):
+            messages[:] = [message for message in messages if place[message.flow] >= 0]
+            for message in messages:
+                message.flow = int(place[message.flow])
+        if self._read:
+            self._read = [Batch.joined([part.of(kept) for part in self._read]).compact().renumbered(place)]
+        self._comments = {int(place[f]): said for f, said in self._comments.items() if place[f] >= 0}
+        self._tunnels = {int(place[f]): kind for f, kind in self._tunnels.items() if place[f] >= 0}
+        self.late.keep(kept, count)
+        self.late_http2.keep(kept, count)
+        self.heads.keep(kept, count)
+        self.flows.keep(kept, into)
 
     def _read_all(self, rest: I64) -> list[Batch]:
         """Read the flows `rest` as they are."""
@@ -485,7 +506,7 @@ def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
 def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> CaptureQuality:
     """What the capture lacks, over TCP connections that carried payload."""
     drops = [i.dropped for c in captures for i in c.interfaces if i.dropped is not None]
-    counts = {name: int(mask.sum()) for name, mask in evidence.quality.items()}
+    counts = {name: int(evidence.weight[mask].sum()) for name, mask in evidence.quality.items()}
     return CaptureQuality(
         connections=counts["connections"],
         handshake_seen=counts["handshake_seen"],
@@ -513,13 +534,95 @@ def conclude(
     return AuditResult(audit, findings, counts, ledger, captures, cluster.summary, cluster.suppressions)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is to be done with a recording: the same wherever it is done."""
+
+    limits: Limits
+    keys: KeyLog | None
+
+    def read(
+        self, reader: CaptureReader, number: int = 0, workers: int = 1, progress: Progress | None = None
+    ) -> Partial:
+        """Read all frames of one reader and everything they say."""
+        pipeline = Pipeline(self.limits, None if self.keys is None else self.keys.copy(), workers)
+        comments = secrets = 0
+        for chunk in reader:
+            for key_log in reader.secrets[secrets:]:
+                pipeline.use_secrets(key_log)
+            secrets = len(reader.secrets)
+            pipeline.add(chunk, reader.comments[comments:])
+            comments = len(reader.comments)
+            if progress is not None:
+                progress(reader.octets_read, pipeline.frames)
+        if isinstance(reader, CaptureSet):
+            inventory = reader.inventory
+        else:
+            facts = (tuple(reader.interfaces), tuple(reader.damage), tuple(reader.comments))
+            origin = CaptureOrigin(reader.name, reader.format, reader.octets_read, 0, 0, *facts)
+            names = list(dict.fromkeys(reader.names))
+            inventory = Inventory(pipeline.frames, [origin], [Vantage(captures=[0])], names=names)
+        left_out = pipeline.flows.left_out
+        assembled = pipeline.assembled(last=True)
+        books = tuple(pipeline.book(capture) for capture in range(len(inventory.origins)))
+        return Partial(number, 1, assembled, inventory, books, left_out)
+
+    def nothing(self, number: int, recording: Recording, reason: str) -> Partial:
+        """What stands in place of a recording that could not be read: its captures are named and skipped."""
+        skipped = [Skipped(capture.name, reason, named=True) for capture in recording.captures]
+        inventory = Inventory(skipped=skipped[:MAX_SKIPPED], skipped_count=len(skipped))
+        return Partial(number, 1, Pipeline(self.limits).assembled(last=True), inventory, (), 0)
+
+    def read_portion(self, portion: Portion, workers: int = 1, progress: Progress | None = None) -> list[Partial]:
+        """Read recordings one after the other."""
+        partials: list[Partial] = []
+        octets = frames = 0
+        for number, recording in portion.recordings:
+
+            def advanced(more: int, of_them: int, octets: int = octets, frames: int = frames) -> None:
+                if progress is not None:
+                    progress(octets + more, frames + of_them)
+
+            with recording.open(workers) as reader:
+                partials.append(self.read(reader, number, workers, advanced))
+                octets += reader.octets_read
+            frames += partials[-1].inventory.frames
+            give_back_freed_memory()
+        return partials
+
+
+Progress = Callable[[int, int], None]
+"""Is told octets of input and frames read so far."""
+Spread = Callable[[Sequence[Portion], Work, int, Progress | None], list[Partial]]
+"""Has portions read by so many processes, or elsewhere, and returns what all of them gave."""
+
+
+def _in_children(portions: Sequence[Portion], work: Work, workers: int, progress: Progress | None) -> list[Partial]:
+    """Read portions in children, one each; where there is one worker or none of them is a file, here."""
+    movable = [portion for portion in portions if portion.portable]
+    told = Tally(progress)
+    partials: list[Partial] = []
+    if workers > 1 and len(movable) > 1 and can_fork():
+        # The largest first: what is left at the end is small, and keeps no one waiting.
+        movable.sort(key=lambda portion: -portion.size)
+        share = max(1, workers // len(movable))
+        tasks = [partial(work.read_portion, portion, share) for portion in movable]
+        for answer in in_children(tasks, min(workers, len(movable)), told):
+            partials += answer
+        portions = [portion for portion in portions if not portion.portable]
+    for portion in portions:
+        partials += work.read_portion(portion, workers, told.here())
+    return partials
+
+
 def run(
     reader: CaptureReader,
     cluster: ClusterContext | None = None,
     limits: Limits | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     keys: KeyLog | None = None,
     workers: int = 1,
+    spread: Spread | None = None,
 ) -> AuditResult:
     """Analyse one input: a capture, or several as `capture.several.open_captures` gives them.
 
@@ -533,27 +636,30 @@ def run(
     keys : KeyLog, optional
         TLS secrets, besides those that the capture itself holds (pcapng decryption secrets).
     workers : int
-        See `Pipeline`.
+        Processes on this machine; the result is the same for any number.
+    spread : Spread, optional
+        Has the work done elsewhere, where there are several recordings; the result is the same.
     """
-    pipeline = Pipeline(limits, keys, workers)
-    comments = secrets = 0
-    for chunk in reader:
-        for key_log in reader.secrets[secrets:]:
-            pipeline.use_secrets(key_log)
-        secrets = len(reader.secrets)
-        pipeline.add(chunk, reader.comments[comments:])
-        comments = len(reader.comments)
-        if progress is not None:
-            progress(reader.octets_read, pipeline.frames)
-    if isinstance(reader, CaptureSet):
-        origins, vantages = reader.origins, reader.vantages
+    several = reader if isinstance(reader, CaptureSet) and reader.portions else None
+    if several is not None and several.leading_secrets:
+        keys = KeyLog() if keys is None else keys.copy()
+        for key_log in several.leading_secrets:
+            keys.add(key_log)
+    work = Work(limits or Limits(), keys)
+    if several is not None:
+        merged = merge((spread or _in_children)(several.portions, work, workers, progress))
+        assert len(merged) == 1, "every recording gives a result"
+        whole = merged[0]
+        found = Inventory(skipped=several.skipped, skipped_count=several.skipped_count)
+        inventory = Inventory.joined([found, whole.inventory])
     else:
-        facts = (tuple(reader.interfaces), tuple(reader.damage), tuple(reader.comments))
-        origins = [CaptureOrigin(reader.name, reader.format, reader.octets_read, 0, 0, *facts)]
-        vantages = [VantagePoint("", (0,), False, "")]
+        whole = work.read(reader, 0, workers, progress)
+        inventory = whole.inventory
+    if not inventory.origins and isinstance(reader, CaptureSet):
+        raise reader.nothing(inventory)
+    origins, vantages = inventory.origins, inventory.vantage_points()
     summaries = []
-    for number, origin in enumerate(origins):
-        book = pipeline.book(number)
+    for origin, book in zip(origins, whole.books, strict=True):
         summaries.append(
             CaptureSummary(
                 origin.name,
@@ -570,17 +676,15 @@ def run(
                 book.ledger,
             )
         )
-    ledger, left_out = pipeline.ledger, LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows)
-    evidence = pipeline.evidence(last=True)
-    del pipeline  # what counts the flows is as large as what is concluded from them
+    ledger, left_out = (
+        Ledger.total([book.ledger for book in whole.books]),
+        LeftOut(whole.left_out, work.limits.max_flows),
+    )
+    evidence = finish(whole.assembled)
+    del whole  # what is joined is as large as what is concluded from it
     give_back_freed_memory()
     result = conclude(evidence, ledger, summaries, cluster or ClusterContext())
     give_back_freed_memory()
-    inputs = InputSummary(
-        tuple(vantages),
-        tuple(reader.skipped) if isinstance(reader, CaptureSet) else (),
-        reader.skipped_count if isinstance(reader, CaptureSet) else 0,
-        tuple(dict.fromkeys(reader.names)),
-        left_out,
-    )
+    skipped, count = tuple(inventory.skipped), inventory.skipped_count
+    inputs = InputSummary(tuple(vantages), skipped, count, tuple(inventory.names), left_out)
     return replace(result, inputs=inputs)

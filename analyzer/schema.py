@@ -289,13 +289,13 @@ class FlowTable(Table):
     cut_packets : (F,) int64
         Packets whose payload the snap length cut.
     interfaces : (F,) uint64
-        Bit i set: seen on interface i (63 = any interface from 63 on).
+        Bit i set: seen on interface i of its recording (63 = any interface from 63 on).
     signature : (F, 2, 8) int32
         Packets of each side whose payload begins like: 0 a TLS handshake/CCS/alert record, 1 a TLS application
         data record, 2 an HTTP/1 request line, 3 an HTTP/1 status line, 4 the HTTP/2 preface, 5 an SSH banner,
         6 anything else, 7 printable ASCII (counted besides the others).
     signature_frame : (F, 2, 8) int64
-        First frame that did; 0 = none.
+        First frame that did; 0 = none. Read where protocols are recognised and not kept behind that: (F, 0, 0).
     """
 
     address: U8
@@ -342,17 +342,55 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameTimes:
-    """Capture times of the frames 1, 1 + stride, 1 + 2 * stride ...: nanoseconds since the epoch, 0 = none."""
+class AgedOut(Table):
+    """What each flow stands for besides itself: connections just like it that left memory, and their traffic.
 
-    stride: int
+    ``connections``, ``packets``, ``octets`` (F,) int64.
+    """
+
+    connections: I64
+    packets: I64
+    octets: I64
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTimes:
+    """Capture times of every so many frames, of R recordings.
+
+    Attributes
+    ----------
+    first, strides : (R,) int64
+        The times are those of the frames ``first``, ``first + stride``, ``first + 2 * stride`` ... of each recording.
+    offsets : (R + 1,) int64
+        Where in `time_ns` each recording's times are.
+    time_ns : (S,) int64
+        Nanoseconds since the epoch, 0 = none.
+    """
+
+    first: I64
+    strides: I64
+    offsets: I64
     time_ns: I64
+
+    @classmethod
+    def of(cls, stride: int, time_ns: I64) -> Self:
+        """Times of the frames 1, 1 + stride, 1 + 2 * stride ... of one recording."""
+        recordings = min(time_ns.shape[0], 1)
+        ends = np.array([0, time_ns.shape[0]][: recordings + 1], np.int64)
+        return cls(np.ones(recordings, np.int64), np.full(recordings, stride, np.int64), ends, time_ns)
+
+    @property
+    def stride(self) -> int:
+        """The longest distance between two frames whose time is kept."""
+        return int(self.strides.max(initial=1))
 
     def at(self, frame: I64) -> I64:
         """Time of the last of these frames up to each given one; 0 where there is none: (N,) int64."""
         if self.time_ns.shape[0] == 0:
             return np.zeros(frame.shape[0], np.int64)
-        sample = np.clip((frame - 1) // self.stride, 0, self.time_ns.shape[0] - 1)
+        row = np.maximum(np.searchsorted(self.first, frame, side="right") - 1, 0)
+        sample = np.maximum(frame - self.first[row], 0) // self.strides[row]
+        sample = np.minimum(sample + self.offsets[row], self.offsets[row + 1] - 1)
         return np.where(frame > 0, self.time_ns[sample], 0)
 
 

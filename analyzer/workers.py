@@ -6,11 +6,15 @@ fails, or is killed, costs time only: the work is then done here.
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
+import selectors
 import signal
-from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 _Answer = TypeVar("_Answer")
 
@@ -39,6 +43,16 @@ class Task(Generic[_Answer]):
         os.close(write)
         self._pipe: Final = read
 
+    def fileno(self) -> int:
+        """Descriptor that can be read once the child answers, or has ended."""
+        return self._pipe
+
+    def abandon(self) -> None:
+        """End the child: nobody waits for its answer."""
+        os.close(self._pipe)
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, 0)
+
     def result(self) -> _Answer:
         """Wait for the child and return its answer; where it has none, do the work."""
         with os.fdopen(self._pipe, "rb") as pipe:
@@ -48,6 +62,89 @@ class Task(Generic[_Answer]):
             return self._work()
         answer: _Answer = pickle.loads(octets)  # our own child's
         return answer
+
+
+class Tally:
+    """How far several processes are, together: octets and frames read.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Told the sums.
+    """
+
+    def __init__(self, progress: Callable[[int, int], None] | None) -> None:
+        self._progress: Final = progress
+        self._before = [0, 0]
+        self._counts: list[int] | memoryview = []
+
+    def here(self) -> Callable[[int, int], None]:
+        """What a further piece of work, done in this process, is to tell its own counts."""
+        before = self._before
+        mine = self._before = [*before]
+
+        def tell(octets: int, frames: int) -> None:
+            mine[:] = before[0] + octets, before[1] + frames
+            if self._progress is not None:
+                self._progress(*mine)
+
+        return tell
+
+    def share(self, pieces: int) -> None:
+        """Make room that children share for the counts of so many pieces of work."""
+        self._counts = memoryview(mmap.mmap(-1, 16 * pieces)).cast("q")
+
+    def of(self, piece: int) -> Callable[[int, int], None]:
+        """What a piece of work, in whatever process, is to tell its own counts."""
+
+        def tell(octets: int, frames: int) -> None:
+            self._counts[2 * piece], self._counts[2 * piece + 1] = octets, frames
+
+        return tell
+
+    def look(self) -> None:
+        """Pass on what has been told."""
+        counts = list(self._counts)
+        self._before = [sum(counts[0::2]), sum(counts[1::2])]
+        if self._progress is not None:
+            self._progress(*self._before)
+
+
+def in_children(
+    works: Sequence[Callable[[Callable[[int, int], None]], _Answer]], children: int, tally: Tally
+) -> Iterator[_Answer]:
+    """Yield what each piece of work gives, in any order; so many children at a time, each for one piece.
+
+    Parameters
+    ----------
+    works : sequence of callables
+        Each is given what it may tell its progress; see `Task`.
+    children : int
+    tally : Tally
+    """
+    tally.share(len(works))
+    waiting = deque(partial(work, tally.of(piece)) for piece, work in enumerate(works))
+    running: set[Task[_Answer]] = set()
+    try:
+        with selectors.DefaultSelector() as selector:
+            while waiting or running:
+                while waiting and len(running) < children:
+                    task = Task(waiting.popleft())
+                    running.add(task)
+                    selector.register(task, selectors.EVENT_READ)
+                for key, _ in selector.select(_PAUSE_S):
+                    done: Any = key.fileobj
+                    selector.unregister(done)
+                    running.remove(done)
+                    yield done.result()
+                tally.look()
+    finally:
+        for task in running:
+            task.abandon()
+
+
+_PAUSE_S: Final = 0.2
+"""Seconds between two looks at how far the children are."""
 
 
 def _answer(descriptor: int, work: Callable[[], object]) -> None:

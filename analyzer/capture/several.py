@@ -2,7 +2,8 @@
 
 Captures are read one after the other, those of one recording in order of time, and each chunk says which capture and
 which vantage point it is of. What a folder or an archive holds besides captures is named and skipped; a capture that is
-damaged, or cannot be opened, costs nothing of the others.
+damaged, or cannot be opened, costs nothing of the others. Recordings share nothing, so that each can also be read by
+itself, in any order and anywhere.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import glob
 import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -20,22 +22,24 @@ import numpy as np
 
 from analyzer.capture.archive import read_members
 from analyzer.capture.growing import parse_address
-from analyzer.capture.series import TOLERANCE_NS, labels, natural_key, series_key, signature
+from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
+from analyzer.capture.remote import RemoteFile, find, is_url
+from analyzer.capture.series import TOLERANCE_NS, natural_key, series_key, signature
 from analyzer.capture.source import FileReader, Opening, TarStream, open_octets, open_source
 from analyzer.errors import CaptureFormatError, InputError, PlanewireError
 from analyzer.schema import CaptureChunk, CaptureOrigin, Damage, Interface, Skipped, VantagePoint
 
 MAX_FILES: Final = 100_000
 """Files looked at in folders and archives of one run."""
-MAX_SKIPPED: Final = 1000
-"""Skipped files kept by name; past it they are counted."""
 MAX_NESTING: Final = 3
 """Archives inside archives that are opened."""
 MAX_PASSES: Final = 32
 """Times a compressed archive is read from its start, where the captures in it do not lie in order of time."""
 MAX_CAPTURES: Final = 4096
-"""Captures of one run that get a vantage point of their own (`flows.MAX_VANTAGES`)."""
+"""Captures of one recording that get a vantage point of their own (`flows.MAX_VANTAGES`)."""
 _PROBE_OCTETS: Final = 1 << 16
+_LOOKS: Final = 16
+"""Files in a storage that are looked at together."""
 
 _Key = tuple[int, ...]
 
@@ -47,7 +51,8 @@ class Source:
     Attributes
     ----------
     path : str
-        A capture, a folder, a pattern, an archive, ``-`` or ``tcp://host:port``.
+        A capture, a folder, a pattern, an archive, ``-``, ``tcp://host:port``, or the address of any of the first four
+        in a storage (``s3://bucket/node-*/*.pcap.gz``).
     node : str
         Name of the vantage point, where the user gave one.
     """
@@ -57,29 +62,60 @@ class Source:
 
 
 @dataclass(slots=True)
-class _Capture:
-    """A capture to be read."""
+class Capture:
+    """A capture to be read.
+
+    ``open`` is asked with the number of processes that may read it, None for as many as the run was given; where it can
+    be sent to another process, the capture can be read there (pipes cannot).
+    """
 
     name: str
     node: str
     named: bool
-    open: Callable[[], FileReader]
+    open: Callable[[int | None], FileReader]
     first_ns: int | None = None
     interfaces: tuple[tuple[int, str], ...] = ()
     probed: bool = True
     size: int = 0
 
 
-@dataclass(slots=True)
-class _Vantage:
-    """A vantage point while it is read."""
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Captures that may go on with each other's connections, in order; no other recording is needed to read it."""
 
-    series: str
-    node: str
-    interfaces: tuple[tuple[int, str], ...]
-    captures: list[int] = field(default_factory=list)
-    last_ns: int = 0
-    assumed: str = ""
+    captures: tuple[Capture, ...]
+
+    @property
+    def size(self) -> int:
+        """Octets of its files, before decompression."""
+        return sum(capture.size for capture in self.captures)
+
+    @property
+    def portable(self) -> bool:
+        """Whether another process can read it: it is made of files, not of pipes."""
+        return all(capture.probed for capture in self.captures)
+
+    def open(self, workers: int | None = None) -> CaptureSet:
+        """A reader of these captures alone, numbered from 0, that may have no capture at all."""
+        name = self.captures[0].name if self.captures else ""
+        return CaptureSet(name, self.captures, _Skips(), size=self.size, part=True, workers=workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Recordings to be read one after the other, each with its place among all of the input."""
+
+    recordings: tuple[tuple[int, Recording], ...]
+
+    @property
+    def size(self) -> int:
+        """Octets of its files, before decompression."""
+        return sum(recording.size for _, recording in self.recordings)
+
+    @property
+    def portable(self) -> bool:
+        """Whether another process can read it."""
+        return all(recording.portable for _, recording in self.recordings)
 
 
 class CaptureSet:
@@ -93,17 +129,26 @@ class CaptureSet:
         What was found and not analysed, at most `MAX_SKIPPED`; ``skipped_count`` counts all.
     size : int or None
         Octets of all inputs, before decompression; None where it is not known (pipes).
+    portions : sequence of Portion
+        The same captures in parts that can be read apart; none where there is but one part, this reader.
+    leading_secrets : sequence of bytes
+        Decryption secrets that stand at the beginning of any of the captures (pcapng), where several are read: they are
+        for all. Further ones are for the recording that holds them.
     """
 
     def __init__(
         self,
         name: str,
-        captures: Iterable[_Capture],
+        captures: Iterable[Capture],
         skips: _Skips,
         *,
+        portions: Sequence[Portion] = (),
         size: int | None,
         first: FileReader | None = None,
         closers: Sequence[Callable[[], None]] = (),
+        secrets: Sequence[bytes] = (),
+        part: bool = False,
+        workers: int | None = None,
     ) -> None:
         self.name = name
         self.format = first.format if first is not None else "several"
@@ -118,10 +163,15 @@ class CaptureSet:
         self._skips: Final = skips
         self._closers: Final = closers
         self._captures: Final = captures
+        self.portions: Final = portions
+        self.leading_secrets: Final = secrets
+        self._part: Final = part
+        self._workers: Final = workers
         self._only: Final = first
         self._reading: FileReader | None = first
         self._done_octets = 0
-        self._vantages: list[_Vantage] = []
+        self._frames = 0
+        self._vantages: list[Vantage] = []
         self._chunks: Final = self._read()
 
     @property
@@ -137,13 +187,23 @@ class CaptureSet:
     @property
     def vantages(self) -> list[VantagePoint]:
         """The vantage points, in the order that ``CaptureChunk.vantage`` counts; complete after the iteration."""
-        names = labels([[self.origins[c].name for c in v.captures] for v in self._vantages])
-        if len(self._vantages) == 1:
-            names = [""]
-        return [
-            VantagePoint(v.node or name, tuple(v.captures), bool(v.node), v.assumed)
-            for v, name in zip(self._vantages, names, strict=True)
-        ]
+        return self.inventory.vantage_points()
+
+    @property
+    def inventory(self) -> Inventory:
+        """What was read; complete after the iteration."""
+        return Inventory(
+            self._frames,
+            self.origins,
+            self._vantages,
+            self.skipped,
+            self.skipped_count,
+            list(dict.fromkeys(self.names)),
+        )
+
+    def nothing(self, inventory: Inventory) -> PlanewireError:
+        """Say why no capture was found at all."""
+        return _nothing(self.name, inventory.skipped, inventory.skipped_count)
 
     def __iter__(self) -> Iterator[CaptureChunk]:
         return self._chunks
@@ -168,22 +228,21 @@ class CaptureSet:
     # ------------------------------------------------------------------------------------------ reading
 
     def _read(self) -> Generator[CaptureChunk, None, None]:
-        read_to = 0
         for capture in self._captures:
             try:
-                reader = self._only or capture.open()
+                reader = self._only or capture.open(self._workers)
             except PlanewireError as error:
                 self._skips.add(capture.name, _reason(error), named=capture.named)
                 continue
             self._reading = reader
-            read_to = yield from self._read_one(capture, reader, read_to)
+            self._frames = yield from self._read_one(capture, reader, self._frames)
             self._done_octets += reader.octets_read
             self._reading = None
             reader.close()
-        if not self.origins:
-            raise _nothing(self.name, self._skips)
+        if not self.origins and not self._part:
+            raise _nothing(self.name, self._skips.kept, self._skips.count)
 
-    def _read_one(self, capture: _Capture, reader: FileReader, before: int) -> Generator[CaptureChunk, None, int]:
+    def _read_one(self, capture: Capture, reader: FileReader, before: int) -> Generator[CaptureChunk, None, int]:
         """Yield the chunks of one capture; returns the number of frames of all captures so far."""
         number, vantage = len(self.origins), -1
         shared = _Shared(self, reader) if self._only is None else None
@@ -219,7 +278,7 @@ class CaptureSet:
         )
         return frames
 
-    def _place(self, capture: _Capture, reader: FileReader, number: int, first_ns: int | None) -> int:
+    def _place(self, capture: Capture, reader: FileReader, number: int, first_ns: int | None) -> int:
         """Vantage point of a capture that begins at `first_ns`: one it goes on with, or a new one."""
         series = f"{capture.node}\0{series_key(capture.name)}" if not capture.node else f"{capture.node}\0"
         kinds = signature(reader.interfaces)
@@ -248,7 +307,7 @@ class CaptureSet:
                 assumed = f"{assumed.removesuffix(' of the same name')} of this vantage point: each kept apart"
         elif self._only is None and not capture.node:
             assumed = "its name differs from the others': taken as a vantage point of its own"
-        self._vantages.append(_Vantage(series, capture.node, kinds, [number], 0, assumed))
+        self._vantages.append(Vantage(series, capture.node, kinds, [number], 0, assumed))
         return len(self._vantages) - 1
 
 
@@ -311,7 +370,21 @@ def _reason(error: PlanewireError) -> str:
 # -------------------------------------------------------------------------------------------- planning
 
 
-def open_captures(sources: Sequence[Source], opening: Opening | None = None) -> CaptureSet:
+Mapper = Callable[[Callable[["Candidate"], "Examined"], Sequence["Candidate"]], Iterable["Examined"]]
+"""Applies a function to each candidate, here or elsewhere, and gives the answers in order."""
+
+
+def _one_by_one(examine: Callable[[Candidate], Examined], candidates: Sequence[Candidate]) -> Iterable[Examined]:
+    if not any(isinstance(candidate.place, RemoteFile) for candidate in candidates):
+        return map(examine, candidates)
+    # Each look costs a storage's answers and hardly any time of this processor.
+    with ThreadPoolExecutor(_LOOKS) as pool:
+        return list(pool.map(examine, candidates))
+
+
+def open_captures(
+    sources: Sequence[Source], opening: Opening | None = None, mapper: Mapper = _one_by_one
+) -> CaptureSet:
     """Find the captures that `sources` name and put them in order.
 
     Parameters
@@ -319,6 +392,8 @@ def open_captures(sources: Sequence[Source], opening: Opening | None = None) -> 
     sources : sequence of Source
         At least one.
     opening : Opening, optional
+    mapper : Mapper, optional
+        Looks at many files at once, or from where they are.
 
     Returns
     -------
@@ -337,52 +412,125 @@ def open_captures(sources: Sequence[Source], opening: Opening | None = None) -> 
         path = sources[0].path
         found = open_source(path, open_octets(path, opening), opening)
         if not isinstance(found, TarStream):
-            capture = _Capture(path, sources[0].node, True, lambda: found)
+            capture = Capture(path, sources[0].node, True, lambda _: found)
             return CaptureSet(path, [capture], _Skips(), size=found.size, first=found)
         if not os.path.isfile(path):
             return _read_streamed(sources[0], found, opening)
         found.source.close()
-    planner = _Planner(opening)
+    planner = _Planner(opening, mapper)
     for source in sources:
         planner.add(source)
-    captures = planner.in_order()
+    planner.examine()
+    recordings = planner.in_order()
+    captures = [capture for recording in recordings for capture in recording.captures]
     name = sources[0].path if len(sources) == 1 else f"{len(sources)} inputs"
     if not captures:
-        raise _nothing(name, planner.skips)
+        raise _nothing(name, planner.skips.kept, planner.skips.count)
     size = sum(c.size for c in captures) if all(c.probed for c in captures) else None
-    return CaptureSet(name, captures, planner.skips, size=size, closers=planner.closers)
+    return CaptureSet(
+        name,
+        captures,
+        planner.skips,
+        size=size,
+        closers=[archive.close for archive in planner.archives],
+        portions=_portions(recordings),
+        secrets=planner.secrets,
+    )
+
+
+def _portions(recordings: Sequence[Recording]) -> list[Portion]:
+    """Parts that can be read apart: a recording each, but those of one archive together, which is read once."""
+    portions: list[list[int]] = []
+    holder: dict[int, list[int]] = {}
+    for number, recording in enumerate(recordings):
+        archives = {id(archive) for c in recording.captures if (archive := _archive_of(c)) is not None}
+        joined = [number]
+        for known in {id(p): p for a in archives if (p := holder.get(a)) is not None}.values():
+            joined = sorted(known + joined)
+            portions.remove(known)
+            archives |= {a for a, p in holder.items() if p is known}
+        portions.append(joined)
+        holder.update(dict.fromkeys(archives, joined))
+    portions.sort()
+    return [Portion(tuple((number, recordings[number]) for number in numbers)) for numbers in portions]
+
+
+def _archive_of(capture: Capture) -> _Archive | None:
+    return next((a for a in getattr(capture.open, "args", ()) if isinstance(a, _Archive)), None)
 
 
 def _has_several(path: str) -> bool:
+    if is_url(path) and parse_address(path) is None:
+        return True
     return os.path.isdir(path) or (glob.has_magic(path) and not os.path.lexists(path))
 
 
-def _nothing(name: str, skips: _Skips) -> PlanewireError:
+def _nothing(name: str, skipped: Sequence[Skipped], count: int) -> PlanewireError:
     """Say why no capture was found at all."""
-    if not skips.kept:
+    if not skipped:
         return InputError(name, "no file in it; name captures, or a folder or archive that holds some")
-    first = skips.kept[0]
-    if skips.count == 1:
+    first = skipped[0]
+    if count == 1:
         return InputError(first.name, first.reason)
-    return InputError(name, f"none of the {skips.count} files is a capture; the first, {first.name}: {first.reason}")
+    return InputError(name, f"none of the {count} files is a capture; the first, {first.name}: {first.reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that may be a capture, or an archive of captures."""
+
+    name: str
+    place: str | RemoteFile  #: where it is, whatever the working directory
+    node: str
+    named: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a candidate turned out to be.
+
+    ``captures`` more than one of an archive; ``skipped`` what else is in it, or why it is no capture; ``secrets`` those
+    at the beginning of the captures; ``archive`` what opens the captures, where there is one; ``more_skipped`` how many
+    files are counted only.
+    """
+
+    captures: tuple[Capture, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    secrets: tuple[bytes, ...] = ()
+    archive: _Archive | None = None
+    more_skipped: int = 0
 
 
 class _Planner:
     """Collects captures and what is known of each before it is read."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Opening, mapper: Mapper) -> None:
         self.skips: Final = _Skips()
+        self.secrets: Final[list[bytes]] = []
+        self.archives: Final[list[_Archive]] = []
         self._opening: Final = opening
-        self._quick: Final = replace(opening, chunk_octets=_PROBE_OCTETS)
-        self._captures: list[_Capture] = []
+        self._mapper: Final = mapper
+        self._captures: list[Capture] = []
+        self._found: list[Candidate | Skipped] = []
         self._seen: set[tuple[int, int]] = set()
-        self.closers: Final[list[Callable[[], None]]] = []
+        self._seen_remote: set[str] = set()
         self._files = 0
 
     def add(self, source: Source) -> None:
         """Take in one argument."""
         if parse_address(source.path) is not None or source.path == "-":
             self._add_stream(source.path, source.node)
+        elif is_url(source.path):
+            try:
+                files, named = find(source.path)
+            except InputError as error:
+                if glob.has_magic(source.path):
+                    raise
+                files, named = [], True
+                self._found.append(Skipped(error.path, error.reason, named=True))
+            for file in files:
+                self._add_remote(file, source.node, named=named)
         elif os.path.isdir(source.path):
             self._add_folder(source)
         elif glob.has_magic(source.path) and not os.path.lexists(source.path):
@@ -397,35 +545,29 @@ class _Planner:
         else:
             self._add_file(source.path, source.node, named=True)
 
-    def in_order(self) -> list[_Capture]:
-        """The captures: recordings by their first packet, and each one's files by theirs; pipes last."""
-        groups: dict[tuple[str, str], list[_Capture]] = {}
-        streams = [capture for capture in self._captures if not capture.probed]
+    def in_order(self) -> list[Recording]:
+        """The recordings by their first packet, each one's files by theirs; pipes last."""
+        groups: dict[tuple[str, str], list[Capture]] = {}
         for capture in self._captures:
-            if capture.probed:
-                key = (capture.node, "" if capture.node else series_key(capture.name))
-                groups.setdefault(key, []).append(capture)
-        ordered: list[list[_Capture]] = []
+            groups.setdefault((capture.node, "" if capture.node else series_key(capture.name)), []).append(capture)
         for group in groups.values():
             # A file without a packet has no time: its name puts it behind those of the same recording that have.
-            group.sort(key=lambda c: (c.first_ns is None, c.first_ns or 0, natural_key(c.name)))
-            ordered.append(group)
-        ordered.sort(key=lambda g: (g[0].first_ns is None, g[0].first_ns or 0, natural_key(g[0].name)))
-        return [capture for group in ordered for capture in group] + streams
+            group.sort(key=_in_time)
+        return [Recording(tuple(group)) for group in sorted(groups.values(), key=lambda group: _in_time(group[0]))]
 
     def _add_stream(self, path: str, node: str) -> None:
-        def start() -> FileReader:
+        def start(_: int | None) -> FileReader:
             found = open_source(path, open_octets(path, self._opening), self._opening)
             if isinstance(found, TarStream):
                 found.source.close()
                 raise CaptureFormatError(path, 0, "an archive in a pipe is read only where it is the one input")
             return found
 
-        self._captures.append(_Capture(path, node, True, start, probed=False))
+        self._captures.append(Capture(path, node, True, start, probed=False))
 
     def _add_folder(self, source: Source) -> None:
         def refused(error: OSError) -> None:
-            self.skips.add(str(error.filename), error.strerror or "cannot be read")
+            self._found.append(Skipped(str(error.filename), error.strerror or "cannot be read", named=False))
 
         for folder, folders, files in os.walk(source.path, onerror=refused):
             folders.sort(key=natural_key)
@@ -435,7 +577,7 @@ class _Planner:
     def _add_file(self, path: str, node: str, *, named: bool) -> None:
         self._files += 1
         if self._files > MAX_FILES:
-            self.skips.add(path, f"more than {MAX_FILES} files", named=named)
+            self._found.append(Skipped(path, f"more than {MAX_FILES} files", named))
             return
         try:
             status = os.stat(path)
@@ -445,50 +587,108 @@ class _Planner:
             if named:
                 self._add_stream(path, node)
             else:
-                self.skips.add(path, "not a regular file")
+                self._found.append(Skipped(path, "not a regular file", named=False))
             return
         if status is not None:
             same = (status.st_dev, status.st_ino)
             if same in self._seen:
                 if named:
-                    self.skips.add(path, "the same file as one before it", named=False)
+                    self._found.append(Skipped(path, "the same file as one before it", named=False))
                 return
             self._seen.add(same)
-        try:
-            found = open_source(path, open_octets(path, self._quick), self._quick)
-        except PlanewireError as error:
-            self.skips.add(path, _reason(error), named=named)
-            return
-        if isinstance(found, TarStream):
-            self._add_archive(path, node, found)
-            return
-        with found as reader:
-            first_ns, kinds = _probe(reader)
         size = status.st_size if status is not None else 0
+        self._found.append(Candidate(path, os.path.abspath(path), node, named, size))
 
-        def start() -> FileReader:
-            again = open_source(path, open_octets(path, self._opening), self._opening)
-            if isinstance(again, TarStream):
-                raise CaptureFormatError(path, 0, "the file changed while it was read")
-            return again
+    def _add_remote(self, file: RemoteFile, node: str, *, named: bool) -> None:
+        self._files += 1
+        if self._files > MAX_FILES:
+            self._found.append(Skipped(file.name, f"more than {MAX_FILES} files", named))
+        elif file.name in self._seen_remote:
+            if named:
+                self._found.append(Skipped(file.name, "the same file as one before it", named=False))
+        else:
+            self._seen_remote.add(file.name)
+            self._found.append(Candidate(file.name, file, node, named, file.size or 0))
 
-        self._captures.append(_Capture(path, node, named, start, first_ns, kinds, size=size))
+    def examine(self) -> None:
+        """Look into what was found: which of it are captures, and when they begin."""
+        candidates = [one for one in self._found if isinstance(one, Candidate)]
+        answers = iter(self._mapper(partial(_examine, opening=self._opening), candidates))
+        for one in self._found:
+            if isinstance(one, Skipped):
+                self.skips.add(one.name, one.reason, named=one.named)
+                continue
+            examined = next(answers)
+            for skipped in examined.skipped:
+                self.skips.add(skipped.name, skipped.reason, named=skipped.named)
+            self.skips.count += examined.more_skipped
+            captures = examined.captures
+            if examined.archive is not None:
+                self.archives.append(examined.archive)
+                room = max(MAX_FILES - self._files, 0)
+                if len(captures) > room:
+                    captures = captures[:room]
+                    self.skips.add(one.name, f"more than {MAX_FILES} files: the rest of the archive is left out")
+                self._files += len(captures)
+            self._captures += captures
+            self.secrets.extend(examined.secrets)
 
-    def _add_archive(self, path: str, node: str, found: TarStream) -> None:
-        archive = _Archive(path, self._opening)
-        self.closers.append(archive.close)
-        any_capture = False
-        for key, name, member in _walk(path, found, self._quick, self.skips, 1):
-            self._files += 1
-            if self._files > MAX_FILES:
-                self.skips.add(path, f"more than {MAX_FILES} files: the rest of the archive is left out")
-                break
-            first_ns, kinds = _probe(member)
-            start = archive.opener(key)
-            size = 0 if any_capture else os.path.getsize(path)
-            any_capture = True
-            self._captures.append(_Capture(name, node, False, start, first_ns, kinds, size=size))
+
+def _in_time(capture: Capture) -> tuple[bool, bool, int, tuple[tuple[int, int, str], ...]]:
+    """Sort key by the first packet; pipes, of which nothing is known yet, stay last and as they were given."""
+    if not capture.probed:
+        return True, True, 0, ()
+    return False, capture.first_ns is None, capture.first_ns or 0, natural_key(capture.name)
+
+
+def _examine(candidate: Candidate, opening: Opening) -> Examined:
+    """Look at the beginning of a file, and at the beginnings of all that an archive holds."""
+    name, place = candidate.name, candidate.place
+    quick = replace(opening, chunk_octets=_PROBE_OCTETS, workers=1)
+    try:
+        found = open_source(name, open_octets(place, quick), quick)
+    except PlanewireError as error:
+        return Examined(skipped=(Skipped(name, _reason(error), candidate.named),))
+    if isinstance(found, TarStream):
+        return _examine_archive(candidate, found, opening, quick)
+    with found as reader:
+        first_ns, kinds = _probe(reader)
+        secrets = tuple(reader.secrets)
+    start = partial(_open_file, name, place, opening)
+    return Examined(
+        (Capture(name, candidate.node, candidate.named, start, first_ns, kinds, size=candidate.size),), (), secrets
+    )
+
+
+def _examine_archive(candidate: Candidate, found: TarStream, opening: Opening, quick: Opening) -> Examined:
+    archive, skips = _Archive(candidate.name, candidate.place, opening), _Skips()
+    captures: list[Capture] = []
+    secrets: list[bytes] = []
+    for key, name, member in _walk(candidate.name, found, quick, skips, 1):
+        first_ns, kinds = _probe(member)
+        secrets += member.secrets
+        size = 0 if captures else candidate.size
+        captures.append(
+            Capture(name, candidate.node, False, partial(_open_member, archive, key), first_ns, kinds, size=size)
+        )
+        if len(captures) > MAX_FILES:
+            break
+    found.source.close()
+    return Examined(tuple(captures), tuple(skips.kept), tuple(secrets), archive, skips.count - len(skips.kept))
+
+
+def _open_file(name: str, place: str | RemoteFile, opening: Opening, workers: int | None) -> FileReader:
+    if workers is not None:
+        opening = replace(opening, workers=workers)
+    found = open_source(name, open_octets(place, opening), opening)
+    if isinstance(found, TarStream):
         found.source.close()
+        raise CaptureFormatError(name, 0, "the file changed while it was read")
+    return found
+
+
+def _open_member(archive: _Archive, key: _Key, _: int | None) -> FileReader:
+    return archive.open(key)
 
 
 def _probe(reader: FileReader) -> tuple[int | None, tuple[tuple[int, str], ...]]:
@@ -534,16 +734,18 @@ def _walk(
 class _Archive:
     """An archive whose captures are opened by their place in it, forwards as far as possible."""
 
-    def __init__(self, path: str, opening: Opening) -> None:
-        self._path: Final = path
+    def __init__(self, name: str, place: str | RemoteFile, opening: Opening) -> None:
+        self._path: Final = name
+        self._place: Final = place
         self._opening: Final = opening
         self._walker: Generator[tuple[_Key, str, FileReader], None, None] | None = None
         self._stream: TarStream | None = None
         self._at: _Key = ()
         self._passes = 0
 
-    def opener(self, key: _Key) -> Callable[[], FileReader]:
-        return lambda: self._open(key)
+    def __getstate__(self) -> dict[str, object]:
+        """Sent to another process, it is opened again there."""
+        return vars(self) | {"_walker": None, "_stream": None, "_at": (), "_passes": 0}
 
     def close(self) -> None:
         """Close the archive where it is open."""
@@ -551,7 +753,8 @@ class _Archive:
             self._stream.source.close()
             self._stream = None
 
-    def _open(self, key: _Key) -> FileReader:
+    def open(self, key: _Key) -> FileReader:
+        """The capture at a place of the archive, valid until the next is asked for."""
         if self._walker is None or self._at >= key:
             self._restart()
         assert self._walker is not None
@@ -571,7 +774,7 @@ class _Archive:
                 "unpack it and name the folder",
             )
         self.close()
-        found = open_source(self._path, open_octets(self._path, self._opening), self._opening)
+        found = open_source(self._path, open_octets(self._place, self._opening), self._opening)
         if not isinstance(found, TarStream):
             raise CaptureFormatError(self._path, 0, "the file changed while it was read")
         self._stream = found
@@ -584,12 +787,12 @@ def _read_streamed(source: Source, stream: TarStream, opening: Opening) -> Captu
     """An archive in a pipe: its captures in the order it has them, for there is no second look."""
     skips = _Skips()
 
-    def captures() -> Iterator[_Capture]:
+    def captures() -> Iterator[Capture]:
         for _, name, reader in _walk(source.path, stream, opening, skips, 1):
-            yield _Capture(name, source.node, False, partial(_itself, reader), probed=False)
+            yield Capture(name, source.node, False, partial(_itself, reader), probed=False)
 
     return CaptureSet(source.path, captures(), skips, size=None, closers=[stream.source.close])
 
 
-def _itself(reader: FileReader) -> FileReader:
+def _itself(reader: FileReader, _: int | None) -> FileReader:
     return reader

@@ -14,6 +14,7 @@ from analyzer import __version__
 
 COMMANDS: Final[dict[str, str]] = {
     "analyze": "Say which channels of a capture are encrypted, authenticated and verified.",
+    "live": "Watch the channels of a running node, on its interfaces or from tcpdump.",
     "report": "Render a JSON report again, as HTML, CSV, Markdown, SARIF or Parquet.",
     "diff": "Say what is different between two captures or reports.",
     "inspect": "Dissect the frames of a finding in full, by tshark.",

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from analyzer.capture.several import CaptureSet
+    from analyzer.distributed import Cluster
     from analyzer.pipeline import Limits
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -36,6 +37,7 @@ class InputOptions:
     max_expansion: int
     head_octets: int | None
     workers: int
+    scheduler: str | None
 
 
 _OPTIONS: Final = (
@@ -67,7 +69,13 @@ _OPTIONS: Final = (
         default=1,
         show_default=True,
         metavar="N",
-        help="Processes that share the work. The report is the same for any number.",
+        help="Processes that share the work, of one capture or of many. The report is the same for any number.",
+    ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Scheduler of a Dask cluster (tcp://HOST:8786, tls://...) whose workers read the captures where they are. "
+        "The report is the same. Needs planewire[distributed], here and on the workers.",
     ),
     click.option(
         "--max-flows",
@@ -75,8 +83,8 @@ _OPTIONS: Final = (
         default=MAX_FLOWS,
         show_default=True,
         metavar="N",
-        help="Flows kept. Past three quarters of it those that carry no payload (a SYN flood, a scan) are counted and "
-        "not kept, past all of it any; the ledger says how many.",
+        help="Flows kept of each recording. Past three quarters of it those that carry no payload (a SYN flood, a "
+        "scan) are counted and not kept, past all of it any; the ledger says how many.",
     ),
     click.option(
         "--max-expansion",
@@ -122,8 +130,8 @@ class _Interrupts:
         click.echo(f"planewire: {note}; interrupt again to stop without a report", err=True)
 
 
-def open_inputs(options: InputOptions) -> CaptureSet:
-    """Open what the user named.
+def open_inputs(options: InputOptions, cluster: Cluster | None = None) -> CaptureSet:
+    """Open what the user named; with a cluster, its workers look at the files.
 
     Raises
     ------
@@ -132,7 +140,7 @@ def open_inputs(options: InputOptions) -> CaptureSet:
     PlanewireError
         Nothing that was named can be read.
     """
-    from analyzer.capture.growing import parse_address
+    from analyzer.capture.growing import never, parse_address
     from analyzer.capture.several import Source, open_captures
     from analyzer.capture.source import Opening
 
@@ -153,11 +161,25 @@ def open_inputs(options: InputOptions) -> CaptureSet:
     opening = Opening(
         follow=options.follow,
         idle_s=options.idle,
-        stopped=interrupts.stopped if growing else lambda: False,
+        stopped=interrupts.stopped if growing else never,
         max_expansion=options.max_expansion,
         workers=options.workers,
     )
+    if cluster is not None:
+        return open_captures(sources, replace(opening, workers=1), cluster.look)
     return open_captures(sources, opening)
+
+
+@contextmanager
+def cluster_of(options: InputOptions) -> Iterator[Cluster | None]:
+    """The cluster that the user named."""
+    if options.scheduler is None:
+        yield None
+        return
+    from analyzer.distributed import connect
+
+    with connect(options.scheduler) as cluster:
+        yield cluster
 
 
 def limits_of(options: InputOptions) -> Limits:

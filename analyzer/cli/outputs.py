@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,10 +167,68 @@ def _note(text: str) -> None:
     click.echo(f"planewire: {visible(text)}", err=True)
 
 
+def places(outputs: Outputs) -> list[tuple[str, Path]]:
+    """What must be writable for the files asked for, each with the name the user gave: mostly folders.
+
+    Files are made under another name beside their own, and renamed.
+    """
+    found = []
+    for name in (outputs.json_file, outputs.html_file, outputs.markdown_file, outputs.sarif_file):
+        if name is not None and name != "-":
+            path = Path(name)
+            # What is no regular file (a pipe, a device) is written to as it is.
+            found.append((name, path if path.exists() and not path.is_file() else path.absolute().parent))
+    for name in (outputs.csv_folder, outputs.parquet_folder):
+        if name is not None:
+            path = Path(name).absolute()
+            found.append((name, next((p for p in (path, *path.parents) if p.exists()), path)))
+    return found
+
+
+def check_writable(outputs: Outputs) -> None:
+    """Make sure, before hours are spent, that the files can be written where they are to be.
+
+    Raises
+    ------
+    OutputError
+        A folder is missing, or may not be written to by who runs the program.
+    """
+    from analyzer.errors import OutputError
+
+    for name, place in places(outputs):
+        if not place.exists():
+            raise OutputError(name, f"the folder {place} does not exist")
+        if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise OutputError(name, f"{place} may not be written to by {_who()}")
+
+
+def _who() -> str:
+    try:
+        import pwd
+
+        return f"the user {pwd.getpwuid(os.geteuid()).pw_name}"
+    except (ImportError, KeyError):
+        return "this user"
+
+
 def show(document: Mapping[str, Any], outputs: Outputs, *, quiet: bool, no_color: bool) -> None:
     """Write the files, then the summary on standard output and the notes on standard error."""
-    written = write_outputs(document, outputs)
-    tell_problems(document, quiet=quiet)
+    tell(document, outputs, write_outputs(document, outputs), quiet=quiet, no_color=no_color)
+
+
+def tell(
+    document: Mapping[str, Any],
+    outputs: Outputs,
+    written: list[str],
+    *,
+    quiet: bool,
+    no_color: bool,
+    summary: bool = True,
+    problems: bool = True,
+) -> None:
+    """Print the summary on standard output, unless a file went there, and the notes on standard error."""
+    if problems:
+        tell_problems(document, quiet=quiet)
     for entry in document["suppressions"]["entries"]:
         if entry["status"] == "expired":
             click.echo(
@@ -177,7 +236,7 @@ def show(document: Mapping[str, Any], outputs: Outputs, *, quiet: bool, no_color
             )
     if quiet:
         return
-    if not outputs.on_standard_output:
+    if summary and not outputs.on_standard_output:
         from rich.console import Console
 
         from analyzer.report.commands import next_commands

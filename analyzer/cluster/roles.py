@@ -409,7 +409,8 @@ class _Inference:
         dials &= self.roles.server_is(CONTROL_PLANE) & ~self.roles.client_is(CONTROL_PLANE)
         dials &= (self.roles.kind() == ServiceKind.OTHER) & ~np.isin(ports, CONTROL_PLANE_PORTS)
         # An agent dials every server once and stays; what is dialled again and again is another service.
-        services, counts = np.unique(self.roles.service[dials], return_counts=True)
+        services, place = np.unique(self.roles.service[dials], return_inverse=True)
+        counts = np.bincount(place, self.evidence.weight[dials])
         clients = np.array([np.unique(self.roles.client[dials & (self.roles.service == s)]).shape[0] for s in services])
         steady = services[counts <= 2 * clients] if services.shape[0] else services
         self._mark(dials & np.isin(self.roles.service, steady), ServiceKind.KONNECTIVITY_AGENTS)

@@ -1,24 +1,19 @@
-"""Which of the CAs that were handed over issued a certificate chain, by the CA's role, and whom the leaf is for.
+"""Which of the CAs that were handed over issued a certificate chain, by the CA's role.
 
 These are facts about the certificates that were seen, not about what a client checked: a chain that leads to the right
-CA and names the endpoint would pass a check, one that does not would fail it. Validity in time is a fact of its own.
+CA would pass that part of a check, one that does not would fail it. Validity in time and names are facts of their own.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from analyzer.cluster.authorities import Authority
-from analyzer.cluster.roles import address_text
 from analyzer.protocols.evidence import Evidence
-from analyzer.registries import Ternary
-from analyzer.schema import U8, Certificate
+from analyzer.schema import Certificate
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -67,30 +62,6 @@ class Trust:
         texts = [",".join(roles) or "none" for roles in self.by_chain]
         return [texts[row] if row >= 0 else "" for row in rows]
 
-    @cached_property
-    def name_matches(self) -> U8:
-        """`Ternary`: the server's leaf names what was dialled: (F,) uint8.
-
-        That is the server name the client sent, or where it sent none the address of the server; of a connection with
-        legs the address that any leg dialled. Names are compared as RFC 9525 6 asks: no common names, wildcards for
-        one label.
-        """
-        evidence = self.evidence
-        chain, sni = evidence.tls_column("server_chain", -1), evidence.tls_text("sni")
-        value = np.full(len(evidence), Ternary.UNKNOWN, np.uint8)
-        seen = np.flatnonzero(chain >= 0)
-        dialled: dict[int, set[str]] = {int(root): set() for root in evidence.root[seen]}
-        for leg in np.flatnonzero(np.isin(evidence.root, evidence.root[seen])).tolist():
-            dialled[int(evidence.root[leg])].add(address_text(evidence.flows.address[leg, 1]))
-        for row in seen.tolist():
-            root = int(evidence.root[row])
-            leaf = evidence.tls.certificates[evidence.tls.chains[int(chain[row])][0]]
-            if leaf.problem:
-                continue
-            matches = _names_host(leaf, sni[row]) if sni[row] else bool(dialled[root] & _addresses(leaf.ip_addresses))
-            value[row] = Ternary.YES if matches else Ternary.NO
-        return value
-
 
 def _load(certificate: Certificate) -> x509.Certificate | None:
     from cryptography import x509
@@ -134,19 +105,4 @@ def _leads_to(
             ),
             -1,
         )
-    return False
-
-
-@lru_cache(maxsize=1024)
-def _addresses(texts: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(str(ipaddress.ip_address(text)) for text in texts)
-
-
-def _names_host(leaf: Certificate, name: str) -> bool:
-    """Whether a DNS name of the leaf is `name` (RFC 9525 6.3)."""
-    wanted = name.lower().rstrip(".").split(".")
-    for pattern in leaf.dns_names:
-        labels = pattern.lower().rstrip(".").split(".")
-        if labels == wanted or (labels[0] == "*" and len(labels) > 2 and labels[1:] == wanted[1:]):
-            return True
     return False

@@ -15,6 +15,7 @@ from analyzer.registries import Grade, Ternary
 from analyzer.schema import (
     I64,
     U8,
+    AgedOut,
     CleartextReading,
     FlowTable,
     FrameTimes,
@@ -59,6 +60,8 @@ class Evidence:
     carriers : (K,) int64
         The last K flows were found inside others (behind CONNECT, in a konnectivity tunnel): the flow that carries
         each. Their packets and octets are counted there.
+    aged_out : AgedOut, optional
+        In a live session: what the flows stand for that left memory.
     """
 
     flows: FlowTable
@@ -72,13 +75,31 @@ class Evidence:
     conflict: Mask
     crowded: Mask
     traffic: Traffic = field(default_factory=lambda: Traffic(0, *(np.empty(0, np.int64) for _ in range(4))))
-    frame_times: FrameTimes = field(default_factory=lambda: FrameTimes(1, np.empty(0, np.int64)))
+    frame_times: FrameTimes = field(default_factory=lambda: FrameTimes.of(1, np.empty(0, np.int64)))
     skews: tuple[ClockSkew, ...] = ()
     comments: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     carriers: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    aged_out: AgedOut | None = None
 
     def __len__(self) -> int:
         return len(self.flows)
+
+    @cached_property
+    def weight(self) -> I64:
+        """Connections that each flow stands for, itself included: (F,) int64."""
+        return np.ones(len(self), np.int64) if self.aged_out is None else 1 + self.aged_out.connections
+
+    @cached_property
+    def packets(self) -> I64:
+        """Packets of each flow and of those it stands for: (F,) int64."""
+        own: I64 = self.flows.packets.sum(axis=1)
+        return own if self.aged_out is None else own + self.aged_out.packets
+
+    @cached_property
+    def octets(self) -> I64:
+        """Octets likewise: (F,) int64."""
+        own: I64 = self.flows.octets.sum(axis=1)
+        return own if self.aged_out is None else own + self.aged_out.octets
 
     @cached_property
     def tls_row(self) -> I64:

@@ -14,7 +14,7 @@ import numpy as np
 
 from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP
-from analyzer.flows import SENT_PREFACE, TLS_DATA, FlowBuilder, FlowRows
+from analyzer.flows import SENT_PREFACE, TLS_DATA, FlowBuilder, FlowRows, place_of
 from analyzer.heads import HeadCollector
 from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
 from analyzer.protocols.http2 import PREFACE, is_chain
@@ -82,9 +82,10 @@ class Http2Collector:
                 packets.seq[packet].astype(np.int64) + packets.payload_len[packet] - 1,
             ),
         )
+        view = octets.data
         for flow, side, seq, length, frame, start, stop, behind in zip(*(c.tolist() for c in columns), strict=True):
             if not self._walked[flow]:
-                payload = octets[start:stop].tobytes()
+                payload = bytes(view[start:stop])
                 # Row by row, so that the same segments are walked however the capture was cut into tables.
                 if not payload.startswith(PREFACE) and not is_chain(payload, 0):
                     continue
@@ -94,7 +95,7 @@ class Http2Collector:
             one = self._sides.get(stream)
             if one is not None and stream not in self._full:
                 one.reached |= behind
-                found = one.walk.add(Segment(seq, length, frame, octets[start:stop].tobytes()))
+                found = one.walk.add(Segment(seq, length, frame, bytes(view[start:stop])))
                 if found:
                     self._keep(stream, one, found)
 
@@ -122,6 +123,19 @@ class Http2Collector:
                 one = self._sides.pop(stream, None)
                 if one is not None:
                     self._keep(stream, one, one.walk.finish())
+
+    def keep(self, kept: I64, count: int) -> None:
+        """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on.
+
+        What was found must have been taken.
+        """
+        place = place_of(kept, count).tolist()
+        self._sides = {place[s >> 1] * 2 + (s & 1): one for s, one in self._sides.items() if place[s >> 1] >= 0}
+        self._full = {place[s >> 1] * 2 + (s & 1) for s in self._full if place[s >> 1] >= 0}
+        walked = np.zeros(max(1 << 10, kept.shape[0] * 2), bool)
+        known = kept < self._walked.shape[0]
+        walked[np.flatnonzero(known)] = self._walked[kept[known]]
+        self._walked = walked
 
     def full_streams(self) -> I64:
         """Streams in which a message found no room, ascending: (K,) int64."""

@@ -29,12 +29,14 @@ from analyzer.schema import I64, U8, CleartextReading, FlowTable, HttpMessage, S
 class InnerReading:
     """K connections found inside others; facts and messages name them by their place in ``connections``.
 
-    ``protocol`` (K,) uint8 `Protocol`; ``frame`` (K,) int64 the frame that shows it, 0 = none.
+    ``connections`` without their octets, which have been read; ``protocol`` (K,) uint8 `Protocol`; ``frame`` (K,) int64
+    the frame that shows it, 0 = none; ``payload`` (K, 2) int64 octets that were read of whoever dials, and of its peer.
     """
 
     connections: tuple[Tunnelled, ...] = ()
     protocol: U8 = field(default_factory=lambda: np.empty(0, np.uint8))
     frame: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    payload: I64 = field(default_factory=lambda: np.empty((0, 2), np.int64))
     tls: tuple[TlsReading, ...] = ()
     http: tuple[HttpMessage, ...] = ()
     ssh: tuple[SshFacts, ...] = ()
@@ -63,6 +65,7 @@ class InnerReading:
             tuple(one for part in parts for one in part.connections),
             np.concatenate([np.empty(0, np.uint8), *(part.protocol for part in parts)]),
             np.concatenate([np.empty(0, np.int64), *(part.frame for part in parts)]),
+            np.concatenate([np.empty((0, 2), np.int64), *(part.payload for part in parts)]),
             tuple(tls for part in moved for tls in part.tls),
             tuple(message for part in moved for message in part.http),
             tuple(facts for part in moved for facts in part.ssh),
@@ -75,6 +78,7 @@ class InnerReading:
             connections=tuple(self.connections[row] for row in rows),
             protocol=self.protocol[rows],
             frame=self.frame[rows],
+            payload=self.payload[rows],
         )
 
     def _numbered(self, place: Mapping[int, int]) -> InnerReading:
@@ -118,7 +122,12 @@ def read_inner(connections: Sequence[Tunnelled], keys: KeyLog | None) -> InnerRe
     for message in clear:
         message.decrypted = connections[message.flow].decrypted
     ssh = read_ssh(heads, rows[protocol == Protocol.SSH])
-    return InnerReading(tuple(connections), protocol, frame, (tls,), tuple(http + clear), tuple(ssh))
+    payload = np.array(
+        [[sum(len(piece.octets) for piece in pieces) for pieces in (one.sent, one.received)] for one in connections],
+        np.int64,
+    ).reshape(-1, 2)
+    known = tuple(replace(one, sent=(), received=()) for one in connections)
+    return InnerReading(known, protocol, frame, payload, (tls,), tuple(http + clear), tuple(ssh))
 
 
 def _identified(heads: StreamHeads) -> tuple[U8, I64]:
@@ -200,10 +209,7 @@ def _flow_rows(evidence: Evidence, inner: InnerReading, paths: list[str]) -> Flo
     for name, frames in (("first_ns", columns["first_frame"]), ("last_ns", columns["last_frame"])):
         # Times are kept of every so many frames; between them the carrying connection bounds what is known.
         columns[name][:] = np.clip(evidence.frame_times.at(frames), outer.first_ns[rows], outer.last_ns[rows])
-    for side, pieces in enumerate(("sent", "received")):
-        columns["payload_octets"][:, side] = [
-            sum(len(piece.octets) for piece in getattr(one, pieces)) for one in connections
-        ]
+    columns["payload_octets"][:] = inner.payload
     columns["syn_seq"][:] = -1
     return FlowTable(**columns)
 

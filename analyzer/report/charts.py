@@ -13,7 +13,7 @@ from html import escape
 from typing import Any, Final
 
 from analyzer.report.schema_document import Document, Timeline
-from analyzer.report.terminal import duration_text
+from analyzer.report.terminal_style import duration_text
 from analyzer.report.text import visible
 
 HEIGHT: Final = 32

@@ -18,6 +18,7 @@ from analyzer.cluster.konnectivity import konnectivity_facts
 from analyzer.cluster.roles import CONTROL_PLANE, ROLES, ServiceKind, address_text
 from analyzer.decode.transport import TCP, UDP
 from analyzer.ledger import Ledger
+from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls import go_releases, kubernetes_releases, suite_name
 from analyzer.registries import (
     ClientCertificate,
@@ -37,7 +38,7 @@ from analyzer.report.outcome import exit_status
 from analyzer.report.timeline import timeline
 from analyzer.rules import Audit, Finding, Rule, RuleCount
 from analyzer.rules.suppressions import Suppression, Suppressions
-from analyzer.schema import I64, U8, Damage, Interface, Skipped, VantagePoint
+from analyzer.schema import I64, U8, Damage, Interface, Mask, Skipped, Table, VantagePoint
 
 SCHEMA_VERSION: Final = "1"
 
@@ -167,6 +168,34 @@ class ClusterSummary:
     notes: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Departed(Table):
+    """Connections that left memory without one like them to stand for them, by channel and answers; (N,) int64 each."""
+
+    channel: I64  #: row of `catalogue.channels()`
+    silent: I64  #: 1: without payload
+    encryption: I64
+    encryption_grade: I64
+    client_certificate: I64
+    client_certificate_grade: I64
+    server_verification: I64
+    server_verification_grade: I64
+    connections: I64
+    packets: I64
+    octets: I64
+
+
+@dataclass(frozen=True)
+class AgedOutSummary:
+    """What left the memory of a live session, besides what ``evidence.aged_out`` says."""
+
+    departed: Departed
+    leg_packets: int = 0  #: of second sightings of them
+    early: int = 0  #: connections that left although they might have gone on: too many were held
+    first_ns: int | None = None  #: of the first packet of any of them
+    last_ns: int | None = None
+
+
 @dataclass(frozen=True)
 class AuditResult:
     """Everything the outputs need."""
@@ -179,6 +208,7 @@ class AuditResult:
     cluster: ClusterSummary = field(default_factory=ClusterSummary)
     suppressions: Suppressions = field(default_factory=Suppressions)
     inputs: InputSummary = field(default_factory=InputSummary)
+    aged_out: AgedOutSummary | None = None  #: in a live session, once connections have left its memory
 
 
 def time_text(ns: int | None) -> str | None:
@@ -203,7 +233,7 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
     table = _Connections(audit, result.inputs)
     findings = [_finding(finding, table) for finding in result.findings]
     columns = table.columns()
-    channel_rows = _channels(audit, table, result.findings)
+    channel_rows = _channels(result, table)
     document: Document = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "planewire", "version": __version__},
@@ -225,7 +255,9 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
         "konnectivity": _konnectivity(audit, table),
         "timeline": _timeline(audit, table, channel_rows),
     }
-    document["summary"] = _summary(document, audit)
+    if result.aged_out is not None:
+        document["aged_out"] = _aged_out(result.aged_out, audit, table)
+    document["summary"] = _summary(document, result)
     numbering.settle(document)
     document["outcome"] = {"fail_on": fail_on, "exit_status": exit_status(document, fail_on)}
     return document
@@ -234,7 +266,7 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
 def at_a_glance(result: AuditResult) -> tuple[list[Document], list[Document]]:
     """The document's ``channels`` and ``findings`` alone."""
     table = _Connections(result.audit, result.inputs)
-    return _channels(result.audit, table, result.findings), [_finding(f, table) for f in result.findings]
+    return _channels(result, table), [_finding(f, table) for f in result.findings]
 
 
 # ------------------------------------------------------------------------------------------ connections
@@ -452,7 +484,7 @@ class _Connections:
             ),
             "server_trusted_by": audit.trust.roles("server"),
             "client_trusted_by": audit.trust.roles("client"),
-            "server_name_matches": _picked(_TERNARIES, audit.trust.name_matches),
+            "server_name_matches": _picked(_TERNARIES, audit.verdicts.names.matches),
             "interactive": self._interactive(),
             "decryption": evidence.tls_text("decryption"),
             "leg_of": evidence.leg_of.tolist(),
@@ -504,8 +536,10 @@ def _picked(texts: Sequence[str], rows: NDArray[np.integer[Any]]) -> list[str]:
 # ---------------------------------------------------------------------------------- channels, findings
 
 
-def _tally(values: U8, kind: type[Encryption | ClientCertificate | ServerVerification | Grade]) -> dict[str, int]:
-    counts = np.bincount(values, minlength=len(kind))
+def _tally(
+    values: U8 | I64, kind: type[Encryption | ClientCertificate | ServerVerification | Grade], weight: I64
+) -> dict[str, int]:
+    counts = np.bincount(values, weight, minlength=len(kind))
     ordered = [*(k for k in kind if k != 0), kind(0)] if kind is not Grade else list(kind)
     return {member.label: int(counts[member]) for member in ordered}
 
@@ -553,13 +587,14 @@ def _all(count: int) -> str:
     return "The one connection is" if count == 1 else f"All {count} connections are"
 
 
-def _channels(audit: Audit, table: _Connections, findings: Sequence[Finding]) -> list[Document]:
+def _channels(result: AuditResult, table: _Connections) -> list[Document]:
     rows: list[Document] = []
+    audit, findings = result.audit, result.findings
     whole = audit.connections
-    verdicts, flows = audit.verdicts, audit.evidence.flows
-    silent = audit.evidence.identification.protocol == Protocol.NO_DATA
+    counted = _Counted(result)
+    present = np.unique(np.concatenate([audit.channels.channel, counted.channel]))
     order = {"at-risk": 0, "undecidable": 1, "sound": 2, "informational": 3}
-    for number in np.unique(audit.channels.channel).tolist():
+    for number in present.tolist():
         channel = table.catalogue[number]
         every = np.flatnonzero(audit.channels.channel == number)
         here = every[whole[every]]
@@ -574,19 +609,8 @@ def _channels(audit: Audit, table: _Connections, findings: Sequence[Finding]) ->
             "default": channel.default,
             "source": channel.source,
             "core": channel.core,
-            "connections": int(here.shape[0]),
-            "silent": int(silent[here].sum()),
+            **counted.of(counted.channel == number),
             "legs": int(every.shape[0] - here.shape[0]),
-            "packets": int(flows.packets[here].sum()),
-            "octets": int(flows.octets[here].sum()),
-            "encryption": _tally(verdicts.encryption.value[here], Encryption),
-            "client_certificate": _tally(verdicts.client_certificate.value[here], ClientCertificate),
-            "server_verification": _tally(verdicts.server_verification.value[here], ServerVerification),
-            "grades": {
-                "encryption": _tally(verdicts.encryption.grade[here], Grade),
-                "client_certificate": _tally(verdicts.client_certificate.grade[here], Grade),
-                "server_verification": _tally(verdicts.server_verification.grade[here], Grade),
-            },
             "clients": _distinct(table.client_address, here),
             "servers": _distinct(table.server_address, here),
             "findings": sorted({f.rule.code for f in concerning}),
@@ -595,6 +619,123 @@ def _channels(audit: Audit, table: _Connections, findings: Sequence[Finding]) ->
         rows.append(row)
     rows.sort(key=lambda r: (order[r["verdict"]], not r["core"], r["id"]))
     return rows
+
+
+def packets_aged_out(evidence: Evidence, summary: AgedOutSummary) -> int:
+    """Packets of flows that left memory, legs included."""
+    stood_for = 0 if evidence.aged_out is None else int(evidence.aged_out.packets.sum())
+    return stood_for + int(summary.departed.packets.sum()) + summary.leg_packets
+
+
+def _aged_out(summary: AgedOutSummary, audit: Audit, table: _Connections) -> Document:
+    """Connections that left memory by channel and answers; most of them are judged as the one that stands for them."""
+    verdicts, departed = audit.verdicts, summary.departed
+    rows = np.flatnonzero(audit.connections)
+    aged = audit.evidence.aged_out
+    stood_for = np.zeros((3, rows.shape[0]), np.int64)
+    if aged is not None:
+        stood_for = np.stack([aged.connections[rows], aged.packets[rows], aged.octets[rows]])
+    keys = np.concatenate(
+        [
+            np.stack(
+                [
+                    audit.channels.channel[rows],
+                    verdicts.encryption.value[rows],
+                    verdicts.client_certificate.value[rows],
+                    verdicts.server_verification.value[rows],
+                ],
+                axis=1,
+            ).astype(np.int64),
+            np.stack(
+                [
+                    departed.channel,
+                    departed.encryption,
+                    departed.client_certificate,
+                    departed.server_verification,
+                ],
+                axis=1,
+            ),
+        ]
+    )
+    gone = np.stack([departed.connections, departed.packets, departed.octets])
+    counts = np.concatenate([stood_for, gone], axis=1)
+    distinct, group = np.unique(keys[counts[0] > 0], axis=0, return_inverse=True)
+    connections, packets, octets = (
+        np.bincount(group.reshape(-1), count[counts[0] > 0], minlength=distinct.shape[0]).astype(np.int64).tolist()
+        for count in counts
+    )
+    groups = [
+        {
+            "channel": table.catalogue[channel].id,
+            "title": table.catalogue[channel].title,
+            "encryption": Encryption(encryption).label,
+            "client_certificate": ClientCertificate(certificate).label,
+            "server_verification": ServerVerification(verification).label,
+            "connections": connections[row],
+            "packets": packets[row],
+            "octets": octets[row],
+        }
+        for row, (channel, encryption, certificate, verification) in enumerate(distinct.tolist())
+    ]
+    return {
+        "connections": sum(connections),
+        "packets": sum(packets),
+        "octets": sum(octets),
+        "without_stand_in": int(departed.connections.sum()),
+        "early": summary.early,
+        "first_time": time_text(summary.first_ns),
+        "last_time": time_text(summary.last_ns),
+        "groups": sorted(groups, key=lambda g: (-int(g["connections"]), g["channel"], g["encryption"])),
+    }
+
+
+class _Counted:
+    """Connections and those that left memory, in rows that are counted with their weight.
+
+    A row is a connection with those it stands for, or some that left without one.
+    """
+
+    def __init__(self, result: AuditResult) -> None:
+        audit = result.audit
+        evidence, verdicts = audit.evidence, audit.verdicts
+        here = np.flatnonzero(audit.connections)
+        silent = evidence.identification.protocol == Protocol.NO_DATA
+        answers = {
+            "encryption": (verdicts.encryption.value, verdicts.encryption.grade),
+            "client_certificate": (verdicts.client_certificate.value, verdicts.client_certificate.grade),
+            "server_verification": (verdicts.server_verification.value, verdicts.server_verification.grade),
+        }
+        gone = result.aged_out.departed if result.aged_out is not None else None
+
+        def column(present: NDArray[Any], departed: str) -> I64:
+            own = present[here].astype(np.int64)
+            return own if gone is None else np.concatenate([own, getattr(gone, departed)])
+
+        self.channel = column(audit.channels.channel, "channel")
+        self._silent = column(silent, "silent")
+        self._weight = column(evidence.weight, "connections")
+        self._packets, self._octets = column(evidence.packets, "packets"), column(evidence.octets, "octets")
+        self._values = {name: column(value, name) for name, (value, _) in answers.items()}
+        self._grades = {name: column(grade, f"{name}_grade") for name, (_, grade) in answers.items()}
+
+    def of(self, rows: Mask) -> Document:
+        """Counts of the rows chosen, as channels have them."""
+        weight = self._weight[rows]
+        return {
+            "connections": int(weight.sum()),
+            "silent": int(weight[self._silent[rows] != 0].sum()),
+            "packets": int(self._packets[rows].sum()),
+            "octets": int(self._octets[rows].sum()),
+            **{name: _tally(values[rows], _KINDS[name], weight) for name, values in self._values.items()},
+            "grades": {name: _tally(grades[rows], Grade, weight) for name, grades in self._grades.items()},
+        }
+
+
+_KINDS: Final[dict[str, type[Encryption | ClientCertificate | ServerVerification]]] = {
+    "encryption": Encryption,
+    "client_certificate": ClientCertificate,
+    "server_verification": ServerVerification,
+}
 
 
 def _hosts(audit: Audit, table: _Connections, rows: I64) -> list[str]:
@@ -608,7 +749,7 @@ def _hosts(audit: Audit, table: _Connections, rows: I64) -> list[str]:
 def _finding(finding: Finding, table: _Connections) -> Document:
     audit, rule = table.audit, finding.rule
     rows = np.array(finding.connections, np.int64)
-    count = rows.shape[0]
+    count = int(audit.evidence.weight[rows].sum())
     hosts = _hosts(audit, table, rows)
     grades = ", ".join(f"{n} {grade}" for grade, n in finding.grades.items())
     message = (
@@ -854,8 +995,9 @@ def _quality(result: AuditResult) -> Document:
     )
     if result.ledger.left_out:
         notes.append(
-            f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} and "
-            f"were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows raises the limit."
+            f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} (of "
+            f"one recording) and were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows "
+            "raises the limit."
         )
     if quality.dropped:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
@@ -894,8 +1036,8 @@ _MEANING: Final = {
 
 def _shares(audit: Audit) -> list[Document]:
     """Connections by what was captured of them, their part of the traffic, and how many verdicts that leaves open."""
-    flows, verdicts = audit.evidence.flows, audit.verdicts
-    masks = audit.evidence.quality
+    evidence, verdicts = audit.evidence, audit.verdicts
+    masks = evidence.quality
     shares = []
     for name, mask in masks.items():
         if name != "connections" and not mask.any():
@@ -903,13 +1045,13 @@ def _shares(audit: Audit) -> list[Document]:
         shares.append(
             {
                 "name": name,
-                "connections": int(mask.sum()),
-                "packets": int(flows.packets[mask].sum()),
-                "octets": int(flows.octets[mask].sum()),
+                "connections": int(evidence.weight[mask].sum()),
+                "packets": int(evidence.packets[mask].sum()),
+                "octets": int(evidence.octets[mask].sum()),
                 "undecidable": {
-                    "encryption": int((verdicts.encryption.value[mask] == 0).sum()),
-                    "client_certificate": int((verdicts.client_certificate.value[mask] == 0).sum()),
-                    "server_verification": int((verdicts.server_verification.value[mask] == 0).sum()),
+                    "encryption": int(evidence.weight[mask & (verdicts.encryption.value == 0)].sum()),
+                    "client_certificate": int(evidence.weight[mask & (verdicts.client_certificate.value == 0)].sum()),
+                    "server_verification": int(evidence.weight[mask & (verdicts.server_verification.value == 0)].sum()),
                 },
                 "meaning": _MEANING.get(name, "TCP connections that carried payload"),
             }
@@ -938,6 +1080,11 @@ def _ledger(result: AuditResult) -> Document:
     if ledger.left_out:
         lines += [[f"Flows past the limit of {left_out.limit:,}, about", left_out.flows]]
     inside = evidence.carriers.shape[0]
+    balanced = ledger.balanced
+    if result.aged_out is not None:
+        gone = packets_aged_out(evidence, result.aged_out)
+        lines += [["of these in connections that aged out and are in no row of the connection table", gone]]
+        balanced &= int(evidence.flows.packets.sum()) + gone == ledger.in_flows
     lines += [["Flows", len(evidence) - inside], ["of these second legs of a connection (NAT, tunnel)", legs]]
     if inside:
         lines += [["Connections found inside others (CONNECT, konnectivity), without packets of their own", inside]]
@@ -957,7 +1104,7 @@ def _ledger(result: AuditResult) -> Document:
             "octets": ledger.left_out_octets,
             "limit": left_out.limit,
         },
-        "balanced": ledger.balanced,
+        "balanced": balanced,
         "lines": lines,
     }
 
@@ -1037,7 +1184,7 @@ def _certificates(audit: Audit, table: _Connections) -> list[Document]:
                 "sha256": one.sha256,
                 "seen_as": side,
                 "channels": sorted({table.channel[flow] for flow in flows}),
-                "connections": len(flows),
+                "connections": int(audit.evidence.weight[flows].sum()),
             }
         )
     rows.sort(key=lambda r: (r["not_after"] or "", r["sha256"], r["seen_as"]))
@@ -1058,7 +1205,7 @@ def _fingerprints(audit: Audit, table: _Connections) -> list[Document]:
             "ja3": key[1],
             "stack": key[2],
             **_built_with(key[0], key[2], groups_offered[rows[0]]),
-            "connections": len(rows),
+            "connections": int(audit.evidence.weight[rows].sum()),
             "channels": sorted({table.channel[r] for r in rows}),
             "clients": sorted({table.client_address[r] for r in rows})[:_MAX_LISTED],
         }
@@ -1111,9 +1258,10 @@ def _konnectivity(audit: Audit, table: _Connections) -> Document:
     }
 
 
-def _summary(document: Mapping[str, Any], audit: Audit) -> Document:
-    whole = np.flatnonzero(audit.connections)
-    encryption = _tally(audit.verdicts.encryption.value[whole], Encryption)
+def _summary(document: Mapping[str, Any], result: AuditResult) -> Document:
+    audit = result.audit
+    counted = _Counted(result)
+    whole = counted.of(np.ones(counted.channel.shape[0], bool))
     by_verdict = dict.fromkeys(("at-risk", "sound", "undecidable", "informational"), 0)
     for channel in document["channels"]:
         by_verdict[channel["verdict"]] += 1
@@ -1131,8 +1279,8 @@ def _summary(document: Mapping[str, Any], audit: Audit) -> Document:
         "findings": by_severity,
         "suppressed": sum(finding["suppression"] is not None for finding in document["findings"]),
         "not_judged": not_judged + list(document["quality"]["notes"]),
-        "connections": int(whole.shape[0]),
-        **encryption,
+        "connections": whole["connections"],
+        **whole["encryption"],
     }
 
 

@@ -26,7 +26,7 @@ from analyzer.report.diagram import hub_and_spoke
 from analyzer.report.nodes_view import MAX_NODES, nodes
 from analyzer.report.schema_document import GRADES, QUESTIONS, SEVERITIES, as_document
 from analyzer.report.tables import write_atomically
-from analyzer.report.terminal import dominant, duration_text
+from analyzer.report.terminal_style import dominant, duration_text
 from analyzer.report.text import visible
 
 _STYLES: Final = ("tokens.css", "base.css", "page.css", "map.css", "print.css")

@@ -127,3 +127,43 @@ class LiveView:
     retained_connections: int = 0
     aged_out: int = 0
     concluded_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveHealth:
+    """How the capture itself fares.
+
+    Attributes
+    ----------
+    name, how : str
+        What is read, and by what means.
+    running_s : float
+        Since the start.
+    received : int or None
+        Packets that the kernel saw on the interfaces, taken or dropped; None where nobody counts them.
+    dropped : int
+        Of them, those that the kernel dropped since the start.
+    lag_s : float
+        From a packet's own time to when it was counted, lately.
+    writing : str
+        File that the packets are being written to; empty where they are not.
+    problem : str
+        What went wrong last and did not end the run; empty where nothing did.
+    """
+
+    name: str
+    how: str
+    running_s: float
+    received: int | None = None
+    dropped: int = 0
+    lag_s: float = 0.0
+    writing: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is shown at one moment."""
+
+    view: LiveView
+    health: LiveHealth

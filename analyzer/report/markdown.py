@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from analyzer.report.schema_document import QUESTIONS, SEVERITIES, ChannelEntry, Document, FindingEntry, as_document
-from analyzer.report.terminal import dominant, duration_text
+from analyzer.report.terminal_style import dominant, duration_text
 from analyzer.report.text import visible
 
 _MARKS: Final = {"at-risk": "✗", "undecidable": "?", "sound": "✓", "informational": "·"}

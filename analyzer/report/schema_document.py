@@ -10,7 +10,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
-from typing import Annotated, Any, Final, Literal, TypedDict, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NotRequired,
+    TypedDict,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 SCHEMA_VERSION: Final = "1"
 """Moves when a field changes its meaning or goes; new fields do not move it."""
@@ -548,6 +560,36 @@ class Outcome(TypedDict):
     exit_status: Literal[0, 1, 4]
 
 
+class AgedOutGroup(TypedDict):
+    """Connections of one channel with the same answers that left memory."""
+
+    channel: str
+    title: str
+    encryption: EncryptionLabel
+    client_certificate: ClientCertificateLabel
+    server_verification: ServerVerificationLabel
+    connections: Count
+    packets: Count
+    octets: Count
+
+
+class AgedOut(TypedDict):
+    """What a live session no longer holds connection by connection. All counts of the document include it."""
+
+    connections: Count
+    packets: Count
+    octets: Count
+    without_stand_in: Annotated[
+        int, Keywords("Of these, those of which no connection like them is in the table.", minimum=0)
+    ]
+    early: Annotated[
+        int, Keywords("Of these, those that left before they were over: more were open than are held.", minimum=0)
+    ]
+    first_time: Time | None
+    last_time: Time | None
+    groups: list[AgedOutGroup]
+
+
 class Document(TypedDict):
     """One audit."""
 
@@ -572,6 +614,7 @@ class Document(TypedDict):
     timeline: Timeline
     summary: Summary
     outcome: Outcome
+    aged_out: NotRequired[Annotated[AgedOut, Keywords("Of live sessions alone, once connections have left memory.")]]
 
 
 TERNARIES: Final = ("yes", "no", "")
@@ -684,7 +727,7 @@ def as_document(mapping: Mapping[str, Any]) -> Document:
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of the document, derived from the types above."""
     definitions: dict[str, Any] = {}
-    root = _schema_of(Document, definitions)
+    root = schema_of(Document, definitions)
     definitions["Connections"] = _connections_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -736,7 +779,7 @@ _SCALARS: Final[dict[object, dict[str, Any]]] = {
 }
 
 
-def _schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - any type form
+def schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - any type form
     """Return the schema of one type; typed dictionaries are added to `definitions` and referred to."""
     if annotation in _SCALARS:
         return dict(_SCALARS[annotation])
@@ -745,24 +788,27 @@ def _schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]: 
         if name not in definitions:
             definitions[name] = {}
             hints = get_type_hints(annotation, include_extras=True)
-            properties = {key: _schema_of(hint, definitions) for key, hint in hints.items()}
+            optional = {key for key, hint in hints.items() if get_origin(hint) is NotRequired}
+            properties = {key: schema_of(hint, definitions) for key, hint in hints.items()}
             described = "" if (annotation.__doc__ or "dict(").startswith("dict(") else annotation.__doc__.strip()
             definitions[name] = {
                 **({"description": described} if described else {}),
                 "type": "object",
                 "properties": properties,
-                "required": list(properties),
+                "required": [key for key in properties if key not in optional],
                 "additionalProperties": False,
             }
         return {"$ref": f"#/$defs/{name}"}
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         keywords = {key: value for key, value in asdict(arguments[1]).items() if value is not None}
-        return {**_schema_of(arguments[0], definitions), **keywords}
+        return {**schema_of(arguments[0], definitions), **keywords}
+    if origin is NotRequired:
+        return schema_of(arguments[0], definitions)
     if origin is Literal:
         return {"const": arguments[0]} if len(arguments) == 1 else {"enum": list(arguments)}
     if origin is list:
-        return {"type": "array", "items": _schema_of(arguments[0], definitions)}
+        return {"type": "array", "items": schema_of(arguments[0], definitions)}
     if origin is dict:
-        return {"type": "object", "additionalProperties": _schema_of(arguments[1], definitions)}
-    return {"anyOf": [_schema_of(argument, definitions) for argument in arguments]}
+        return {"type": "object", "additionalProperties": schema_of(arguments[1], definitions)}
+    return {"anyOf": [schema_of(argument, definitions) for argument in arguments]}

@@ -19,7 +19,6 @@ from analyzer.report import ledger_view
 from analyzer.report.answers import VERDICT_ORDER, by_severity, headline
 from analyzer.report.commands import next_commands as default_commands
 from analyzer.report.schema_document import (
-    GRADES,
     QUESTIONS,
     SEVERITIES,
     ChannelEntry,
@@ -28,6 +27,16 @@ from analyzer.report.schema_document import (
     as_document,
 )
 from analyzer.report.terminal_hub import answer_lines, hub_tree
+from analyzer.report.terminal_style import (
+    QUESTION_TITLES,
+    SEVERITY_STYLES,
+    VERDICT_STYLES,
+    answer_text,
+    dominant,
+    duration_text,
+    marks_for,
+    number_text,
+)
 from analyzer.report.text import visible
 
 _WIDE: Final = 112
@@ -35,29 +44,6 @@ _WIDE: Final = 112
 _MAX_FINDINGS: Final = 20
 _MAX_FRAMES: Final = 8
 _MAX_NOTES: Final = 12
-
-_VERDICT_STYLES: Final = {
-    "at-risk": "bold red",
-    "undecidable": "yellow",
-    "sound": "green",
-    "informational": "dim",
-}
-_MARKS: Final = {"at-risk": "✗", "undecidable": "?", "sound": "✓", "informational": "·"}
-_ASCII_MARKS: Final = {"at-risk": "x", "undecidable": "?", "sound": "+", "informational": "-"}
-_GOOD: Final = frozenset({"encrypted", "presented", "verified", "refused"})
-_BAD: Final = frozenset({"cleartext", "unverified"})
-_SEVERITY_STYLES: Final = {
-    "critical": "bold white on red",
-    "high": "bold red",
-    "medium": "yellow",
-    "low": "cyan",
-    "info": "dim",
-}
-_QUESTION_TITLES: Final = {
-    "encryption": "Encryption",
-    "client_certificate": "Client cert.",
-    "server_verification": "Server check",
-}
 
 
 def render(
@@ -76,7 +62,7 @@ def render(
     """
     typed = as_document(document)
     unicode = console.encoding.lower().startswith("utf")
-    marks = _MARKS if unicode else _ASCII_MARKS
+    marks = marks_for(console)
     rule = box.SIMPLE_HEAD if unicode else box.ASCII2
     captured, answer = _headline(typed)
     parts: list[RenderableType] = [
@@ -87,8 +73,8 @@ def render(
         Text(),
     ]
     if typed["channels"]:
-        parts += [answer_lines(typed, marks, _VERDICT_STYLES), Text()]
-        tree = hub_tree(typed, marks, _VERDICT_STYLES)
+        parts += [answer_lines(typed, marks, VERDICT_STYLES), Text()]
+        tree = hub_tree(typed, marks, VERDICT_STYLES)
         parts += [tree, Text()] if tree is not None else []
         parts += [_channels(typed, marks, rule, wide=console.width >= _WIDE), Text()]
     parts += _findings(typed)
@@ -116,7 +102,10 @@ def render_ledger(document: Mapping[str, Any], console: Console) -> None:
 def _headline(document: Document) -> tuple[list[RenderableType], list[RenderableType]]:
     """What was captured, and what the answer is."""
     summary, quality = document["summary"], document["quality"]
-    captured = [f"{_number(document['ledger']['frames'], 'frame')}", _number(summary["connections"], "connection")]
+    captured = [
+        f"{number_text(document['ledger']['frames'], 'frame')}",
+        number_text(summary["connections"], "connection"),
+    ]
     durations = [capture["duration_s"] for capture in document["captures"]]
     # Files of one recording follow each other; vantage points recorded at the same time.
     span = sum(durations) if len(document["vantage_points"]) < 2 else max(durations)
@@ -143,7 +132,7 @@ def _headline(document: Document) -> tuple[list[RenderableType], list[Renderable
     for verdict in VERDICT_ORDER:
         if len(verdicts) > len("Channels: "):
             verdicts.append(", ")
-        verdicts.append(f"{counts[verdict]} {verdict}", _VERDICT_STYLES[verdict] if counts[verdict] else "dim")
+        verdicts.append(f"{counts[verdict]} {verdict}", VERDICT_STYLES[verdict] if counts[verdict] else "dim")
     short = headline(document)
     answer = [Text(visible(short), style="bold")]
     if short != summary["answer"]:
@@ -151,42 +140,7 @@ def _headline(document: Document) -> tuple[list[RenderableType], list[Renderable
     return [captured_line, quality_line], [*answer, verdicts]
 
 
-def duration_text(seconds: float) -> str:
-    """Return a duration as a person says it: ``250 ms``, ``2.5 s``, ``4 min 10 s``, ``3 h 12 min``."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 # -------------------------------------------------------------------------------------------- channels
-
-
-def dominant(channel: Mapping[str, Any], question: str) -> tuple[str, str, int, int]:
-    """Return a channel's commonest answer to a question, its commonest grade, its count and the count of all.
-
-    The worse answer wins a tie, so that "half in cleartext" is not shown as encrypted.
-    """
-    counts, grades = channel[question], channel["grades"][question]
-    order = ("cleartext", "unverified", "undecidable", "absent", "refused", "presented", "encrypted", "verified")
-    value = max(sorted(counts, key=order.index), key=lambda name: int(counts[name]))
-    grade = max(GRADES, key=lambda name: int(grades[name]))
-    return value, grade, int(counts[value]), sum(int(counts[name]) for name in QUESTIONS[question])
-
-
-def _answer(channel: ChannelEntry, question: str, marks: Mapping[str, str], separator: str) -> Text:
-    value, grade, count, total = dominant(channel, question)
-    kind = "sound" if value in _GOOD else "at-risk" if value in _BAD else "undecidable"
-    kind = "informational" if value == "absent" else kind
-    text = Text(f"{value} {marks[kind]}", style=_VERDICT_STYLES[kind])
-    if count < total:
-        grade = f"{count} of {total}, {grade}"
-    text.append(separator + grade, style="dim")
-    return text
 
 
 def _ordered_channels(document: Document) -> list[ChannelEntry]:
@@ -199,14 +153,14 @@ def _channels(document: Document, marks: Mapping[str, str], rule: box.Box, *, wi
         table.add_column("Verdict", no_wrap=True)
     table.add_column("Channel", overflow="fold")
     for question in QUESTIONS:
-        table.add_column(_QUESTION_TITLES[question], overflow="fold")
+        table.add_column(QUESTION_TITLES[question], overflow="fold")
     table.add_column("Conn.", justify="right", no_wrap=True)
     for channel in _ordered_channels(document):
-        verdict = Text(f"{marks[channel['verdict']]} {channel['verdict']}", style=_VERDICT_STYLES[channel["verdict"]])
+        verdict = Text(f"{marks[channel['verdict']]} {channel['verdict']}", style=VERDICT_STYLES[channel["verdict"]])
         title = Text(visible(channel["title"]))
         table.add_row(
             *([verdict, title] if wide else [Text("\n").join([title, verdict])]),
-            *(_answer(channel, question, marks, " " if wide else "\n") for question in QUESTIONS),
+            *(answer_text(dominant(channel, q), marks, " " if wide else "\n") for q in QUESTIONS),
             str(channel["connections"]),
         )
     return table
@@ -227,7 +181,7 @@ def _findings(document: Document) -> list[RenderableType]:
     parts: list[RenderableType] = [Text.assemble(("Findings", "bold"), f" ({tally})")]
     for finding in findings[:_MAX_FINDINGS]:
         severity, accepted = finding["severity"], finding["suppression"]
-        heading = Text(f" {severity.upper()} ", style=_SEVERITY_STYLES[severity] if accepted is None else "dim")
+        heading = Text(f" {severity.upper()} ", style=SEVERITY_STYLES[severity] if accepted is None else "dim")
         if accepted is not None:
             heading.append(" SUPPRESSED ", style="dim")
         parts.append(Text.assemble(heading, f" {finding['code']} ", (visible(finding["title"]), "bold")))
@@ -283,7 +237,3 @@ def _open_questions(document: Document) -> list[RenderableType]:
 def _indented(text: Text, left: int = 2) -> Padding:
     text.overflow = "fold"
     return Padding(text, (0, 0, 0, left), expand=False)
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from analyzer.registries import ClientCertificate, Grade, Severity
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
-from analyzer.schema import Mask
 
 CHANNELS = (
     "apiserver-to-kubelet",
@@ -18,41 +15,10 @@ CHANNELS = (
     "user-to-apiserver",
     "user-to-kubelet",
 )
-_OPEN: Final = ("/healthz", "/livez", "/readyz", "/version")
-"""Paths that everyone may read by default: ClusterRole system:public-info-viewer (rbac/bootstrappolicy/policy.go)."""
-
-
-def anonymous_answers(audit: Audit) -> tuple[Mask, Mask, dict[int, tuple[int, str]]]:
-    """Connections on which requests without any credential were answered with success.
-
-    Returns
-    -------
-    served, read : (F,) bool
-        Served anonymously; requests and their answers are readable, in clear or decrypted.
-    shown : dict of int to (int, str)
-        Frame and request line by connection.
-    """
-    n = len(audit.evidence)
-    served, read = np.zeros(n, bool), np.zeros(n, bool)
-    shown: dict[int, tuple[int, str]] = {}
-    absent = audit.verdicts.client_certificate.value == ClientCertificate.ABSENT
-    for flow, requests in audit.evidence.requests.items():
-        answers = [m.status for m in audit.evidence.responses.get(flow, ())]
-        if not answers:
-            continue
-        read[flow] = True
-        if not absent[flow] or any(r.credential for r in requests):
-            continue
-        # Answers are not paired with requests: all of them must be to requests that tell something.
-        telling = [r for r in requests if not r.target.split("?", 1)[0].startswith(_OPEN)]
-        if len(telling) == len(requests) and any(status == 101 or 200 <= status < 300 for status in answers):
-            served[flow] = True
-            shown[flow] = (telling[0].frame, f"{telling[0].method} {telling[0].target.split('?', 1)[0]}")
-    return served, read, shown
 
 
 def _check(audit: Audit) -> Outcome:
-    served, read, shown = anonymous_answers(audit)
+    served, read, shown = audit.verdicts.anonymous
     presented = audit.verdicts.client_certificate.value == ClientCertificate.PRESENTED
     frames = np.zeros(len(audit.evidence), np.int64)
     for flow, (frame, _) in shown.items():

@@ -55,7 +55,7 @@ class Audit:
 
     @cached_property
     def trust(self) -> Trust:
-        """Which of the CAs handed over issued the chains that were seen, and whether the leaf names who was dialled."""
+        """Which of the CAs handed over issued the chains that were seen."""
         return Trust(self.evidence, self.authorities)
 
     def on(self, *names: str) -> Mask:
@@ -248,7 +248,8 @@ def apply_rules(
     present = np.bincount(audit.channels.channel[audit.connections], minlength=len(names)) > 0
     for rule in rules:
         said = rule.check(audit)
-        judged = [int(m.sum()) for m in (said.violation, said.compliant, said.undecidable)]
+        weight = audit.evidence.weight
+        judged = [int(weight[m].sum()) for m in (said.violation, said.compliant, said.undecidable)]
         absent = sum(not present[names.index(c)] for c in rule.channels) if rule.channels else int(not any(judged))
         counts.append(RuleCount(rule, judged[0], judged[1], judged[2], absent))
         rows = np.flatnonzero(said.violation)
@@ -257,13 +258,15 @@ def apply_rules(
         for channel, entry in parts.tolist():
             here = rows[(audit.channels.channel[rows] == channel) & (covered == entry)]
             accepted = suppressions.entries[entry] if entry >= 0 else None
-            findings.append(_finding(rule, names[channel], said, here, accepted))
+            findings.append(_finding(rule, names[channel], said, here, accepted, weight[here]))
     findings.sort(key=lambda f: (-f.rule.severity, f.rule.code, f.channel, f.suppression.line if f.suppression else 0))
     return findings, counts
 
 
-def _finding(rule: Rule, channel: str, said: Outcome, rows: I64, suppression: Suppression | None) -> Finding:
-    grades = np.bincount(said.grade[rows], minlength=Grade.NONE + 1)
+def _finding(
+    rule: Rule, channel: str, said: Outcome, rows: I64, suppression: Suppression | None, weight: I64
+) -> Finding:
+    grades = np.bincount(said.grade[rows], weight, minlength=Grade.NONE + 1)
     by_grade = {Grade(i).label: int(n) for i, n in enumerate(grades) if n}
     # The finding is as well known as its best-known connection; the counts say how many that are.
     strongest = Grade(int(np.flatnonzero(grades)[0]))

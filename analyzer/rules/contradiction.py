@@ -18,7 +18,6 @@ from analyzer.decode.transport import TCP
 from analyzer.flows import RST
 from analyzer.protocols.tls.suites import suite_name
 from analyzer.registries import ClientCertificate, Grade, Protocol, ServerVerification, Severity, Ternary, TlsVersion
-from analyzer.rules.anonymous_access import anonymous_answers
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
 from analyzer.rules.cleartext_proxy import CHANNELS as PROXIES
 from analyzer.schema import I64, U8, Mask
@@ -229,7 +228,7 @@ def _parameters(
 
 
 def _anonymous(audit: Audit) -> Iterator[_Compared]:
-    served, read, _ = anonymous_answers(audit)
+    served, read, _ = audit.verdicts.anonymous
     presented = audit.verdicts.client_certificate.value == ClientCertificate.PRESENTED
     for kubelet, addresses in _kubelets(audit):
         if not kubelet.anonymous:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from analyzer.registries import Grade, Severity, Ternary
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
-from analyzer.verdicts.names import compare_names
 
 
 def _check(audit: Audit) -> Outcome:
     evidence = audit.evidence
-    compared = compare_names(evidence, audit.roles)
+    compared = audit.verdicts.names
     # Self-made certificates name a host and nothing else; that they are accepted is told by PW201 and PW203.
     made = evidence.tls_is("server_self_made", Ternary.YES)
     finished = evidence.tls_is("established", Ternary.YES) | evidence.tls_is("refused", Ternary.YES)

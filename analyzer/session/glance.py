@@ -18,6 +18,8 @@ from analyzer.schema import I64, Mask
 RATE_NS: Final = 3_000_000_000
 """Time over which a rate is taken."""
 _MAX_ENDPOINTS: Final = 8
+LEG: Final = -2
+"""In place of the channel of a flow that is a leg of another."""
 
 
 class Meter:
@@ -28,24 +30,25 @@ class Meter:
 
     def __init__(self) -> None:
         self.count = len(channels())
-        self._channel: I64 = np.empty(0, np.int64)  # of each flow; -1 = none yet, or a leg of another
+        self.channel: I64 = np.empty(0, np.int64)  # of each flow; -1 = not known yet, LEG = a leg of another
         self._before: I64 = np.zeros((0, 2), np.int64)  # packets and octets of each flow at the last reading
         self._lately: deque[tuple[int, I64]] = deque()  # when a reading began, and what it added: (channels + 1, 2)
         self._since: int | None = None
         self.total: I64 = np.zeros((self.count, 2), np.int64)
 
     def assign(self, channel: I64) -> None:
-        """Take the channel of each flow: (F,) int64, -1 = none."""
-        self._channel = channel
-
-    def recount(self) -> None:
-        """Count again what was read, once flows belong to other channels."""
-        self.total = self._by_channel(self._channel, self._before)[: self.count]
+        """Take the channel of each flow that was read: (F,) int64."""
+        self.channel = channel
+        self.total = self._by_channel(channel, self._before)[: self.count]
 
     def count_by_channel(self, chosen: Mask) -> I64:
         """How many of the `chosen` flows each channel has: (channels,) int64."""
-        place = self._channel[chosen[: self._channel.shape[0]]]
+        place = self.channel[chosen[: self.channel.shape[0]]]
         return np.bincount(place[place >= 0], minlength=self.count)
+
+    def connections(self, chosen: Mask) -> int:
+        """How many of the `chosen` flows are connections, as far as it is known."""
+        return int(chosen.sum()) - int((self.channel[chosen[: self.channel.shape[0]]] == LEG).sum())
 
     def read(self, now_ns: int, flows: FlowBuilder) -> None:
         """Count what came since the last reading."""
@@ -53,7 +56,7 @@ class Meter:
         state = flows.state
         now = np.stack([state.packets[:count].sum(axis=1), state.octets[:count].sum(axis=1)], axis=1)
         channel = np.full(count, -1, np.int64)
-        channel[: self._channel.shape[0]] = self._channel
+        channel[: self.channel.shape[0]] = self.channel
         added = now.copy()
         added[: self._before.shape[0]] -= self._before
         self._before = now
@@ -81,8 +84,9 @@ class Meter:
 
     def keep(self, numbers: I64) -> None:
         """Flow ``numbers[i]`` is flow i from now on."""
-        self._channel = self._channel[numbers[numbers < self._channel.shape[0]]]
+        self.channel = self.channel[numbers[numbers < self.channel.shape[0]]]
         self._before = self._before[numbers[numbers < self._before.shape[0]]]
+        self.total = self._by_channel(self.channel, self._before)[: self.count]
 
 
 class Glance:
@@ -90,23 +94,24 @@ class Glance:
 
     def __init__(self) -> None:
         self._channels: Sequence[Document] = ()
-        self._findings: Sequence[tuple[str, Document]] = ()
+        self._findings: Sequence[tuple[str, int, Document]] = ()
         self._first_seen: dict[str, int] = {}
         self._number = {channel.id: row for row, channel in enumerate(channels())}
 
     def take(self, result: AuditResult, now_ns: int) -> None:
         """Take a conclusion."""
         self._channels, findings = at_a_glance(result)
-        named: list[tuple[str, Document]] = []
+        named: list[tuple[str, int, Document]] = []
+        weight = result.audit.evidence.weight
         for row, finding in zip(findings, result.findings, strict=True):
             split = finding.suppression
             identity = f"{row['id']}" if split is None else f"{row['id']}/{split.source}:{split.line}"
             self._first_seen.setdefault(identity, now_ns)
-            named.append((identity, row))
+            named.append((identity, int(weight[list(finding.connections)].sum()), row))
         self._findings = named
 
-    def channels(self, meter: Meter, open_by_channel: I64) -> tuple[LiveChannel, ...]:
-        """Channels, worst first, with counts of now."""
+    def channels(self, meter: Meter, open_by_channel: I64, left: I64) -> tuple[LiveChannel, ...]:
+        """Channels, worst first, with counts of now; `left` as of `Archive.by_channel`."""
         rates, _, _ = meter.rates()
         rows = []
         for row in self._channels:
@@ -122,8 +127,8 @@ class Glance:
                     row["grades"],
                     row["connections"],
                     int(open_by_channel[number]),
-                    int(meter.total[number, 0]),
-                    int(meter.total[number, 1]),
+                    int(meter.total[number, 0] + left[number, 1]),
+                    int(meter.total[number, 1] + left[number, 2]),
                     float(rates[number, 0]),
                     float(rates[number, 1]),
                     tuple(row["clients"][:_MAX_ENDPOINTS]),
@@ -143,7 +148,7 @@ class Glance:
                 row["severity"],
                 row["grade"],
                 row["channel"],
-                len(row["connections"]),
+                connections,
                 row["message"],
                 self._first_seen[identity],
                 tuple(row["hosts"]),
@@ -151,14 +156,13 @@ class Glance:
                 row["filter"],
                 row["suppression"]["reason"] if row["suppression"] else "",
             )
-            for identity, row in self._findings
+            for identity, connections, row in self._findings
         )
 
 
 def channel_of_flows(result: AuditResult, numbers: I64, count: int) -> I64:
-    """Channel of each of `count` flows by builder number, -1 for legs; `numbers` are those of the evidence's rows."""
-    channel = np.full(count, -1, np.int64)
-    rows = np.arange(numbers.shape[0])
-    whole: Mask = result.audit.connections[rows]
-    channel[numbers[whole]] = result.audit.channels.channel[rows[whole]]
+    """Channel of each of `count` flows by builder number, or `LEG`; `numbers` are those of the evidence's rows."""
+    channel = np.full(count, LEG, np.int64)
+    whole = np.flatnonzero(result.audit.connections[: numbers.shape[0]])
+    channel[numbers[whole]] = result.audit.channels.channel[whole]
     return channel

@@ -12,12 +12,16 @@ from dataclasses import replace
 from typing import Final
 from typing import Protocol as TypingProtocol
 
+import numpy as np
+
 from analyzer.pipeline import ClusterContext, Limits, Pipeline, conclude
+from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.report.document import AuditResult, CaptureSummary, InputSummary, LeftOut
 from analyzer.report.live_view import LiveView
-from analyzer.schema import CaptureChunk, Damage, Interface, VantagePoint
+from analyzer.schema import CaptureChunk, Damage, Interface, Mask, VantagePoint
 from analyzer.session.ageing import ActivityClock, Ageing, is_over
+from analyzer.session.archive import Archive, Leaving
 from analyzer.session.glance import Glance, Meter, channel_of_flows
 from analyzer.session.rereading import Rereader
 
@@ -67,6 +71,7 @@ class LiveSession:
         self._meter = Meter()
         self._glance = Glance()
         self._rereader = Rereader(self._pipeline)
+        self._archive = Archive(self._ageing)
         self._octets = 0
         self._concluded_ns = 0
         self._concluded_frame = 0
@@ -88,40 +93,65 @@ class LiveSession:
         pipeline = self._pipeline
         self._clock.tick(now_ns, pipeline.flows, pipeline.frames)
         self._meter.read(now_ns, pipeline.flows)
-        if self._must_conclude(now_ns):
-            self._conclude(now_ns)
-        is_open = ~is_over(self._ageing, self._clock, pipeline.flows)
+        over = is_over(self._ageing, self._clock, pipeline.flows)
+        if self._must_conclude(now_ns, over):
+            over = self._conclude(now_ns, over)
+        is_open = ~over
         _, packets_per_s, octets_per_s = self._meter.rates()
+        left = self._archive.by_channel(self._meter.channel)
         return LiveView(
             now_ns,
             pipeline.frames,
             self._octets,
             packets_per_s,
             octets_per_s,
-            self._glance.channels(self._meter, self._meter.count_by_channel(is_open)),
+            self._glance.channels(self._meter, self._meter.count_by_channel(is_open), left),
             self._glance.findings(),
-            int(is_open.sum()),
-            len(pipeline.flows),
-            0,
+            self._meter.connections(is_open),
+            self._meter.connections(np.ones_like(is_open)),
+            self._archive.connections,
             self._concluded_ns,
         )
 
-    def _must_conclude(self, now_ns: int) -> bool:
-        if self._concluded_frame == self._pipeline.frames or now_ns < self._next_ns:
+    def _must_conclude(self, now_ns: int, over: Mask) -> bool:
+        if now_ns < self._next_ns:
+            return False
+        if self._archive.is_due(over, self._clock.silent_ns(over.shape[0]), self._pipeline.flows):
+            return True
+        if self._concluded_frame == self._pipeline.frames:
             return False
         return self._pipeline.late_words or self._rereader.unsaid(self._concluded_frame)
 
-    def _conclude(self, now_ns: int) -> None:
+    def _conclude(self, now_ns: int, over: Mask) -> Mask:
+        """Conclude anew, and let go of what is past keeping; which of the flows that stay are over."""
         begin = time.thread_time_ns()
-        evidence = self._pipeline.evidence(read=self._rereader.reader(exact=False), traffic=False)
-        result = conclude(evidence, self._pipeline.ledger, (), self._cluster)
-        self._glance.take(result, now_ns)
         flows = self._pipeline.flows
+        evidence = self._pipeline.evidence(read=self._rereader.reader(exact=False), traffic=False)
+        result = self._concluded(evidence, ())
+        self._glance.take(result, now_ns)
         self._meter.assign(channel_of_flows(result, flows.in_order(), len(flows)))
-        self._meter.recount()
+        silent_ns = self._clock.silent_ns(len(flows))
+        if self._archive.is_due(over, silent_ns, flows):
+            leaving = self._archive.choose(result, over, silent_ns, flows)
+            self._forget(leaving)
+            over = over[leaving.kept]
         self._concluded_ns, self._concluded_frame = now_ns, self._pipeline.frames
         spent = time.thread_time_ns() - begin
         self._next_ns = now_ns + max(_SOONEST_NS, spent * (SHARE - 1))
+        return over
+
+    def _concluded(self, evidence: Evidence, captures: Sequence[CaptureSummary]) -> AuditResult:
+        aged_out = self._archive.aged_out(self._pipeline.flows.in_order(), evidence.carriers)
+        result = conclude(replace(evidence, aged_out=aged_out), self._pipeline.ledger, captures, self._cluster)
+        return replace(result, aged_out=self._archive.summary())
+
+    def _forget(self, leaving: Leaving) -> None:
+        count = len(self._pipeline.flows)
+        self._rereader.keep(leaving.kept, count)
+        self._clock.keep(leaving.kept)
+        self._meter.keep(leaving.kept)
+        self._archive.keep(leaving.kept)
+        self._pipeline.keep(leaving.kept, leaving.into)
 
     def result(self, feed: FeedFacts) -> AuditResult:
         """Everything so far, as `pipeline.run` gives it; may be asked any number of times."""
@@ -140,7 +170,7 @@ class LiveSession:
             comments=tuple(feed.comments),
             ledger=book.ledger,
         )
-        result = conclude(evidence, pipeline.ledger, [capture], self._cluster)
+        result = self._concluded(evidence, [capture])
         inputs = InputSummary(
             (VantagePoint("", (0,), False, ""),),
             names=tuple(dict.fromkeys(feed.names)),

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from analyzer.assembly import Batch, complete
-from analyzer.flows import FlowBuilder
+from analyzer.flows import FlowBuilder, place_of
 from analyzer.registries import Ternary
 from analyzer.schema import I64, Mask
 
@@ -41,6 +41,13 @@ class Rereader:
         self._batch = None
         self._read_at[:] = 0
         self._whole[:] = False
+
+    def keep(self, kept: I64, count: int) -> None:
+        """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on."""
+        self._reserve()
+        self._read_at, self._whole = self._read_at[kept], self._whole[kept]
+        if self._batch is not None:
+            self._batch = self._batch.of(kept).compact().renumbered(place_of(kept, count))
 
     def reader(self, *, exact: bool) -> Callable[[I64], list[Batch]]:
         """What `Pipeline.evidence` takes; `exact`: also what can hardly have changed is read again."""

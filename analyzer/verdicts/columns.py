@@ -8,6 +8,8 @@ import numpy as np
 
 from analyzer.registries import Grade
 from analyzer.schema import I64, U8, Mask
+from analyzer.verdicts.anonymous import AnonymousAnswers
+from analyzer.verdicts.names import NameComparison
 
 
 @dataclass
@@ -49,3 +51,5 @@ class Verdicts:
     encryption: Answer
     client_certificate: Answer
     server_verification: Answer
+    names: NameComparison  #: what certificates name, which the third answer rests on
+    anonymous: AnonymousAnswers  #: who was answered without a credential, which follows from the second

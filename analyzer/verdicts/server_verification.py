@@ -19,13 +19,13 @@ from analyzer.protocols.tls import anonymous_cipher
 from analyzer.registries import Grade, Protocol, ServerVerification, Ternary
 from analyzer.schema import I64, Mask
 from analyzer.verdicts.columns import Answer
-from analyzer.verdicts.names import compare_names
+from analyzer.verdicts.names import NameComparison
 
 _PROXIES: Final = ("apiserver-to-pod-proxy", "apiserver-to-service-proxy", "apiserver-to-node-proxy")
 
 
 def judge_server_verification(
-    evidence: Evidence, columns: ChannelColumns, roles: Roles, declared: Declarations
+    evidence: Evidence, columns: ChannelColumns, roles: Roles, declared: Declarations, names: NameComparison
 ) -> Answer:
     """Answer for every flow."""
     protocol = evidence.identification.protocol
@@ -44,7 +44,6 @@ def judge_server_verification(
     in_use |= tls & evidence.tls_is("established", Ternary.UNKNOWN) & data.all(axis=1)
     kubelets = of_channel(columns, "apiserver-to-kubelet") | of_channel(columns, "user-to-kubelet")
     _disproved(evidence, answer, accepted, kubelets)
-    names = compare_names(evidence, roles)
     answer.settle(
         accepted & names.scope & names.known & names.mismatch,
         unverified,

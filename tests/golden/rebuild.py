@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from analyzer.cluster.catalogue import channels
+from analyzer.report import live_schema
 from analyzer.report.schema_document import json_schema_text
 from analyzer.rules import RULES
 
@@ -101,6 +102,7 @@ def main() -> None:
     readme.write_text(generated_readme(readme.read_text()))
     COMMANDS.write_text(generated_commands(COMMANDS.read_text()))
     (ROOT / "analyzer" / "data" / "report.schema.json").write_text(json_schema_text())
+    (ROOT / "analyzer" / "data" / "live.schema.json").write_text(live_schema.json_schema_text())
     REPORTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as fresh:
         write_reports(Path(fresh))

@@ -18,12 +18,13 @@ RANKS: dict[str, int] = {
     "flows": 30,
     "protocols": 40,
     "assembly": 45,
+    "partial": 46,
     "cluster": 50,
     "verdicts": 60, "rules": 65,
     "report": 70,
     "workers": 75,
     "pipeline": 80,
-    "session": 82, "user_files": 82, "redaction": 82, "excerpt": 84,
+    "distributed": 82, "session": 82, "user_files": 82, "redaction": 82, "excerpt": 84,
     "opinions": 84,
     "api": 86,
     "cli": 90,
@@ -88,7 +89,8 @@ def test_help_imports_none_of_the_heavy_libraries() -> None:
         "from analyzer.cli import cli\n"
         "try: cli.main(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'numpy', 'pandas', 'scapy', 'dpkt', 'pyshark', 'cryptography', 'yaml', 'jinja2', 'rich'}\n"
+        "heavy = {'numpy', 'pandas', 'scapy', 'dpkt', 'pyshark', 'cryptography', 'yaml', 'jinja2', 'rich',\n"
+        " 'prometheus_client', 'analyzer.session'}\n"
         "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

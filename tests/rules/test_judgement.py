@@ -5,15 +5,12 @@ from __future__ import annotations
 import ssl
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from analyzer.cluster.roles import LOOPBACK
 from analyzer.pipeline import conclude
 from analyzer.registries import Grade
 from analyzer.rules.certificate_expiry import expires_soon
 from analyzer.schema import Certificate
-from analyzer.verdicts.names import names_endpoint
 from tests.rules.cases import (
     CP,
     ETCD,
@@ -105,34 +102,6 @@ def test_client_certificates(code: str, dport: int, version: ssl.TLSVersion) -> 
     assert counts(middle, code)[0] == 0
     [finding] = [f for f in without.findings if f.rule.code == code]
     assert finding.grade == (Grade.OBSERVED if version == ssl.TLSVersion.TLSv1_2 else Grade.INFERRED)
-
-
-@pytest.mark.parametrize(
-    ("name", "address", "dns", "addresses", "named"),
-    [
-        ("node1", "10.0.0.11", ("node1",), (), True),
-        ("NODE1.", "10.0.0.11", ("node1",), (), True),
-        ("node2", "10.0.0.11", ("node1",), ("10.0.0.11",), False),
-        ("a.svc", "10.0.0.11", ("*.svc",), (), True),
-        ("a.b.svc", "10.0.0.11", ("*.svc",), (), False),
-        (".svc", "10.0.0.11", ("*.svc",), (), False),
-        ("", "10.0.0.11", ("node1",), ("10.0.0.11",), True),
-        ("", "10.0.0.11", ("10.0.0.11",), (), False),
-        ("", "fd00::1", (), ("fd00:0:0::1",), True),
-        ("", "10.0.0.11", (), ("not an address",), False),
-        ("cn", "10.0.0.11", (), (), True),
-        ("cn", "10.0.0.11", (), ("10.0.0.11",), False),
-    ],
-)
-def test_names_of_a_certificate(
-    name: str, address: str, dns: tuple[str, ...], addresses: tuple[str, ...], named: bool
-) -> None:
-    assert names_endpoint(certificate(dns, addresses), name, address) == named
-
-
-@given(st.text(max_size=30), st.lists(st.text(max_size=30), max_size=4))
-def test_any_names_are_compared_without_an_error(name: str, listed: list[str]) -> None:
-    names_endpoint(certificate(tuple(listed), tuple(listed)), name, "10.0.0.11")
 
 
 @pytest.mark.parametrize(

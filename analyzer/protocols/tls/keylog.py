@@ -52,6 +52,13 @@ class KeyLog:
     def __contains__(self, client_random: bytes) -> bool:
         return client_random in self._secrets
 
+    def copy(self) -> KeyLog:
+        """Another key log with the same secrets."""
+        other = KeyLog()
+        other._secrets = {random: dict(session) for random, session in self._secrets.items()}
+        other.bad_lines, other.first_bad_line = self.bad_lines, self.first_bad_line
+        return other
+
     def add(self, text: bytes) -> int:
         """Take the lines of a key log; how many secrets they gave. Comments and empty lines are passed over."""
         found = 0

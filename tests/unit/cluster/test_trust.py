@@ -1,4 +1,4 @@
-"""Chains against CAs by role, and the leaf's names against what was dialled, on the lab's recordings."""
+"""Chains against CAs by role, on the lab's recordings."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from analyzer.capture.source import open_capture
 from analyzer.cluster.authorities import Authority
-from analyzer.cluster.trust import Trust, _names_host
+from analyzer.cluster.trust import Trust
 from analyzer.pipeline import run
 from analyzer.protocols.tls.certificates import parse_certificate
 from analyzer.protocols.tls.keylog import KeyLog
@@ -33,7 +32,11 @@ def counted(name: str) -> Counter[tuple[str, str, int]]:
     found = audit(name)
     seen = found.evidence.tls_column("server_chain", -1) >= 0
     columns = zip(
-        found.trust.roles("server"), found.trust.roles("client"), found.trust.name_matches.tolist(), seen, strict=True
+        found.trust.roles("server"),
+        found.trust.roles("client"),
+        found.verdicts.names.matches.tolist(),
+        seen,
+        strict=True,
     )
     return Counter((server, client, matches) for server, client, matches, visible in columns if visible)
 
@@ -54,7 +57,6 @@ def test_without_authorities_nothing_is_said_of_chains() -> None:
     found = audit("04b-tls-bootstrap")
     alone = replace(found, authorities=())
     assert set(alone.trust.roles("server")) == {""}
-    assert (alone.trust.name_matches == found.trust.name_matches).all()
 
 
 def test_a_ca_of_the_same_name_with_another_key_issued_nothing() -> None:
@@ -71,39 +73,7 @@ def _der(common_name: str) -> bytes:
     return identity(common_name).certificate.public_bytes(Encoding.DER)
 
 
-@pytest.mark.parametrize(
-    ("name", "matches"),
-    [
-        ("node1", True),
-        ("NODE1", True),
-        ("node1.", True),
-        ("node2", False),
-        ("x.node1", False),
-        ("", False),
-    ],
-)
-def test_names_are_compared_label_by_label(name: str, matches: bool) -> None:
-    leaf = parse_certificate(_der("somebody"))
-    assert leaf.dns_names == ("node1",)
-    assert _names_host(leaf, name) == matches
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "matches"),
-    [
-        ("*.example.com", "a.example.com", True),
-        ("*.example.com", "a.b.example.com", False),
-        ("*.example.com", "example.com", False),
-        ("*.com", "example.com", False),
-        ("*", "example", False),
-    ],
-)
-def test_a_wildcard_stands_for_one_label(pattern: str, name: str, matches: bool) -> None:
-    leaf = replace(parse_certificate(_der("somebody")), dns_names=(pattern,))
-    assert _names_host(leaf, name) == matches
-
-
 def test_columns_have_a_row_a_connection() -> None:
     found = audit("10-tls12")
-    assert len(found.trust.roles("client")) == len(found.evidence) == found.trust.name_matches.shape[0]
-    assert np.isin(found.trust.name_matches, (Ternary.UNKNOWN, Ternary.NO, Ternary.YES)).all()
+    assert len(found.trust.roles("client")) == len(found.evidence) == found.verdicts.names.matches.shape[0]
+    assert np.isin(found.verdicts.names.matches, (Ternary.UNKNOWN, Ternary.NO, Ternary.YES)).all()

@@ -12,7 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from analyzer.report.commands import next_commands
-from analyzer.report.terminal import dominant, duration_text, render
+from analyzer.report.terminal import render
+from analyzer.report.terminal_style import dominant
 from analyzer.report.text import visible
 from tests.document_example import HOSTILE, example_document
 
@@ -133,11 +134,3 @@ def test_half_in_cleartext_is_not_shown_as_encrypted() -> None:
     channel["encryption"] = {"encrypted": 5, "cleartext": 5, "undecidable": 0}
     assert dominant(channel, "encryption") == ("cleartext", "observed", 5, 10)
     assert "5 of 10" in _rendered(document)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.25, "250 ms"), (2.5, "2.5 s"), (59.94, "59.9 s"), (60, "1 min"), (250, "4 min 10 s"), (11520, "3 h 12 min")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text

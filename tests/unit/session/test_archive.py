@@ -1,0 +1,99 @@
+"""Connections leave memory, and what is said of the cluster stays the same."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from analyzer.report.schema_document import Document
+from analyzer.session import Ageing, LiveSession
+from tests.conftest import all_lab_captures
+from tests.unit.session.feeding import from_file, live
+
+RECORDINGS = [path for path in all_lab_captures() if path.stat().st_size > 100]
+CROWDED = [path for path in RECORDINGS if path.stem in ("08b-etcd-cleartext", "14-mixed-node.pcap", "08-etcd-mtls")]
+
+
+def eager(retain: int, stand_ins: int = 5_000, most: int = 100_000) -> LiveSession:
+    """A session that lets go of connections as soon as they are closed."""
+    times = {"closed_s": 0.01, "half_closed_s": 2.0, "unanswered_s": 2.0, "udp_s": 2.0, "udp_stream_s": 10.0}
+    return LiveSession(ageing=Ageing(**times, retain=retain, stand_ins=stand_ins, most=most))
+
+
+def of_channels(document: Document) -> dict[str, dict[str, object]]:
+    """Everything said of each channel but how many second sightings there were."""
+    return {
+        str(row["id"]): {name: said for name, said in row.items() if name != "legs"} for row in document["channels"]
+    }
+
+
+def totals(document: Document) -> tuple[int, int, int]:
+    """Packets in flows by the ledger; by the table and what aged out; connections likewise."""
+    data, gone = document["connections"]["data"], document["aged_out"]
+    connections = sum(leg < 0 for leg in data["leg_of"]) + gone["connections"]
+    return document["ledger"]["packets_in_flows"], sum(data["packets"]) + gone["packets"], connections
+
+
+@pytest.mark.parametrize("retain", [0, 5])
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
+def test_forgetting_changes_nothing_that_is_said(path: Path, retain: int) -> None:
+    whole = from_file(path)
+    seen, _ = live(path, eager(retain), most=400 if path.stat().st_size < 3_000_000 else 6000)
+
+    assert of_channels(seen) == of_channels(whole)
+    assert [(f["id"], f["grade"]) for f in seen["findings"]] == [(f["id"], f["grade"]) for f in whole["findings"]]
+    assert [rule["counts"] for rule in seen["rules"]] == [rule["counts"] for rule in whole["rules"]]
+    assert seen["summary"] == whole["summary"]
+    assert [e["roles"] for e in seen["endpoints"]] == [e["roles"] for e in whole["endpoints"]]
+    assert seen["quality"]["shares"] == whole["quality"]["shares"]
+    assert seen["ledger"]["balanced"]
+
+
+def test_the_lab_has_connections_that_leave() -> None:
+    """Or the tests here would show nothing."""
+    left = {path.stem: live(path, eager(0))[0].get("aged_out") for path in CROWDED}
+
+    assert all(gone and gone["connections"] > 50 and gone["without_stand_in"] == 0 for gone in left.values())
+
+
+@pytest.mark.parametrize("path", CROWDED, ids=lambda path: path.stem)
+def test_with_too_few_stand_ins_every_finding_and_answer_keeps_one(path: Path) -> None:
+    whole = from_file(path)
+    seen, _ = live(path, eager(0, stand_ins=4))
+
+    assert seen["aged_out"]["without_stand_in"] > 0
+    packets, counted, connections = totals(seen)
+    assert counted == packets == whole["ledger"]["packets_in_flows"]
+    assert connections == whole["summary"]["connections"]
+    assert seen["ledger"]["balanced"]
+    worse = {"sound": 0, "informational": 0, "undecidable": 1, "at-risk": 2}
+    before, after = of_channels(whole), of_channels(seen)
+    assert all(worse[str(after[name]["verdict"])] >= worse[str(said["verdict"])] for name, said in before.items())
+
+
+@pytest.mark.parametrize("path", CROWDED, ids=lambda path: path.stem)
+def test_what_is_shown_never_goes_down(path: Path) -> None:
+    _, views = live(path, eager(0, stand_ins=4))
+
+    for earlier, later in pairwise(views):
+        assert later.aged_out >= earlier.aged_out
+        assert sum(c.packets for c in later.channels) >= sum(c.packets for c in earlier.channels)
+        assert sum(c.packets for c in later.channels) <= later.frames
+        assert later.aged_out + later.retained_connections >= earlier.aged_out + earlier.retained_connections
+        assert {f.identity: f.first_seen_ns for f in earlier.findings}.items() <= {
+            f.identity: f.first_seen_ns for f in later.findings
+        }.items()
+
+
+def test_past_the_most_open_connections_leave_and_are_counted_as_early() -> None:
+    (path,) = [path for path in RECORDINGS if path.stem == "14-mixed-node.pcap"]
+    session = LiveSession(ageing=Ageing(retain=1000, stand_ins=8, most=40))
+    seen, views = live(path, session, most=2000)
+
+    assert max(view.retained_connections for view in views) < 249
+    assert seen["aged_out"]["early"] > 0
+    packets, counted, _ = totals(seen)
+    assert packets == counted
+    assert seen["ledger"]["balanced"]

@@ -8,7 +8,7 @@ import socket
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
@@ -282,7 +282,8 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
                 summary=shown_as in ("screen", "lines"), problems=shown_as in ("lines", "jsonl"),
             )  # fmt: skip
     finally:
-        if feed is not None:
+        # A thread that waits for standard input cannot be woken; it ends with the process.
+        if feed is not None and (settings.source is None or feed.ended):
             feed.close()
         if metrics is not None:
             metrics.close()
@@ -402,7 +403,8 @@ def _read_feed(settings: LiveSettings) -> Feed:
     from analyzer.errors import CaptureFormatError
 
     source = settings.source or "-"
-    opening = Opening()
+    # Without a buffer: a thread that waits in one when the program ends holds its lock, and that aborts the program.
+    opening = Opening(stdin=cast("BinaryIO", open(0, "rb", buffering=0, closefd=False)))  # noqa: SIM115
     reader = open_source(source, open_octets(source, opening), opening)
     if isinstance(reader, TarStream):
         reader.source.close()

@@ -137,8 +137,8 @@ def open_socket(device_name: str, kind: int) -> socket.socket:
 
 NOT_PERMITTED: Final = (
     "capturing needs the capability CAP_NET_RAW: run it with sudo (root is given up once the interface is open), or "
-    "have another program capture: sudo tcpdump -i INTERFACE -U -w - | planewire live -; docs/live.md says how to allow "
-    "one interpreter to capture"
+    "have another program capture: sudo tcpdump -i INTERFACE -U -w - | planewire live -; docs/live.md says how to "
+    "allow one interpreter to capture"
 )
 
 

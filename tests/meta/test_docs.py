@@ -79,14 +79,15 @@ def test_options_can_be_set_by_the_environment_and_completed_by_the_shell() -> N
         assert "_PLANEWIRE_COMPLETE" in planewire(_PLANEWIRE_COMPLETE=f"{shell}_source").stdout
 
 
+_CALL = re.compile(r"(?:^ *\$?|[|=]\S*|sudo) *(?:\S*/bin/)?planewire ([a-z]+ .*|[a-z]+$)", re.M)
+
+
 @pytest.mark.parametrize("path", ["README.md", "docs/live.md", "docs/keys.md", "docs/cluster-facts.md"])
 def test_commands_in_the_documents_are_understood(path: str) -> None:
     """Each `planewire ...` in a block of code, up to what the shell takes of the line."""
     found = 0
     for block in re.findall(r"(?:^    .*\n)+|^```console\n(?:.*\n)*?```", (ROOT / path).read_text(), re.M):
-        for line in re.findall(
-            r"(?:^ *\$?|[|=]\S*|sudo) *(?:\S*/bin/)?planewire ([a-z]+ .*|[a-z]+$)", block.replace("\\\n", " "), re.M
-        ):
+        for line in _CALL.findall(block.replace("\\\n", " ")):
             words = shlex.split(re.split(r" [|>#&]|;", line)[0])
             if words[0] not in COMMANDS:
                 continue

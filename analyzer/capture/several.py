@@ -12,7 +12,6 @@ import glob
 import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -377,6 +376,8 @@ def _one_by_one(examine: Callable[[Candidate], Examined], candidates: Sequence[C
     if not any(isinstance(candidate.place, RemoteFile) for candidate in candidates):
         return map(examine, candidates)
     # Each look costs a storage's answers and hardly any time of this processor.
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_LOOKS) as pool:
         return list(pool.map(examine, candidates))
 

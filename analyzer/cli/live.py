@@ -49,12 +49,12 @@ RETAIN: Final = 20_000
 MAX_CONNECTIONS: Final = 100_000
 
 _EPILOG: Final = """\b
-Needs CAP_NET_RAW on Linux: sudo planewire live -i eth0, or once
-  sudo setcap cap_net_raw+ep "$(readlink -f "$(command -v python3)")"
+Needs CAP_NET_RAW on Linux: sudo planewire live -i eth0
+(docs/live.md: how to allow one interpreter to capture, and how to run it on a cluster)
 Without any privilege here, and on macOS or from another machine:
   sudo tcpdump -i eth0 -U -w - | planewire live -
-  ssh node sudo tcpdump -i any -U -w - not port 22 | planewire live -
-  kubectl debug node/NAME -it=false --image=IMAGE -- tcpdump -i any -U -w - | planewire live -
+  ssh node sudo tcpdump -i any -U -w - not port 22 or not host ME | planewire live -
+  kubectl planewire NODE
 Keys on the screen: q quit, ? help, j k select, Enter open, Tab other list, s sort, / filter, p pause.
 SIGINT and SIGTERM end with the report, a second one without; SIGHUP starts the next file of --write."""
 

@@ -116,6 +116,17 @@ class MissingProgramError(PlanewireError):
     exit_code = 2
 
 
+class SchedulerError(PlanewireError):
+    """The cluster that was to share the work cannot: not reached, no workers, another version there."""
+
+    exit_code = 2
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"{address}: {reason}")
+        self.address: Final = address
+        self.reason: Final = reason
+
+
 class CatalogueError(PlanewireError):
     """A row of a catalogue under ``analyzer/data`` breaks its schema."""
 

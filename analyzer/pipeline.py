@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 
 from analyzer.assembly import Assembled, Batch, assemble, complete, copied, finish, in_table_order, renumber
-from analyzer.capture.inventory import Inventory, Vantage
-from analyzer.capture.several import CaptureSet, Portion
+from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
+from analyzer.capture.several import CaptureSet, Portion, Recording
 from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.authorities import Authority
 from analyzer.cluster.channels import assign_channels
@@ -50,6 +50,7 @@ from analyzer.schema import (
     CaptureReader,
     HttpMessage,
     PacketTable,
+    Skipped,
     StreamHeads,
     TlsReading,
 )
@@ -565,6 +566,12 @@ class Work:
         assembled = pipeline.assembled(last=True)
         books = tuple(pipeline.book(capture) for capture in range(len(inventory.origins)))
         return Partial(number, 1, assembled, inventory, books, left_out)
+
+    def nothing(self, number: int, recording: Recording, reason: str) -> Partial:
+        """What stands in place of a recording that could not be read: its captures are named and skipped."""
+        skipped = [Skipped(capture.name, reason, named=True) for capture in recording.captures]
+        inventory = Inventory(skipped=skipped[:MAX_SKIPPED], skipped_count=len(skipped))
+        return Partial(number, 1, Pipeline(self.limits).assembled(last=True), inventory, (), 0)
 
     def read_portion(self, portion: Portion, workers: int = 1, progress: Progress | None = None) -> list[Partial]:
         """Read recordings one after the other."""

@@ -22,9 +22,10 @@ MAX_BINS: Final = 120
 """Bins between the first and the last packet: as many as a reader tells apart."""
 _SHORTEST: Final = 20
 """Logarithm to base 2 of the shortest bin: 1.05 ms."""
-_ROWS: Final = 1 << 21
-"""Rows (a flow in a bin) held before bins become longer; more only where there are as many flows."""
-_BLOCK: Final = 1 << 19
+_ROWS: Final = 1 << 18
+"""Rows (a flow in a bin) held before bins become longer, as 2,200 connections of a whole capture have them; more only
+where there are so many flows."""
+_BLOCK: Final = 1 << 16
 """Rows gathered before they are merged with those before."""
 _SAMPLES: Final = 1 << 16
 """Frames of one recording whose time is kept at most."""
@@ -100,25 +101,33 @@ class TrafficCounter:
         self._recent = []
         if sum(len(block) for block in self._settled) < self._merge_at:
             return
-        whole = _merged(self._settled, self._shift)
-        while len(whole) > max(self._limit, 4 * np.unique(whole.flow).shape[0]):
-            self._shift += 1
-            whole = _merged([whole], self._shift)
+        whole = self._bounded(_merged(self._settled, self._shift))
+        self._shift = whole.shift
         self._settled = [whole]
-        self._merge_at = max(_BLOCK, 2 * len(whole))
+        self._merge_at = len(whole) + max(_BLOCK, len(whole) // 2)
 
     def keep(self, renamed: I64) -> None:
         """Count for flow ``renamed[f]`` what was counted for f; where that is negative, forget it."""
         whole = self.result()
+        self._shift = whole.shift
         flow = renamed[whole.flow]
         kept = np.flatnonzero(flow >= 0)
         parts = [Traffic(whole.shift, flow[kept], whole.bin[kept], whole.packets[kept], whole.octets[kept])]
         self._settled, self._recent = ([_merged(parts, self._shift)] if kept.shape[0] else []), []
-        self._merge_at = max(_BLOCK, 2 * sum(len(block) for block in self._settled))
+        held = sum(len(block) for block in self._settled)
+        self._merge_at = held + max(_BLOCK, held // 2)
 
     def result(self) -> Traffic:
         """Everything counted so far, by flow and bin; flows are named as `add` named them."""
-        return _merged([*self._settled, *self._recent], self._shift)
+        return self._bounded(_merged([*self._settled, *self._recent], self._shift))
+
+    def _bounded(self, whole: Traffic) -> Traffic:
+        """The same in longer bins, where there are more rows than are to be held."""
+        if len(whole) > self._limit:
+            most = max(self._limit, 4 * np.unique(whole.flow).shape[0])
+            while len(whole) > most:
+                whole = _merged([whole], whole.shift + 1)
+        return whole
 
 
 class FrameClock:
@@ -195,11 +204,16 @@ def _merged(parts: list[Traffic], shift: int) -> Traffic:
     if not parts:
         empty = np.empty(0, np.int64)
         return Traffic(shift, empty, empty, empty, empty)
-    flow = np.concatenate([part.flow for part in parts])
-    number = np.concatenate([part.bin >> (shift - part.shift) for part in parts])
-    base = int(number.min())
-    width = int(number.max()) - base + 1
-    codes, group = np.unique(flow * width + (number - base), return_inverse=True)
-    packets = np.bincount(group, np.concatenate([part.packets for part in parts]), minlength=codes.shape[0])
-    octets = np.bincount(group, np.concatenate([part.octets for part in parts]), minlength=codes.shape[0])
-    return Traffic(shift, codes // width, codes % width + base, packets.astype(np.int64), octets.astype(np.int64))
+    codes = np.concatenate([part.bin >> (shift - part.shift) for part in parts])
+    base = int(codes.min())
+    width = int(codes.max()) - base + 1
+    codes -= base
+    codes += np.concatenate([part.flow for part in parts]) * width
+    # The parts are sorted, and what merges sorted runs makes use of it.
+    order = np.argsort(codes, kind="stable")
+    codes = codes[order]
+    starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
+    codes = codes[starts]
+    packets = np.add.reduceat(np.concatenate([part.packets for part in parts])[order], starts)
+    octets = np.add.reduceat(np.concatenate([part.octets for part in parts])[order], starts)
+    return Traffic(shift, codes // width, codes % width + base, packets, octets)

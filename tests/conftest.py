@@ -23,6 +23,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "tshark": (lambda: shutil.which("tshark") is not None, "tshark is not installed"),
     "kubectl": (lambda: shutil.which("kubectl") is not None, "kubectl is not installed"),
+    "tmux": (lambda: shutil.which("tmux") is not None, "tmux is not installed"),
     "corpus": (
         lambda: (SHARED / "public").is_dir(),
         "the public captures are not here: they are other people's and not part of this repository",

@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 
 from analyzer.capture import bpf, tpacket
+from analyzer.capture.capabilities import NET_RAW, raised
 from analyzer.capture.feed import Feed, InterfaceStatistics, LiveStatistics, age_ns, total
 from analyzer.capture.mapping import map_together
 from analyzer.capture.ring import ANY, ETHERNET, RETIRE_MS, Device, Ring, RingUnavailable, open_device, open_socket
@@ -78,6 +79,11 @@ def open_live(options: LiveOptions) -> Feed:
     if ANY in names and len(names) > 1:
         raise InterfaceError(ANY, "stands for all interfaces; name it alone")
     options = replace(options, interfaces=names)
+    with raised(NET_RAW):
+        return _opened(options)
+
+
+def _opened(options: LiveOptions) -> Feed:
     try:
         return _RingFeed(options)
     except RingUnavailable as reason:

@@ -8,6 +8,9 @@ Who the process becomes:
 - else root without any capability: user number 0, which may write root's files, and nothing else that root may. Only
   where something is to be written that is another's, CAP_DAC_OVERRIDE stays.
 
+A root that may not become another user (a container with CAP_NET_RAW alone) gives up its capabilities, and so does
+another user that has some (by the file of its interpreter).
+
 Whatever it is, no program that is started later gains rights (PR_SET_NO_NEW_PRIVS).
 """
 
@@ -16,7 +19,6 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-import struct
 import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,14 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from analyzer.capture import capabilities
 from analyzer.errors import PlanewireError
 
 _NOBODY: Final = "nobody"
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_CAPABILITY_VERSION_3: Final = 0x20080522
 _CAPABILITIES: Final = 64
-_CAP_DAC_OVERRIDE: Final = 1
 
 _CODE: Final = (
     *{sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")},
@@ -78,20 +79,22 @@ def drop_privileges(user: str | None, writes: Sequence[str | Path] = ()) -> str:
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         if user is not None:
             raise PrivilegeError(f"--user {user}: only root can become another user")
-        return ""
+        return _give_up(0, "") if capabilities.held()[1] else ""
+    may_change = capabilities.SETUID | capabilities.SETGID
+    able = capabilities.held()[0] & may_change == may_change
     if user is not None:
         wanted = _named(user)
+        if not able and wanted is not None and wanted.number != 0:
+            raise PrivilegeError(f"--user {user}: this root may not become another user: it lacks CAP_SETUID")
         if obstacle := _obstacle(wanted, writes):
             raise PrivilegeError(f"--user {user}: {obstacle}")
     else:
-        wanted = _caller() or _named(_NOBODY, missing_ok=True)
+        wanted = (_caller() or _named(_NOBODY, missing_ok=True)) if able else None
         if wanted is not None and _obstacle(wanted, writes):
             wanted = None
-    _drop_bounds()
     if wanted is None or wanted.number == 0:
-        kept = 0 if all(map(_is_roots, _places(writes))) else 1 << _CAP_DAC_OVERRIDE
-        _drop_capabilities(kept)
-        return f"runs on as root {'with CAP_DAC_OVERRIDE only' if kept else 'without capabilities'}"
+        return _give_up(0 if all(map(_is_roots, _places(writes))) else capabilities.DAC_OVERRIDE, "as root ")
+    _drop_bounds()
     os.setgroups([])
     os.setgid(wanted.group)
     os.setuid(wanted.number)
@@ -171,9 +174,10 @@ def _drop_bounds() -> None:
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def _drop_capabilities(kept: int) -> None:
-    """Give up the capabilities of this thread but those in `kept`, a bit each (capset(2))."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    if not hasattr(libc, "capset") or libc.capset(header, struct.pack("=II16x", kept, kept)) != 0:
+def _give_up(kept: int, who: str) -> str:
+    """Give up the capabilities but those in `kept`; what was done."""
+    _drop_bounds()
+    if not capabilities.keep(kept):
         raise PrivilegeError("root's capabilities cannot be given up here: name a user to become with --user")
+    left = kept & capabilities.held()[1]
+    return f"runs on {who}{'with CAP_DAC_OVERRIDE only' if left else 'without capabilities'}"

@@ -136,9 +136,9 @@ def open_socket(device_name: str, kind: int) -> socket.socket:
 
 
 NOT_PERMITTED: Final = (
-    "capturing needs the capability CAP_NET_RAW: run as root (it is given up once the interface is open), or allow "
-    'this Python to capture with: sudo setcap cap_net_raw+ep "$(readlink -f "$(command -v python3)")", or have another '
-    "program capture: sudo tcpdump -i INTERFACE -U -w - | planewire live -"
+    "capturing needs the capability CAP_NET_RAW: run it with sudo (root is given up once the interface is open), or "
+    "have another program capture: sudo tcpdump -i INTERFACE -U -w - | planewire live -; docs/live.md says how to "
+    "allow one interpreter to capture"
 )
 
 

@@ -12,6 +12,7 @@ import glob
 import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -22,6 +23,7 @@ import numpy as np
 from analyzer.capture.archive import read_members
 from analyzer.capture.growing import parse_address
 from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
+from analyzer.capture.remote import RemoteFile, find, is_url
 from analyzer.capture.series import TOLERANCE_NS, natural_key, series_key, signature
 from analyzer.capture.source import FileReader, Opening, TarStream, open_octets, open_source
 from analyzer.errors import CaptureFormatError, InputError, PlanewireError
@@ -36,6 +38,8 @@ MAX_PASSES: Final = 32
 MAX_CAPTURES: Final = 4096
 """Captures of one recording that get a vantage point of their own (`flows.MAX_VANTAGES`)."""
 _PROBE_OCTETS: Final = 1 << 16
+_LOOKS: Final = 16
+"""Files in a storage that are looked at together."""
 
 _Key = tuple[int, ...]
 
@@ -47,7 +51,8 @@ class Source:
     Attributes
     ----------
     path : str
-        A capture, a folder, a pattern, an archive, ``-`` or ``tcp://host:port``.
+        A capture, a folder, a pattern, an archive, ``-``, ``tcp://host:port``, or the address of any of the first four
+        in a storage (``s3://bucket/node-*/*.pcap.gz``).
     node : str
         Name of the vantage point, where the user gave one.
     """
@@ -370,7 +375,11 @@ Mapper = Callable[[Callable[["Candidate"], "Examined"], Sequence["Candidate"]], 
 
 
 def _one_by_one(examine: Callable[[Candidate], Examined], candidates: Sequence[Candidate]) -> Iterable[Examined]:
-    return map(examine, candidates)
+    if not any(isinstance(candidate.place, RemoteFile) for candidate in candidates):
+        return map(examine, candidates)
+    # Each look costs a storage's answers and hardly any time of this processor.
+    with ThreadPoolExecutor(_LOOKS) as pool:
+        return list(pool.map(examine, candidates))
 
 
 def open_captures(
@@ -451,6 +460,8 @@ def _archive_of(capture: Capture) -> _Archive | None:
 
 
 def _has_several(path: str) -> bool:
+    if is_url(path) and parse_address(path) is None:
+        return True
     return os.path.isdir(path) or (glob.has_magic(path) and not os.path.lexists(path))
 
 
@@ -468,7 +479,8 @@ def _nothing(name: str, skipped: Sequence[Skipped], count: int) -> PlanewireErro
 class Candidate:
     """A file that may be a capture, or an archive of captures."""
 
-    path: str
+    name: str
+    place: str | RemoteFile  #: where it is, whatever the working directory
     node: str
     named: bool
     size: int
@@ -502,12 +514,23 @@ class _Planner:
         self._captures: list[Capture] = []
         self._found: list[Candidate | Skipped] = []
         self._seen: set[tuple[int, int]] = set()
+        self._seen_remote: set[str] = set()
         self._files = 0
 
     def add(self, source: Source) -> None:
         """Take in one argument."""
         if parse_address(source.path) is not None or source.path == "-":
             self._add_stream(source.path, source.node)
+        elif is_url(source.path):
+            try:
+                files, named = find(source.path)
+            except InputError as error:
+                if glob.has_magic(source.path):
+                    raise
+                files, named = [], True
+                self._found.append(Skipped(error.path, error.reason, named=True))
+            for file in files:
+                self._add_remote(file, source.node, named=named)
         elif os.path.isdir(source.path):
             self._add_folder(source)
         elif glob.has_magic(source.path) and not os.path.lexists(source.path):
@@ -573,7 +596,19 @@ class _Planner:
                     self._found.append(Skipped(path, "the same file as one before it", named=False))
                 return
             self._seen.add(same)
-        self._found.append(Candidate(path, node, named, status.st_size if status is not None else 0))
+        size = status.st_size if status is not None else 0
+        self._found.append(Candidate(path, os.path.abspath(path), node, named, size))
+
+    def _add_remote(self, file: RemoteFile, node: str, *, named: bool) -> None:
+        self._files += 1
+        if self._files > MAX_FILES:
+            self._found.append(Skipped(file.name, f"more than {MAX_FILES} files", named))
+        elif file.name in self._seen_remote:
+            if named:
+                self._found.append(Skipped(file.name, "the same file as one before it", named=False))
+        else:
+            self._seen_remote.add(file.name)
+            self._found.append(Candidate(file.name, file, node, named, file.size or 0))
 
     def examine(self) -> None:
         """Look into what was found: which of it are captures, and when they begin."""
@@ -593,7 +628,7 @@ class _Planner:
                 room = max(MAX_FILES - self._files, 0)
                 if len(captures) > room:
                     captures = captures[:room]
-                    self.skips.add(one.path, f"more than {MAX_FILES} files: the rest of the archive is left out")
+                    self.skips.add(one.name, f"more than {MAX_FILES} files: the rest of the archive is left out")
                 self._files += len(captures)
             self._captures += captures
             self.secrets.extend(examined.secrets)
@@ -608,26 +643,28 @@ def _in_time(capture: Capture) -> tuple[bool, bool, int, tuple[tuple[int, int, s
 
 def _examine(candidate: Candidate, opening: Opening) -> Examined:
     """Look at the beginning of a file, and at the beginnings of all that an archive holds."""
-    path, node = candidate.path, candidate.node
+    name, place = candidate.name, candidate.place
     quick = replace(opening, chunk_octets=_PROBE_OCTETS, workers=1)
     try:
-        found = open_source(path, open_octets(path, quick), quick)
+        found = open_source(name, open_octets(place, quick), quick)
     except PlanewireError as error:
-        return Examined(skipped=(Skipped(path, _reason(error), candidate.named),))
+        return Examined(skipped=(Skipped(name, _reason(error), candidate.named),))
     if isinstance(found, TarStream):
         return _examine_archive(candidate, found, opening, quick)
     with found as reader:
         first_ns, kinds = _probe(reader)
         secrets = tuple(reader.secrets)
-    start = partial(_open_file, path, opening)
-    return Examined((Capture(path, node, candidate.named, start, first_ns, kinds, size=candidate.size),), (), secrets)
+    start = partial(_open_file, name, place, opening)
+    return Examined(
+        (Capture(name, candidate.node, candidate.named, start, first_ns, kinds, size=candidate.size),), (), secrets
+    )
 
 
 def _examine_archive(candidate: Candidate, found: TarStream, opening: Opening, quick: Opening) -> Examined:
-    archive, skips = _Archive(candidate.path, opening), _Skips()
+    archive, skips = _Archive(candidate.name, candidate.place, opening), _Skips()
     captures: list[Capture] = []
     secrets: list[bytes] = []
-    for key, name, member in _walk(candidate.path, found, quick, skips, 1):
+    for key, name, member in _walk(candidate.name, found, quick, skips, 1):
         first_ns, kinds = _probe(member)
         secrets += member.secrets
         size = 0 if captures else candidate.size
@@ -640,13 +677,13 @@ def _examine_archive(candidate: Candidate, found: TarStream, opening: Opening, q
     return Examined(tuple(captures), tuple(skips.kept), tuple(secrets), archive, skips.count - len(skips.kept))
 
 
-def _open_file(path: str, opening: Opening, workers: int | None) -> FileReader:
+def _open_file(name: str, place: str | RemoteFile, opening: Opening, workers: int | None) -> FileReader:
     if workers is not None:
         opening = replace(opening, workers=workers)
-    found = open_source(path, open_octets(path, opening), opening)
+    found = open_source(name, open_octets(place, opening), opening)
     if isinstance(found, TarStream):
         found.source.close()
-        raise CaptureFormatError(path, 0, "the file changed while it was read")
+        raise CaptureFormatError(name, 0, "the file changed while it was read")
     return found
 
 
@@ -697,8 +734,9 @@ def _walk(
 class _Archive:
     """An archive whose captures are opened by their place in it, forwards as far as possible."""
 
-    def __init__(self, path: str, opening: Opening) -> None:
-        self._path: Final = path
+    def __init__(self, name: str, place: str | RemoteFile, opening: Opening) -> None:
+        self._path: Final = name
+        self._place: Final = place
         self._opening: Final = opening
         self._walker: Generator[tuple[_Key, str, FileReader], None, None] | None = None
         self._stream: TarStream | None = None
@@ -736,7 +774,7 @@ class _Archive:
                 "unpack it and name the folder",
             )
         self.close()
-        found = open_source(self._path, open_octets(self._path, self._opening), self._opening)
+        found = open_source(self._path, open_octets(self._place, self._opening), self._opening)
         if not isinstance(found, TarStream):
             raise CaptureFormatError(self._path, 0, "the file changed while it was read")
         self._stream = found

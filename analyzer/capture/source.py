@@ -20,6 +20,7 @@ from analyzer.capture.blocks import SECTION_HEADER
 from analyzer.capture.facts import CaptureFacts
 from analyzer.capture.growing import GrowingSource, connect, never, parse_address
 from analyzer.capture.records import RecordParser
+from analyzer.capture.remote import BLOCK_OCTETS, RemoteFile, RemoteSource
 from analyzer.capture.stream import ChunkBuffer, FileSource, OctetSource, PrefixedSource, read_prefix
 from analyzer.errors import CaptureFormatError, InputError
 from analyzer.schema import CaptureChunk, Damage, Interface
@@ -145,7 +146,8 @@ def open_source(name: str, source: OctetSource, opening: Opening) -> FileReader 
         if isinstance(recognised, TarStream):
             return recognised
         # Members of archives share their source with what follows them: no thread may read on in it.
-        if isinstance(source, FileSource) and (source.size is None or "." in recognised.format):
+        apart = isinstance(source, FileSource) and (source.size is None or "." in recognised.format)
+        if apart or isinstance(source, RemoteSource):
             recognised = replace(recognised, source=AheadSource(recognised.source))
         ranged = source if isinstance(source, FileSource) and _is_big(recognised, source) else None
         children = opening.workers - 1 if ranged is not None and hasattr(os, "fork") else 0
@@ -307,14 +309,16 @@ def give_back_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def open_octets(path: str, opening: Opening) -> OctetSource:
-    """Open a file, a pipe, ``-`` or ``tcp://host:port``, whatever is in it.
+def open_octets(path: str | RemoteFile, opening: Opening) -> OctetSource:
+    """Open a file, a pipe, ``-``, ``tcp://host:port`` or a file in a storage, whatever is in it.
 
     Raises
     ------
     InputError
         It cannot be opened.
     """
+    if isinstance(path, RemoteFile):
+        return RemoteSource(path, max(min(opening.chunk_octets, BLOCK_OCTETS), 1 << 16))
     if path == "-":
         return FileSource(sys.stdin.buffer if opening.stdin is None else opening.stdin, owned=False)
     if (address := parse_address(path)) is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from analyzer.cli.inputs import InputOptions, input_options, limits_of, open_inputs, progress_bar
+from analyzer.cli.inputs import InputOptions, cluster_of, input_options, limits_of, open_inputs, progress_bar
 from analyzer.cli.outputs import Outputs, fail_on_option, output_options, show
 
 if TYPE_CHECKING:
@@ -89,8 +89,13 @@ def command(
     key_log, notes = load_keys(keys)
     for note in notes:
         click.echo(f"planewire: {note}", err=True)
-    with open_inputs(inputs) as reader, progress_bar(reader.size, quiet) as progress:
-        result = run(reader, context, limits_of(inputs), progress, key_log, inputs.workers)
+    with (
+        cluster_of(inputs) as helpers,
+        open_inputs(inputs, helpers) as reader,
+        progress_bar(reader.size, quiet) as progress,
+    ):
+        spread = None if helpers is None else helpers.read
+        result = run(reader, context, limits_of(inputs), progress, key_log, inputs.workers, spread)
     document = build_document(result, fail_on)
     show(document, Outputs(**files), quiet=quiet, no_color=no_color)
     ctx.exit(document["outcome"]["exit_status"])

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from analyzer.capture.several import CaptureSet
+    from analyzer.distributed import Cluster
     from analyzer.pipeline import Limits
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -36,6 +37,7 @@ class InputOptions:
     max_expansion: int
     head_octets: int | None
     workers: int
+    scheduler: str | None
 
 
 _OPTIONS: Final = (
@@ -68,6 +70,12 @@ _OPTIONS: Final = (
         show_default=True,
         metavar="N",
         help="Processes that share the work, of one capture or of many. The report is the same for any number.",
+    ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Scheduler of a Dask cluster (tcp://HOST:8786, tls://...) whose workers read the captures where they are. "
+        "The report is the same. Needs planewire[distributed], here and on the workers.",
     ),
     click.option(
         "--max-flows",
@@ -122,8 +130,8 @@ class _Interrupts:
         click.echo(f"planewire: {note}; interrupt again to stop without a report", err=True)
 
 
-def open_inputs(options: InputOptions) -> CaptureSet:
-    """Open what the user named.
+def open_inputs(options: InputOptions, cluster: Cluster | None = None) -> CaptureSet:
+    """Open what the user named; with a cluster, its workers look at the files.
 
     Raises
     ------
@@ -157,7 +165,21 @@ def open_inputs(options: InputOptions) -> CaptureSet:
         max_expansion=options.max_expansion,
         workers=options.workers,
     )
+    if cluster is not None:
+        return open_captures(sources, replace(opening, workers=1), cluster.look)
     return open_captures(sources, opening)
+
+
+@contextmanager
+def cluster_of(options: InputOptions) -> Iterator[Cluster | None]:
+    """The cluster that the user named."""
+    if options.scheduler is None:
+        yield None
+        return
+    from analyzer.distributed import connect
+
+    with connect(options.scheduler) as cluster:
+        yield cluster
 
 
 def limits_of(options: InputOptions) -> Limits:

@@ -7,7 +7,7 @@ import json
 
 import click
 
-from analyzer.cli.inputs import InputOptions, input_options, limits_of, open_inputs, progress_bar
+from analyzer.cli.inputs import InputOptions, cluster_of, input_options, limits_of, open_inputs, progress_bar
 from analyzer.cli.outputs import tell_problems
 from analyzer.report.outcome import CLEAN, INCOMPLETE, incomplete
 
@@ -27,8 +27,14 @@ def command(ctx: click.Context, /, inputs: InputOptions, as_json: bool, no_color
     from analyzer.pipeline import run
     from analyzer.report.document import build_document
 
-    with open_inputs(inputs) as reader, progress_bar(reader.size, as_json) as progress:
-        document = build_document(run(reader, None, limits_of(inputs), progress, workers=inputs.workers))
+    with (
+        cluster_of(inputs) as helpers,
+        open_inputs(inputs, helpers) as reader,
+        progress_bar(reader.size, as_json) as progress,
+    ):
+        spread = None if helpers is None else helpers.read
+        result = run(reader, None, limits_of(inputs), progress, workers=inputs.workers, spread=spread)
+    document = build_document(result)
     tell_problems(document, quiet=False)
     if as_json:
         sections = ("captures", "vantage_points", "clock_skews", "skipped", "quality", "ledger")

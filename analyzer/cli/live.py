@@ -8,7 +8,7 @@ import socket
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
@@ -49,12 +49,12 @@ RETAIN: Final = 20_000
 MAX_CONNECTIONS: Final = 100_000
 
 _EPILOG: Final = """\b
-Needs CAP_NET_RAW on Linux: sudo planewire live -i eth0, or once
-  sudo setcap cap_net_raw+ep "$(readlink -f "$(command -v python3)")"
+Needs CAP_NET_RAW on Linux: sudo planewire live -i eth0
+(docs/live.md: how to allow one interpreter to capture, and how to run it on a cluster)
 Without any privilege here, and on macOS or from another machine:
   sudo tcpdump -i eth0 -U -w - | planewire live -
-  ssh node sudo tcpdump -i any -U -w - not port 22 | planewire live -
-  kubectl debug node/NAME -it=false --image=IMAGE -- tcpdump -i any -U -w - | planewire live -
+  ssh node sudo tcpdump -i any -U -w - not port 22 or not host ME | planewire live -
+  kubectl planewire NODE
 Keys on the screen: q quit, ? help, j k select, Enter open, Tab other list, s sort, / filter, p pause.
 SIGINT and SIGTERM end with the report, a second one without; SIGHUP starts the next file of --write."""
 
@@ -282,7 +282,8 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
                 summary=shown_as in ("screen", "lines"), problems=shown_as in ("lines", "jsonl"),
             )  # fmt: skip
     finally:
-        if feed is not None:
+        # A thread that waits for standard input cannot be woken; it ends with the process.
+        if feed is not None and (settings.source is None or feed.ended):
             feed.close()
         if metrics is not None:
             metrics.close()
@@ -402,7 +403,8 @@ def _read_feed(settings: LiveSettings) -> Feed:
     from analyzer.errors import CaptureFormatError
 
     source = settings.source or "-"
-    opening = Opening()
+    # Without a buffer: a thread that waits in one when the program ends holds its lock, and that aborts the program.
+    opening = Opening(stdin=cast("BinaryIO", open(0, "rb", buffering=0, closefd=False)))  # noqa: SIM115
     reader = open_source(source, open_octets(source, opening), opening)
     if isinstance(reader, TarStream):
         reader.source.close()

@@ -13,7 +13,7 @@ import re
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -104,11 +104,14 @@ def read_late(late: Iterable[LateMessage]) -> list[HttpMessage]:
     """
     messages: list[HttpMessage] = []
     for one in late:
-        stream = Stream(one.octets, False, [0], [one.frame])
-        requests = not one.octets.startswith(b"HTTP/")
-        heads = _run(stream, requests=requests, limit=_SENT_ALONG)
-        messages += [_message(one.stream >> 1, head) for head in heads]
+        messages += [_message(one.stream >> 1, replace(head, frame=one.frame)) for head in _late_heads(one.octets)]
     return messages
+
+
+@lru_cache(maxsize=256)
+def _late_heads(octets: bytes) -> tuple[_Head, ...]:
+    """Messages in octets of one segment; what is asked or answered again and again is read once."""
+    return tuple(_run(Stream(octets, False, [0], [0]), requests=not octets.startswith(b"HTTP/"), limit=_SENT_ALONG))
 
 
 def before_switch(messages: Sequence[HttpMessage]) -> list[HttpMessage]:

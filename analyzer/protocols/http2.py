@@ -165,13 +165,21 @@ def is_frame(header: tuple[int, ...], *, strict: bool) -> bool:
     return (kind <= _PRIORITY_UPDATE or not strict) and not stream_id >> 31 and placed and sized
 
 
-def _frames(octets: bytes, at: int, *, cut: bool = False) -> Iterator[Frame]:
-    """Yield the complete frames from `at` on; with `cut` also the one that is not, as far as it goes."""
-    while header := header_at(octets, at):
-        length, kind, flags, stream_id = header
+_OF_BLOCKS: Final = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION})
+_ANY: Final = frozenset(range(256))
+
+
+def _frames(octets: bytes, at: int, kinds: frozenset[int] = _ANY, *, cut: bool = False) -> Iterator[Frame]:
+    """Yield the complete frames of some kinds from `at` on; with `cut` also the one that is not, as far as it goes."""
+    size = len(octets)
+    while at + _FRAME_HEADER <= size:
+        length, kind, flags, stream_id = header_at(octets, at)
         stop = at + _FRAME_HEADER + length
-        if stop > len(octets) and not cut:
+        if stop > size and not cut:
             return
+        if kind not in kinds:
+            at = stop
+            continue
         yield Frame(at, kind, flags, stream_id & 0x7FFFFFFF, octets[at + _FRAME_HEADER : stop])
         at = stop
 
@@ -183,10 +191,11 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
     reader = BlockReader(joined=not (stream.from_start or stream.octets.startswith(PREFACE)))
     opening: Frame | None = None
     fragments: list[bytes] = []
-    for frame in _frames(stream.octets, at):
+    following = 0
+    for frame in _frames(stream.octets, at, _OF_BLOCKS):
         if opening is not None:
             # RFC 9113 6.10: nothing may come between HEADERS and its CONTINUATION frames.
-            if frame.kind != CONTINUATION or frame.stream_id != opening.stream_id:
+            if frame.kind != CONTINUATION or frame.stream_id != opening.stream_id or frame.position != following:
                 return
             fragments.append(frame.payload)
         elif frame.kind in (HEADERS, PUSH_PROMISE):
@@ -196,6 +205,7 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
             opening, fragments = frame, [fragment]
         elif frame.kind == CONTINUATION:
             return
+        following = frame.position + _FRAME_HEADER + len(frame.payload)
         if opening is None or not frame.flags & END_HEADERS:
             continue
         said = reader.decode(b"".join(fragments))

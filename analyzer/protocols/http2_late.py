@@ -82,9 +82,10 @@ class Http2Collector:
                 packets.seq[packet].astype(np.int64) + packets.payload_len[packet] - 1,
             ),
         )
+        view = octets.data
         for flow, side, seq, length, frame, start, stop, behind in zip(*(c.tolist() for c in columns), strict=True):
             if not self._walked[flow]:
-                payload = octets[start:stop].tobytes()
+                payload = bytes(view[start:stop])
                 # Row by row, so that the same segments are walked however the capture was cut into tables.
                 if not payload.startswith(PREFACE) and not is_chain(payload, 0):
                     continue
@@ -94,7 +95,7 @@ class Http2Collector:
             one = self._sides.get(stream)
             if one is not None and stream not in self._full:
                 one.reached |= behind
-                found = one.walk.add(Segment(seq, length, frame, octets[start:stop].tobytes()))
+                found = one.walk.add(Segment(seq, length, frame, bytes(view[start:stop])))
                 if found:
                     self._keep(stream, one, found)
 

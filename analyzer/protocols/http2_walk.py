@@ -32,6 +32,7 @@ _ASIDE: Final = 64
 """Blocks kept of a stretch that is not yet known to be one of frames."""
 _CONFIRMED: Final = 3
 """Frame headers, over more than one segment, that make a chain of what was joined in its middle."""
+_TELLING: Final = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION})
 # Flags that RFC 9113 6 defines, by frame type: a chain that is looked for has no others.
 _FLAGS: Final = (0x09, 0x2D, 0, 0, 0x01, 0x0C, 0x01, 0, 0, 0x04)
 
@@ -191,6 +192,10 @@ class FrameWalk:
         self._segments += 1
         while at < size:
             if not self._left:
+                if self._sure and self._opening is None and not self._header:
+                    at = self._pass_by(octets, at, size)
+                    if at >= size:
+                        break
                 if self._header or size - at < _FRAME_HEADER:
                     self._first = self._first if self._header else segment.frame
                     part = octets[at : at + _FRAME_HEADER - len(self._header)]
@@ -214,6 +219,21 @@ class FrameWalk:
                 return False
         blocks += self._released()
         return True
+
+    def _pass_by(self, octets: bytes, at: int, size: int) -> int:
+        """Where, from the frame at `at` on, one begins that needs a closer look; past `size`: none, and it is left."""
+        headers = 0
+        while at + _FRAME_HEADER <= size:
+            word = int.from_bytes(octets[at : at + _FRAME_HEADER], "big")
+            kind = word >> 40 & 0xFF
+            if kind in _TELLING or not is_frame((word >> 48, kind, 0, word & 0xFFFFFFFF), strict=False):
+                break
+            headers += 1
+            at += _FRAME_HEADER + (word >> 48)
+        self._headers += headers
+        if at > size:
+            self._left = at - size
+        return at
 
     def _begin_frame(self, header: tuple[int, ...]) -> bool:
         """Take up the frame that has this header; False where it can be none."""

@@ -6,9 +6,11 @@ import shlex
 from typing import Final
 
 from analyzer.report.answers import to_change
-from analyzer.report.schema_document import Document, FindingEntry
+from analyzer.report.schema_document import CaptureEntry, Document, FindingEntry
 from analyzer.report.text import visible
 
+LIVE: Final = "live"
+"""Format of what was captured on interfaces."""
 _MAX_FRAMES: Final = 12
 _MAX_NAMED: Final = 3
 """Captures named in a command."""
@@ -16,7 +18,7 @@ _MAX_NAMED: Final = 3
 
 def capture_arguments(document: Document) -> str:
     """Return the captures as a shell takes them; words in capitals where they are too many or have no name."""
-    names = [shlex.quote(visible(capture["name"])) for capture in document["captures"] if capture["name"] != "-"]
+    names = [shlex.quote(visible(capture["name"])) for capture in document["captures"] if _is_file(capture)]
     if not names or len(names) < len(document["captures"]):
         return "CAPTURE"
     return " ".join(names) if len(names) <= _MAX_NAMED else "CAPTURE..."
@@ -27,8 +29,13 @@ def _holding(document: Document, finding: FindingEntry) -> tuple[str, list[int]]
     if not finding["evidence"]:
         return capture_arguments(document), []
     shown = finding["evidence"][0]
-    name = document["captures"][shown["capture"]]["name"]
-    return ("CAPTURE" if name == "-" else shlex.quote(visible(name))), shown["frames"]
+    capture = document["captures"][shown["capture"]]
+    return (shlex.quote(visible(capture["name"])) if _is_file(capture) else "CAPTURE"), shown["frames"]
+
+
+def _is_file(capture: CaptureEntry) -> bool:
+    """Neither standard input nor an interface, which cannot be read again."""
+    return capture["name"] != "-" and capture["format"] != LIVE
 
 
 def tshark_command(document: Document, finding: FindingEntry) -> str:

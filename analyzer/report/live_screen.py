@@ -212,8 +212,8 @@ def _keys(state: ScreenState) -> Text:
         keys = [("q", "quit"), ("?", "help"), ("j k", "select"), ("Enter", "open"), ("Tab", "other list")]
         keys += [("s", "sort"), ("/", "filter"), ("p", "go on" if state.frozen else "pause")]
     line = Text()
+    if state.filter and not state.opened and not state.helping:
+        line.append(f"filter: {visible(state.filter)} (Esc: none)  ", "yellow")
     for key, what in keys:
         line.append(key, "bold").append(f" {what}  ", "dim")
-    if state.filter and not state.opened:
-        line.append(f"filter: {visible(state.filter)} (Esc: none)", "yellow")
     return line

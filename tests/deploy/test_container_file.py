@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.netns import namespaces
 
 FILE = ROOT / "deploy" / "Containerfile"
 TEXT = FILE.read_text().replace("\\\n", "")
@@ -143,3 +145,69 @@ def test_where_the_runtime_drops_capabilities_before_exec_root_is_needed(interpr
     assert started(*as_nobody) == [65532, none, none, raw, "1", False]
     as_root = ("setpriv", ONLY_NET_RAW, "--inh-caps=-all", "--no-new-privs", interpreter)
     assert started(*as_root) == [0, raw, raw, raw, "1", True]
+
+
+SERVE = """
+import http.server, socket, threading, urllib.request
+server = http.server.HTTPServer(("127.0.0.1", 10255), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+urllib.request.urlopen("http://127.0.0.1:10255/").read()
+"""
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("who", "says"),
+    [
+        ((ONLY_NET_RAW, *NOBODY, "--no-new-privs"), "runs on without capabilities"),
+        ((ONLY_NET_RAW, "--inh-caps=-all", "--no-new-privs"), "runs on as root without capabilities"),
+    ],
+    ids=["as the manifest", "components/as-root"],
+)
+def test_live_captures_with_the_rights_of_the_pod(
+    interpreter: Path, tmp_path: Path, who: tuple[str, ...], says: str
+) -> None:
+    """The program itself on an interface of its own, its report in a folder that only the pod's user may write."""
+    code = [str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))]
+    readable = subprocess.run(["setpriv", *NOBODY, "ls", *code], capture_output=True, check=False)
+    if readable.returncode != 0:
+        pytest.skip("this checkout lies where another user may not read it")
+    reports = interpreter.parent / "reports"
+    reports.mkdir(mode=0o700)
+    if "--reuid=65532" in who:
+        os.chown(reports, 65532, 65532)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(code), "HOME": "/nonexistent"}
+    with namespaces("pod") as (space,):
+        command = ["setpriv", *who, str(interpreter), "-m", "analyzer", "live", "-i", "any", "--filter", "tcp"]
+        command += [
+            "--format",
+            "jsonl",
+            "--json",
+            str(reports / "report.json"),
+            "--metrics",
+            ":9464",
+            "--interval",
+            "60s",
+        ]
+        with (tmp_path / "stderr").open("wb") as told:
+            process = space.start(*command, env=environment, cwd="/", stderr=told, stdout=subprocess.PIPE)
+            deadline = time.monotonic() + 30
+            while b"metrics at" not in (tmp_path / "stderr").read_bytes():
+                assert process.poll() is None, (tmp_path / "stderr").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            status = dict(
+                line.split(":\t", 1)
+                for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                if ":\t" in line
+            )
+            space.run(sys.executable, "-c", SERVE)
+            time.sleep(1)
+            process.terminate()
+            shown, _ = process.communicate(timeout=30)
+    assert process.returncode == 1, (tmp_path / "stderr").read_text()
+    assert (status["CapPrm"], status["CapEff"], status["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
+    assert says in (tmp_path / "stderr").read_text()
+    report = json.loads((reports / "report.json").read_text())
+    assert {finding["code"] for finding in report["findings"]} == {"PW102"}
+    assert any(json.loads(line).get("code") == "PW102" for line in shown.decode().splitlines())

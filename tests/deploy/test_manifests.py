@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
+from analyzer.cli import cli
 from tests.conftest import ROOT
 
 BASE = ROOT / "deploy" / "kubernetes"
@@ -125,3 +127,24 @@ def _lint(*command: str) -> str:
 def test_linters_are_content() -> None:
     assert _lint("hadolint", "--failure-threshold", "style", "deploy/Containerfile") == ""
     assert _lint("shellcheck", "--shell", "sh", "deploy/kubectl-planewire") == ""
+
+
+@pytest.mark.kubectl
+@pytest.mark.parametrize(
+    "components", [(), *((name,) for name in ALL), ALL], ids=lambda names: "+".join(names) or "base"
+)
+def test_the_command_understands_what_the_manifest_asks_for(tmp_path: Path, components: tuple[str, ...]) -> None:
+    (container,) = pod(built(tmp_path, components))["containers"]
+    words = [word.replace("$(HOST_IP)", "10.0.0.11") for word in container["args"]]
+    group = click.Context(cli)
+    command = cli.get_command(group, words[0])
+    assert command is not None
+    with command.make_context("live", words[1:], parent=group) as understood:
+        assert understood.params["interface"] == ("any",)
+        host, port = understood.params["metrics"]
+        assert (host, port) == ("10.0.0.11" if "metrics-on-node" in components else "127.0.0.1", 9464)
+        assert (understood.params["keep"] or 1) * (understood.params["rotate"] or 0) <= 1_000_000_000
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    for word in words:
+        if (path := word.partition("=")[2]).startswith("/"):
+            assert path in mounted or os.path.dirname(path) == "/reports", "only what is mounted is read and written"

@@ -6,12 +6,14 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
 
 import click
 import pytest
+import yaml
 
 from analyzer.cli import COMMANDS, cli
 from tests.conftest import ROOT
@@ -75,6 +77,39 @@ def test_options_can_be_set_by_the_environment_and_completed_by_the_shell() -> N
     assert planewire("analyze", "-q", capture, PLANEWIRE_ANALYZE_FAIL_ON="never").returncode == 0
     for shell in ("bash", "zsh", "fish"):
         assert "_PLANEWIRE_COMPLETE" in planewire(_PLANEWIRE_COMPLETE=f"{shell}_source").stdout
+
+
+_CALL = re.compile(r"(?:^ *\$?|[|=]\S*|sudo) *(?:\S*/bin/)?planewire ([a-z]+ .*|[a-z]+$)", re.M)
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/live.md", "docs/keys.md", "docs/cluster-facts.md"])
+def test_commands_in_the_documents_are_understood(path: str) -> None:
+    """Each `planewire ...` in a block of code, up to what the shell takes of the line."""
+    found = 0
+    for block in re.findall(r"(?:^    .*\n)+|^```console\n(?:.*\n)*?```", (ROOT / path).read_text(), re.M):
+        for line in _CALL.findall(block.replace("\\\n", " ")):
+            words = shlex.split(re.split(r" [|>#&]|;", line)[0])
+            if words[0] not in COMMANDS:
+                continue
+            found += 1
+            group = click.Context(cli)
+            with command(words[0]).make_context(words[0], words[1:], parent=group, resilient_parsing=False):
+                pass
+    assert found
+
+
+def test_the_configuration_of_prometheus_is_yaml_and_asks_for_metrics_that_are_served() -> None:
+    text = (ROOT / "docs" / "live.md").read_text()
+    blocks = re.findall(r"^    # (?:prometheus|rules|kustomization)\.yml.*\n((?:    .*\n)+)", text, re.M)
+    parsed = [yaml.safe_load(block) for block in blocks]
+    assert [next(iter(one)) for one in parsed] == ["scrape_configs", "groups"]
+    rules = parsed[1]["groups"][0]["rules"]
+    asked = {name for rule in rules for name in re.findall(r"planewire_[a-z_]+", rule["expr"])}
+    served = (ROOT / "analyzer" / "cli" / "metrics.py").read_text()
+    assert len(asked) > 4
+    for name in asked:
+        # The names of a channel's counters are put together from what they count.
+        assert f'"{name}"' in served or "planewire_channel_{what}_total" in served, name
 
 
 def test_the_python_examples_print_what_stands_under_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ RANKS: dict[str, int] = {
     "report": 70,
     "workers": 75,
     "pipeline": 80,
-    "session": 82, "user_files": 82, "redaction": 82, "excerpt": 84,
+    "distributed": 82, "session": 82, "user_files": 82, "redaction": 82, "excerpt": 84,
     "opinions": 84,
     "api": 86,
     "cli": 90,

@@ -44,6 +44,9 @@ def test_standard_input_and_many_files_are_words_in_capitals() -> None:
     one = document["captures"][0]
     document["captures"] = [one | {"name": "-"}]
     assert capture_arguments(document) == "CAPTURE"
+    document["captures"] = [one | {"name": "eth0", "format": "live"}]
+    assert capture_arguments(document) == "CAPTURE"
+    assert " CAPTURE " in evidence_command(document, document["findings"][0])
     document["captures"] = [one | {"name": f"{i}.pcap"} for i in range(9)]
     assert capture_arguments(document) == "CAPTURE..."
     document["captures"] = [one | {"name": f"{i}.pcap"} for i in range(2)]

@@ -1,0 +1,195 @@
+"""Recordings read by the workers of a Dask cluster, each where its captures are; only what they gave comes back.
+
+The scheduler sees to it that a worker that dies costs time only: what it had in hand is given to another. A recording
+that cannot be read wherever it is tried is named and skipped, and costs nothing of the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+from uuid import uuid4
+
+from analyzer.capture.remote import RemoteFile, reason_of
+from analyzer.capture.several import Candidate, Examined, Portion
+from analyzer.errors import MissingProgramError, SchedulerError
+from analyzer.partial import Partial
+from analyzer.pipeline import Progress, Work
+from analyzer.workers import Tally
+
+CONNECT_S: Final = 10
+"""Seconds to wait for the scheduler, and again for a first worker."""
+RETRIES: Final = 2
+"""Times that work which failed is tried again. Work whose worker died is given to another by the scheduler itself, as
+often as its ``distributed.scheduler.allowed-failures`` says (3)."""
+_LOOKS: Final = 16
+"""Files that a worker looks at in one piece of work: each costs a storage's answers and little else."""
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Cluster]:
+    """Connect to the scheduler of a cluster and see that its workers can do the work.
+
+    Raises
+    ------
+    MissingProgramError
+        Dask is not installed here.
+    SchedulerError
+        The scheduler is not reached, has no workers, or these have not the version that runs here.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise MissingProgramError("--scheduler needs Dask: pip install 'planewire[distributed]'") from None
+    # Its log is for who runs the cluster; what concerns the user is said once, by an error.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module="distributed")
+    _reach(address)
+    client = Client(address, timeout=CONNECT_S, set_as_default=False, name="planewire")
+    try:
+        cluster = Cluster(client, address)
+        cluster.check()
+        yield cluster
+    finally:
+        client.close(timeout=CONNECT_S)
+
+
+def _reach(address: str) -> None:
+    """See that a scheduler answers: a client that does not come to be takes long to end."""
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    async def ask() -> str:
+        async with rpc(address, timeout=CONNECT_S, connection_args=Security().get_connection_args("client")) as peer:
+            identity: dict[str, str] = await peer.identity()
+            return identity.get("type", "")
+
+    try:
+        kind = asyncio.run(asyncio.wait_for(ask(), CONNECT_S))
+    except TimeoutError:
+        raise SchedulerError(address, f"no Dask scheduler answers within {CONNECT_S} seconds") from None
+    except Exception as error:
+        raise SchedulerError(address, f"no Dask scheduler can be reached there: {reason_of(error)}") from None
+    if not kind.endswith("Scheduler"):
+        raise SchedulerError(address, f"a Dask {kind.lower() or 'process'} answers there, not a scheduler")
+
+
+class Cluster:
+    """A cluster that shares the work; see `connect`.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    address : str
+        Of its scheduler.
+    """
+
+    def __init__(self, client: Any, address: str) -> None:  # noqa: ANN401 - distributed has no types
+        self._client: Final = client
+        self._address: Final = address
+        self._run: Final = uuid4().hex
+
+    def check(self) -> None:
+        """Raise a `SchedulerError` unless there are workers, all with the version that runs here."""
+        try:
+            self._client.wait_for_workers(1, timeout=CONNECT_S)
+        except TimeoutError:
+            raise SchedulerError(self._address, f"the scheduler has no worker after {CONNECT_S} seconds") from None
+        here = version("planewire")
+        there = self._client.run(version, "planewire", on_error="return")
+        for worker, found in sorted(there.items()):
+            if isinstance(found, PackageNotFoundError):
+                raise SchedulerError(
+                    self._address, f"planewire is not installed on worker {worker}: install version {here} there"
+                )
+            if found != here:
+                raise SchedulerError(self._address, f"worker {worker} has planewire {found}, and this is {here}")
+
+    def look(self, examine: Callable[[Candidate], Examined], candidates: Sequence[Candidate]) -> Iterable[Examined]:
+        """Look at files from the workers; a `capture.several.Mapper`."""
+        parts = [candidates[i : i + _LOOKS] for i in range(0, len(candidates), _LOOKS)]
+        futures = [
+            self._client.submit(_look, examine, part, key=f"planewire-look-{self._run}-{number}", retries=RETRIES)
+            for number, part in enumerate(parts)
+        ]
+        try:
+            answers = self._client.gather(futures)
+        except Exception as error:
+            raise SchedulerError(self._address, f"the workers cannot look at the captures: {_why(error)}") from None
+        found = [one for answer in answers for one in answer]
+        return [_told_where(*pair) for pair in zip(candidates, found, strict=True)]
+
+    def read(self, portions: Sequence[Portion], work: Work, workers: int, progress: Progress | None) -> list[Partial]:
+        """Have the portions read; a `pipeline.Spread`. Pipes, which no worker could read, are read here."""
+        from distributed import as_completed
+
+        tally = Tally(progress)
+        # The largest first: what is left at the end is small, and keeps no one waiting.
+        movable = sorted((p for p in portions if p.portable), key=lambda p: -p.size)
+        portion_of = {
+            self._client.submit(
+                _read, work, portion, version("planewire"), key=f"planewire-read-{self._run}-{number}", retries=RETRIES
+            ): portion
+            for number, portion in enumerate(movable)
+        }
+        partials: list[Partial] = []
+        try:
+            for future in as_completed(list(portion_of), loop=self._client.loop):
+                portion = portion_of.pop(future)
+                found = self._result(future, portion, work)
+                # The worker need not keep it any longer.
+                future.release()
+                partials += found
+                tally.here()(portion.size, sum(partial.inventory.frames for partial in found))
+        finally:
+            if portion_of:
+                self._client.cancel(list(portion_of))
+        for portion in portions:
+            if not portion.portable:
+                partials += work.read_portion(portion, workers, tally.here())
+        return partials
+
+    def _result(self, future: Any, portion: Portion, work: Work) -> list[Partial]:  # noqa: ANN401
+        try:
+            found: list[Partial] = future.result()
+        except Exception as error:
+            if self._client.status != "running":
+                raise SchedulerError(self._address, "the connection to the scheduler was lost") from None
+            reason = f"no worker could read it: {_why(error)}"
+            return [work.nothing(number, recording, reason) for number, recording in portion.recordings]
+        return found
+
+
+def _look(examine: Callable[[Candidate], Examined], candidates: Sequence[Candidate]) -> list[Examined]:
+    """On a worker: look at files."""
+    return [examine(candidate) for candidate in candidates]
+
+
+def _read(work: Work, portion: Portion, caller: str) -> list[Partial]:
+    """On a worker: read a portion. One that joined the cluster later may have another version."""
+    if version("planewire") != caller:
+        raise RuntimeError(f"the worker has planewire {version('planewire')}, and this is {caller}")
+    return work.read_portion(portion)
+
+
+def _told_where(candidate: Candidate, found: Examined) -> Examined:
+    """Say that it was a worker that found no file: the user may see it here."""
+    if isinstance(candidate.place, RemoteFile) or not any(one.reason == "no such file" for one in found.skipped):
+        return found
+    reason = "no such file on the worker: workers read captures themselves, at the same path or from a storage"
+    return replace(found, skipped=tuple(replace(one, reason=reason) for one in found.skipped))
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong on the workers, in one line."""
+    if type(error).__name__ == "KilledWorker":
+        return "each worker that tried it died (more memory for a worker may help)"
+    if type(error).__name__ in ("CancelledError", "FutureCancelledError"):
+        return "the scheduler gave it up"
+    return f"{type(error).__name__}: {reason_of(error)}"

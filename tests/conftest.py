@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,13 +34,30 @@ _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")),
         "no Chromium browser is installed",
     ),
+    "live": (
+        lambda: all(shutil.which(program) for program in ("ip", "tcpdump", "tcpreplay", "tshark")),
+        "ip, tcpdump, tcpreplay or tshark is not installed",
+    ),
+    "sshd": (lambda: shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") is not None, "sshd is not installed"),
 }
+
+
+@functools.cache
+def may_make_namespaces() -> bool:
+    """Whether network namespaces can be made here: a right of root, which containers often lack."""
+    name = f"pw-probe-{os.getpid()}"
+    made = [subprocess.run(["ip", "netns", verb, name], capture_output=True, check=False) for verb in ("add", "delete")]
+    return made[0].returncode == 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs something that is not here; what REQUIRE names fails instead."""
     required = set(filter(None, os.environ.get("REQUIRE", "").split(",")))
     for item in items:
+        if item.get_closest_marker("live") is not None and _NEEDS["live"][0]() and not may_make_namespaces():
+            item.add_marker(
+                pytest.mark.skip(reason="network namespaces cannot be made here (not root, or a container)")
+            )
         for need, (present, reason) in _NEEDS.items():
             if item.get_closest_marker(need) is None or present():
                 continue

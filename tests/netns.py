@@ -121,7 +121,7 @@ def wait_until(what: Callable[[], bool], seconds: float = 10.0, message: str = "
 
 
 @contextmanager
-def tcpdump(space: Namespace, interface: str, path: Path, *options: str, settle_s: float = 0.4) -> Iterator[None]:
+def tcpdump(space: Namespace, interface: str, path: Path, *options: str, settle_s: float = 1.2) -> Iterator[None]:
     """Have tcpdump write what comes by to `path`."""
     process = space.start(
         "tcpdump",

@@ -38,6 +38,7 @@ _ETH_P_ALL: Final = 3
 _FRAME: Final = 2048
 """tp_frame_size: V3 packs packets as they are, and only checks that this is plausible."""
 
+_SIOCGIFNAME: Final = 0x8910
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFHWADDR: Final = 0x8927
 _IFF_UP: Final = 1
@@ -47,6 +48,7 @@ _SMALL_BLOCK: Final = 1 << 18
 """Octets of a block. A frame is cut where it does not fit into one; the largest that offloading makes has 64 KiB, with
 BIG TCP 512 KiB."""
 _LEAST_BLOCKS: Final = 4
+_MAX_BUFFER: Final = 1 << 36
 
 ANY: Final = "any"
 """libpcap's name for all interfaces together."""
@@ -240,7 +242,9 @@ class Ring:
         if not self.device.index:
             return True
         with suppress(OSError):
-            return bool(socket.if_indextoname(self.device.index))
+            # Asked of the socket: this process may be in another network namespace by now.
+            fcntl.ioctl(self._socket, _SIOCGIFNAME, struct.pack("=16xi20x", self.device.index))
+            return True
         return False
 
     def fills(self, ready: int) -> bool:
@@ -262,6 +266,8 @@ class Ring:
         """Ask for a ring, for smaller blocks where memory is in pieces; returns octets of a block and blocks."""
         block = _LARGE_BLOCK if buffer_octets >= 16 * _LARGE_BLOCK else _SMALL_BLOCK
         block = max(block, mmap.PAGESIZE)
+        if buffer_octets > _MAX_BUFFER:
+            raise InterfaceError(self.device.name, f"a buffer of {buffer_octets} octets is more than {_MAX_BUFFER}")
         try:
             self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
             while True:

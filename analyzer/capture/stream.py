@@ -11,7 +11,7 @@ import os
 import select
 import stat
 import time
-from io import RawIOBase, UnsupportedOperation
+from io import BufferedReader, RawIOBase, UnsupportedOperation
 from typing import BinaryIO, Final
 from typing import Protocol as TypingProtocol
 
@@ -76,6 +76,10 @@ class FileSource:
             self.size = mode.st_size
         elif os.name == "posix":
             self._descriptor = descriptor
+            # For large targets readinto1 waits for more even where its buffer holds something. Nobody has read from
+            # the stream yet, so that its buffer is empty.
+            if isinstance(stream, BufferedReader):
+                self._readinto = stream.raw.readinto
 
     def readinto(self, target: memoryview) -> int:
         """See `OctetSource`."""

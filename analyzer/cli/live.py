@@ -235,6 +235,7 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
     from analyzer.cli.live_run import LiveRun, Plan
     from analyzer.cli.live_signals import Signals
     from analyzer.report.document import build_document
+    from analyzer.report.live_final import at_the_end
     from analyzer.session import LIMITS, Ageing, LiveSession
 
     def publish(result: AuditResult) -> list[str]:
@@ -271,7 +272,7 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
             written, failure = _write(document, outputs, run.problem)
             status = failure.exit_code if failure is not None else int(document["outcome"]["exit_status"])
             try:
-                display.end(moment, ended_by, status)
+                display.end(at_the_end(moment, document), ended_by, status)
             except DisplayGone:
                 shown_as = None
             # A screen, and no display at all, have told on standard error what went wrong.

@@ -114,6 +114,7 @@ class LinesDisplay(NoDisplay):
 
     def end(self, moment: Moment, ended_by: EndedBy, exit_status: int) -> None:
         """See `Display`."""
+        self.show(moment)
         self._write(summary_line(moment, ended_by, exit_status))
 
     def _write(self, line: LiveLine) -> None:

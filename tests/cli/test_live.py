@@ -414,7 +414,12 @@ def test_suppressions_keys_and_cluster_are_taken_as_analyze_takes_them(tmp_path:
     accepted = tmp_path / "accepted.yaml"
     accepted.write_text("suppressions:\n  - {code: PW102, reason: known, author: me, expires: 2999-12-31}\n")
     given = ("--cluster", LAB / "clusters" / stem, "--suppress", accepted, "-q")
-    planewire("live", "-", *given, "--json", tmp_path / "live.json", stdin=CONTENT)
+    shown = ("--format", "jsonl")
+    lines = json_lines(
+        planewire("live", "-", *given[:-1], *shown, "--json", tmp_path / "live.json", stdin=CONTENT).stdout
+    )
+    assert {line["change"] for line in lines if line["type"] == "finding"} == {"new"}
+    assert {line["suppressed"] for line in lines if line["type"] == "finding"} == {"", "known"}
     planewire("analyze", "-", *given, "--json", tmp_path / "analyze.json", stdin=CONTENT)
     one, other = (json.loads((tmp_path / name).read_bytes()) for name in ("live.json", "analyze.json"))
     assert one == other

@@ -46,7 +46,7 @@ AGES: Final[dict[str, float]] = {
     "other": 600.0,
 }
 """Repeated from `session.Ageing` (``*_s``), so that ``--help`` needs no numpy; a test compares."""
-RETAIN: Final = 20_000
+RETAIN: Final = 10_000
 MAX_CONNECTIONS: Final = 100_000
 
 _EPILOG: Final = """\b
@@ -240,10 +240,9 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
     from analyzer.cli.live_display import DisplayGone
     from analyzer.cli.live_run import LiveRun, Plan
     from analyzer.cli.live_signals import Signals
-    from analyzer.pipeline import Limits
     from analyzer.report.document import build_document
     from analyzer.report.live_final import at_the_end
-    from analyzer.session import Ageing, LiveSession
+    from analyzer.session import LIMITS, Ageing, LiveSession
 
     def publish(result: AuditResult) -> list[str]:
         return write_outputs(build_document(result, settings.fail_on), outputs)
@@ -257,7 +256,7 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
         if feed is None:
             feed = _read_feed(settings)
         writer = _open_writer(settings)
-        limits = Limits() if settings.head_octets is None else Limits(head_octets=settings.head_octets)
+        limits = LIMITS if settings.head_octets is None else replace(LIMITS, head_octets=settings.head_octets)
         session = LiveSession(context, limits, keys, Ageing(**ageing))
         signals, display = Signals(), _display(shown_as, no_color=settings.no_color)
         plan = Plan(settings.duration, settings.packets, settings.interval, settings.write == "-")

@@ -265,8 +265,8 @@ class HeadCollector:
             renumbered = np.zeros(max(1 << 10, streams.shape[0] * 2), column.dtype)
             renumbered[: streams.shape[0]] = column[streams]
             setattr(self, name, renumbered)
-        touched = [place[flow * 2] for flow in self._touched]
-        self._touched = [stream[stream >= 0] >> 1 for stream in touched]
+        touched = place[np.concatenate([*self._touched, kept[:0]]) * 2]
+        self._touched = [np.unique(touched[touched >= 0] >> 1)]
         if not self._segments:
             return
         segments = _Segments.concatenate(self._segments)

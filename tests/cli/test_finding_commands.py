@@ -167,7 +167,10 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
     """Captures of two nodes, in a folder of their own."""
     folder = tmp_path / "nodes"
     folder.mkdir()
-    return shutil.copy(LEAKING, folder / "one.pcap"), shutil.copy(PROXIED, folder / "two.pcap")
+    one, other = folder / "one.pcap", folder / "two.pcap"
+    shutil.copy(LEAKING, one)
+    shutil.copy(PROXIED, other)
+    return one, other
 
 
 @pytest.mark.tshark

@@ -74,7 +74,7 @@ SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
 _LEAST_SHARE: Final = 256
 """Connections for which it is worth to make a child."""
-_LAST_SLICE: Final = 1 << 16
+_LAST_SLICE: Final = 1 << 14
 """Connections read together at the end."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""

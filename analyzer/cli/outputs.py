@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from analyzer.report.outcome import THRESHOLDS
+from analyzer.report.outcome import LIVE, THRESHOLDS
 from analyzer.report.text import visible
 
 PARTITION_COLUMNS: Final = ("vantage", "channel", "protocol")
@@ -163,7 +163,9 @@ def tell_problems(document: Mapping[str, Any], *, quiet: bool) -> None:
     """Say on standard error what of the input could not be read, one line each."""
     for item in document["captures"]:
         for damage in item["damage"]:
-            _note(f"{item['name']}: offset {damage['offset']}: {damage['reason']}")
+            # An interface has no place to look at.
+            where = "" if item["format"] == LIVE else f"offset {damage['offset']}: "
+            _note(f"{item['name']}: {where}{damage['reason']}")
     skipped = document["skipped"]["files"]
     for one in skipped:
         if one["named"]:

@@ -160,11 +160,15 @@ class Report:
 
         return write_csv(self.document, folder)
 
-    def to_parquet(self, folder: PathLike) -> list[Path]:
-        """Write the three frames as Parquet into a folder; needs ``planewire[parquet]``."""
+    def to_parquet(self, folder: PathLike, partition_by: str | None = None) -> list[Path]:
+        """Write the three frames as Parquet into a folder; needs ``planewire[parquet]``.
+
+        With ``partition_by`` (``vantage``, ``channel`` or ``protocol``) the connections are one file for each value of
+        that column, as Hive lays them out.
+        """
         from analyzer.report.frames import write_parquet
 
-        return write_parquet(self.document, folder)
+        return write_parquet(self.document, folder, partition_by)
 
     def __repr__(self) -> str:
         names = ", ".join(capture["name"] for capture in self.document["captures"])

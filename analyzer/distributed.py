@@ -66,7 +66,7 @@ def _reach(address: str) -> None:
     from distributed.security import Security
 
     async def ask() -> str:
-        async with rpc(address, timeout=CONNECT_S, connection_args=Security().get_connection_args("client")) as peer:
+        async with rpc(address, timeout=_patience(), connection_args=Security().get_connection_args("client")) as peer:
             identity: dict[str, str] = await peer.identity()
             return identity.get("type", "")
 
@@ -78,6 +78,15 @@ def _reach(address: str) -> None:
         raise SchedulerError(address, f"no Dask scheduler can be reached there: {reason_of(error)}") from None
     if not kind.endswith("Scheduler"):
         raise SchedulerError(address, f"a Dask {kind.lower() or 'process'} answers there, not a scheduler")
+
+
+def _patience() -> float:
+    """Seconds to wait for the scheduler: ours, or fewer where Dask is so configured."""
+    import dask
+    from dask.utils import parse_timedelta
+
+    configured = parse_timedelta(dask.config.get("distributed.comm.timeouts.connect"))
+    return min(float(configured), CONNECT_S)
 
 
 class Cluster:

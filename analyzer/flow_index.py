@@ -37,6 +37,14 @@ def _hash(keys: U64, seed: np.uint64) -> U64:
     return mixed
 
 
+def _equal(one: U64, other: U64) -> Mask:
+    """Rows that are equal: a reduction over rows of five costs ten times as much as five columns."""
+    same: Mask = one[:, 0] == other[:, 0]
+    for word in range(1, KEY_WORDS):
+        same &= one[:, word] == other[:, word]
+    return same
+
+
 _REGISTER_BITS: Final = 12
 
 
@@ -119,7 +127,7 @@ class FlowIndex:
         while looking.shape[0]:
             held = self._slots[at[looking]]
             looking, held = looking[held != _EMPTY], held[held != _EMPTY]
-            same = (self._keys[held] == keys[looking]).all(axis=1)
+            same = _equal(self._keys[held], keys[looking])
             result[looking[same]] = held[same]
             looking = looking[~same]
             at[looking] = (at[looking] + 1) & size_mask
@@ -179,7 +187,7 @@ class FlowIndex:
                 self._slots[at[winner]] = ids
                 self._count += winner.shape[0]
                 held = self._slots[here]
-            same = (self._keys[held] == keys[looking]).all(axis=1)
+            same = _equal(self._keys[held], keys[looking])
             result[looking[same]] = held[same]
             looking = looking[~same]
             at[looking] = (at[looking] + 1) & size_mask

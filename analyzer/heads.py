@@ -184,6 +184,18 @@ class HeadCollector:
         behind: Mask = (position >= end) | (position <= -REORDER_WINDOW)
         return behind
 
+    def lies_behind(self, stream: int, seq: int) -> bool:
+        """`is_behind`, of one segment: in plain numbers that costs a tenth."""
+        self._reserve()
+        state, flow = self._flows.state, stream >> 1
+        position = ((seq - int(state.origin[flow, stream & 1]) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+        if self._finished[stream]:
+            end = int(self._reach[stream])
+        else:
+            hello = int(state.opening[flow, 0] | state.opening[flow, 1]) & SENT_TLS_HELLO
+            end = self._handshake_limit if hello else self._limit
+        return position >= end or position <= -REORDER_WINDOW
+
     def touched(self) -> I64:
         """Flows that got a segment since this was last asked, ascending: (K,) int64."""
         touched = np.zeros(len(self._flows), bool)
@@ -234,7 +246,11 @@ class HeadCollector:
         self._alive = alive
         if alive * 2 < self._used:
             row, number = expand(counts)
-            self._blocks[:alive] = self._blocks[segments.block[row] + number]
+            source = segments.block[row] + number
+            # Blocks move down only, in order: what is written was read before.
+            for at in range(0, alive, _STORE_SLICE):
+                part = self._blocks[source[at : at + _STORE_SLICE]]
+                self._blocks[at : at + part.shape[0]] = part
             self._used = alive
             segments = replace(segments, block=np.cumsum(counts) - counts)
         self._segments = [segments]
@@ -249,8 +265,8 @@ class HeadCollector:
             renumbered = np.zeros(max(1 << 10, streams.shape[0] * 2), column.dtype)
             renumbered[: streams.shape[0]] = column[streams]
             setattr(self, name, renumbered)
-        touched = [place[flow * 2] for flow in self._touched]
-        self._touched = [stream[stream >= 0] >> 1 for stream in touched]
+        touched = place[np.concatenate([*self._touched, kept[:0]]) * 2]
+        self._touched = [np.unique(touched[touched >= 0] >> 1)]
         if not self._segments:
             return
         segments = _Segments.concatenate(self._segments)

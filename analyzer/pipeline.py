@@ -74,7 +74,7 @@ SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
 _LEAST_SHARE: Final = 256
 """Connections for which it is worth to make a child."""
-_LAST_SLICE: Final = 1 << 16
+_LAST_SLICE: Final = 1 << 14
 """Connections read together at the end."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""
@@ -603,6 +603,9 @@ def _in_children(portions: Sequence[Portion], work: Work, workers: int, progress
     told = Tally(progress)
     partials: list[Partial] = []
     if workers > 1 and len(movable) > 1 and can_fork():
+        # Loaded here once, not in every child that meets a certificate.
+        import analyzer.protocols.tls.certificates  # noqa: F401
+
         # The largest first: what is left at the end is small, and keeps no one waiting.
         movable.sort(key=lambda portion: -portion.size)
         share = max(1, workers // len(movable))

@@ -1,8 +1,9 @@
 """How time and memory grow: with packets of the same connections, and with connections. Markdown, and a picture.
 
-    python benchmarks/growth.py [--packets 1,10,100] [--connections 1,10,100] [--picture docs/growth.svg]
+    python benchmarks/growth.py [--packets 1,10,100] [--connections 1,10,100,1000,5000] [--picture docs/growth.svg]
 
 Packets are counted in millions, connections in thousands. The scaled capture goes through a pipe and is never stored.
+With ``--keep FILE`` each run is written down as soon as it has ended, and not made again.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from stages import compile_modules
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -33,6 +37,18 @@ class Point:
     def microseconds(self) -> float:
         """CPU time a packet."""
         return self.cpu / self.packets * 1e6
+
+
+def count(result: Path) -> tuple[int, int]:
+    """Frames and connections of a report, by its last part: the whole takes gigabytes to read."""
+    with result.open("rb") as file:
+        file.seek(max(0, result.stat().st_size - (16 << 20)))
+        text = file.read().decode()
+    frames = re.search(r'"ledger":\{[^{}]*(?:\{[^{}]*\}[^{}]*)*"frames":(\d+)', text)
+    connections = re.search(r'"summary":\{.*?"connections":(\d+)', text)
+    if frames is None or connections is None:
+        raise SystemExit("the report ends otherwise than was thought")
+    return int(frames[1]), int(connections[1])
 
 
 def measure(sources: list[Path], packets: int, connections: int | None) -> Point:
@@ -53,18 +69,39 @@ def measure(sources: list[Path], packets: int, connections: int | None) -> Point
             audit.returncode = os.waitstatus_to_exitcode(status)
         if audit.returncode != 0:
             raise SystemExit(f"planewire ended with status {audit.returncode}")
-        document = json.loads(result.read_text())
-    connections = len(document["connections"]["data"]["client_ip"])
-    return Point(document["ledger"]["frames"], connections, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        frames, connections = count(result)
+    return Point(frames, connections, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def table(points: list[Point]) -> str:
+class Runs:
+    """Runs made, and those of an earlier time, from a file of JSON lines."""
+
+    def __init__(self, sources: list[Path], kept: Path | None) -> None:
+        self._sources = sources
+        self._file = kept
+        lines = kept.read_text().splitlines() if kept is not None and kept.exists() else []
+        self._known = [json.loads(line) for line in lines]
+
+    def point(self, packets: int, connections: int | None) -> Point:
+        """The run of so many packets and connections."""
+        asked = {"asked_packets": packets, "asked_connections": connections}
+        for known in self._known:
+            if all(known[name] == value for name, value in asked.items()):
+                return Point(*(known[name] for name in Point.__dataclass_fields__))
+        point = measure(self._sources, packets, connections)
+        self._known.append({**asked, **vars(point)})
+        if self._file is not None:
+            with self._file.open("a") as file:
+                file.write(json.dumps(self._known[-1]) + "\n")
+        return point
+
+
+HEADING: Final = "| packets | connections | CPU s | us a packet | peak MiB |\n|---|---|---|---|---|"
+
+
+def row(p: Point) -> str:
     """Markdown."""
-    lines = ["| packets | connections | CPU s | us a packet | peak MiB |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {p.packets:,} | {p.connections:,} | {p.cpu:.1f} | {p.microseconds:.2f} | {p.resident:.0f} |" for p in points
-    ]
-    return "\n".join(lines)
+    return f"| {p.packets:,} | {p.connections:,} | {p.cpu:.1f} | {p.microseconds:.2f} | {p.resident:.0f} |"
 
 
 _WIDTH, _HEIGHT, _MARGIN = 320, 180, 52
@@ -138,17 +175,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, action="append", default=[], help="instead of the mix; may be repeated")
     parser.add_argument("--packets", type=numbers, default=[1, 10, 100], metavar="MILLIONS")
-    parser.add_argument("--connections", type=numbers, default=[1, 10, 100], metavar="THOUSANDS")
+    parser.add_argument("--connections", type=numbers, default=[1, 10, 100, 1000, 5000], metavar="THOUSANDS")
     parser.add_argument("--fixed", type=int, default=5000, metavar="N", help="connections in the first series")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="runs made, one a line")
     parser.add_argument("--picture", type=Path, help="write the curves as SVG")
     options = parser.parse_args()
-    source = [path.resolve() for path in options.source]
-    by_packets = [measure(source, int(m * 1e6), options.fixed) for m in options.packets]
-    print(f"Packets, the connections fixed:\n\n{table(by_packets)}\n", flush=True)
-    unit = measure(source, 200_000, None)
+    compile_modules()
+    runs = Runs([path.resolve() for path in options.source], options.keep)
+    print(f"Packets, the connections fixed:\n\n{HEADING}", flush=True)
+    by_packets = []
+    for millions in options.packets:
+        by_packets.append(runs.point(int(millions * 1e6), options.fixed))
+        print(row(by_packets[-1]), flush=True)
+    unit = runs.point(200_000, None)
     share = unit.packets / unit.connections
-    by_connections = [measure(source, int(k * 1e3 * share), None) for k in options.connections]
-    print(f"Connections, the packets of each fixed:\n\n{table(by_connections)}")
+    print(f"\nConnections, the packets of each fixed:\n\n{HEADING}", flush=True)
+    by_connections = []
+    for thousands in options.connections:
+        by_connections.append(runs.point(int(thousands * 1e3 * share), None))
+        print(row(by_connections[-1]), flush=True)
     if options.picture:
         options.picture.write_text(picture(by_packets, by_connections))
 

@@ -29,6 +29,8 @@ _MAX_REASON: Final = 200
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
 _AUTHORITY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/@:]*:(?!\d+(?:/|$)).*?@|[^/@]*@)")
+_CHAINED: Final = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+"""Between the links of a chain (``filecache::https://...``): elsewhere ``::`` may be a part of a name or a password."""
 _HTTP: Final = re.compile(r"https?://", re.IGNORECASE)
 
 
@@ -39,7 +41,7 @@ def is_url(text: str) -> bool:
 
 def shown(url: str) -> str:
     """The address without a user, a password or a signature in it."""
-    parts = [_AUTHORITY.sub(r"\1", part) for part in url.split("::")]
+    parts = [_AUTHORITY.sub(r"\1", part) for part in _CHAINED.split(url)]
     return "::".join(part.split("?")[0].split("#")[0] if _HTTP.match(part) else part for part in parts)
 
 

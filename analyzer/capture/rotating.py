@@ -21,6 +21,7 @@ from analyzer.capture.pcapng_writer import interface_block, packet_blocks, secti
 from analyzer.errors import OutputError
 from analyzer.schema import I64, NO_LINK, U8, CaptureChunk, Interface
 
+STANDARD_OUTPUT: Final = "-"
 _MODE: Final = 0o600
 """As dumpcap: captures hold credentials."""
 _MAX_NUMBER: Final = 100_000
@@ -118,7 +119,9 @@ class RotatingWriter:
         """Make a file of this name, or of the next free one of the series."""
         flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         self._number += 1
-        if path is not None:
+        if path is not None and str(path) == STANDARD_OUTPUT:
+            self._descriptor = os.dup(1)
+        elif path is not None:
             self._descriptor = os.open(path, flags | os.O_TRUNC, _MODE)
         else:
             path, self._descriptor = self._open_next(flags | os.O_EXCL)

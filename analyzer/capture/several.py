@@ -12,7 +12,6 @@ import glob
 import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -20,7 +19,6 @@ from typing import Final, Self
 
 import numpy as np
 
-from analyzer.capture.archive import read_members
 from analyzer.capture.growing import parse_address
 from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
 from analyzer.capture.remote import RemoteFile, find, is_url
@@ -378,6 +376,8 @@ def _one_by_one(examine: Callable[[Candidate], Examined], candidates: Sequence[C
     if not any(isinstance(candidate.place, RemoteFile) for candidate in candidates):
         return map(examine, candidates)
     # Each look costs a storage's answers and hardly any time of this processor.
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_LOOKS) as pool:
         return list(pool.map(examine, candidates))
 
@@ -710,6 +710,8 @@ def _walk(
     """Yield every capture of an archive, archives inside it included, each valid until the next is asked for."""
     problems: list[str] = []
     number = -1
+    from analyzer.capture.archive import read_members
+
     for number, (member, content) in enumerate(read_members(stream.source, problems.append)):
         full = f"{name}:{member}"
         if content is None:

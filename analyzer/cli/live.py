@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import socket
 import sys
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ AGES: Final[dict[str, float]] = {
     "other": 600.0,
 }
 """Repeated from `session.Ageing` (``*_s``), so that ``--help`` needs no numpy; a test compares."""
-RETAIN: Final = 20_000
+RETAIN: Final = 10_000
 MAX_CONNECTIONS: Final = 100_000
 
 _EPILOG: Final = """\b
@@ -165,7 +166,12 @@ class LiveSettings:
     metavar="TIME",
     help="Write the reports every so often too, not only at the end; a reader never meets half of one.",
 )
-@click.option("--write", metavar="FILE", type=click.Path(dir_okay=False), help="Write the packets to FILE as pcapng.")
+@click.option(
+    "--write",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write the packets to FILE as pcapng; - is standard output, and nothing else is shown.",
+)
 @click.option(
     "--rotate",
     type=size,
@@ -234,9 +240,9 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
     from analyzer.cli.live_display import DisplayGone
     from analyzer.cli.live_run import LiveRun, Plan
     from analyzer.cli.live_signals import Signals
-    from analyzer.pipeline import Limits
     from analyzer.report.document import build_document
-    from analyzer.session import Ageing, LiveSession
+    from analyzer.report.live_final import at_the_end
+    from analyzer.session import LIMITS, Ageing, LiveSession
 
     def publish(result: AuditResult) -> list[str]:
         return write_outputs(build_document(result, settings.fail_on), outputs)
@@ -250,37 +256,33 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
         if feed is None:
             feed = _read_feed(settings)
         writer = _open_writer(settings)
-        limits = Limits() if settings.head_octets is None else Limits(head_octets=settings.head_octets)
+        limits = LIMITS if settings.head_octets is None else replace(LIMITS, head_octets=settings.head_octets)
         session = LiveSession(context, limits, keys, Ageing(**ageing))
-        signals = Signals()
-        display = _display(shown_as, no_color=settings.no_color)
-        plan = Plan(settings.duration, settings.packets, settings.interval)
+        signals, display = Signals(), _display(shown_as, no_color=settings.no_color)
+        plan = Plan(settings.duration, settings.packets, settings.interval, settings.write == "-")
+        publishes = publish if settings.interval is not None else None
+        rotates = writer is not None and not plan.into_pipe
         gc.freeze()
-        with signals.installed(rotates=writer is not None, screen=shown_as == "screen"):
+        with signals.installed(rotates=rotates, screen=shown_as == "screen"):
             if metrics is not None:
                 metrics.start()
             if not settings.quiet:
                 _say(f"metrics at {metrics.url}" if metrics is not None else "", note)
-            run = LiveRun(
-                feed, session, display, signals, plan, writer=writer, metrics=metrics,
-                publish=publish if settings.interval is not None else None,
-            )  # fmt: skip
+            run = LiveRun(feed, session, display, signals, plan, writer=writer, metrics=metrics, publish=publishes)
             moment, ended_by, result = run.run()
             if ended_by == "interrupt" and not settings.quiet and sys.stderr.isatty():
-                click.echo("planewire: reporting; interrupt again to stop without a report", err=True)
+                _say("reporting; interrupt again to stop without a report")
             document = build_document(result, settings.fail_on)
             written, failure = _write(document, outputs, run.problem)
             status = failure.exit_code if failure is not None else int(document["outcome"]["exit_status"])
             try:
-                display.end(moment, ended_by, status)
+                display.end(at_the_end(moment, document), ended_by, status)
             except DisplayGone:
                 shown_as = None
             # A screen, and no display at all, have told on standard error what went wrong.
-            tell(
-                document, outputs, written,
-                quiet=settings.quiet, no_color=settings.no_color,
-                summary=shown_as in ("screen", "lines"), problems=shown_as in ("lines", "jsonl"),
-            )  # fmt: skip
+            summary, problems = shown_as in ("screen", "lines"), shown_as in ("lines", "jsonl")
+            quiet, no_color = settings.quiet, settings.no_color
+            tell(document, outputs, written, quiet=quiet, no_color=no_color, summary=summary, problems=problems)
     finally:
         # A thread that waits for standard input cannot be woken; it ends with the process.
         if feed is not None and (settings.source is None or feed.ended):
@@ -322,10 +324,16 @@ def _check_usage(settings: LiveSettings, outputs: Outputs) -> str | None:
         known = {name for _, name in socket.if_nameindex()} | {"any"}
         hint = f"-i {settings.source}" if settings.source in known else f"planewire analyze --follow {settings.source}"
         raise click.UsageError(f"{settings.source!r} is neither - nor tcp://HOST:PORT; try {hint}")
+    if settings.source == "-" and sys.stdin is not None and sys.stdin.isatty():
+        raise click.UsageError("standard input is a terminal: pipe a capture into it (tcpdump -U -w - | ...).")
     if settings.source is not None and settings.bpf is not None:
         raise click.UsageError("--filter goes with -i; give the filter to whoever captures.")
     if settings.write is None and (settings.rotate is not None or settings.keep is not None):
         raise click.UsageError("--rotate and --keep go with --write.")
+    if settings.write == "-" and (settings.shown_as is not None or outputs.on_standard_output):
+        raise click.UsageError("--write - leaves no place for anything else on standard output.")
+    if settings.write == "-" and (settings.rotate is not None or settings.keep is not None):
+        raise click.UsageError("standard output cannot be rotated.")
     if settings.interval is not None:
         if outputs == Outputs():
             raise click.UsageError("--interval writes reports again and again: name one (--json, --html, --csv ...).")
@@ -336,7 +344,7 @@ def _check_usage(settings: LiveSettings, outputs: Outputs) -> str | None:
     terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     if settings.shown_as == "screen" and not terminal:
         raise click.UsageError("--format screen needs a terminal.")
-    if settings.quiet or outputs.on_standard_output:
+    if settings.quiet or outputs.on_standard_output or settings.write == "-":
         return None
     return settings.shown_as or ("screen" if terminal else "lines")
 
@@ -403,6 +411,8 @@ def _read_feed(settings: LiveSettings) -> Feed:
     from analyzer.errors import CaptureFormatError
 
     source = settings.source or "-"
+    if source == "-" and not settings.quiet and not _comes_soon():
+        _say("waiting for a capture on standard input")
     # Without a buffer: a thread that waits in one when the program ends holds its lock, and that aborts the program.
     opening = Opening(stdin=cast("BinaryIO", open(0, "rb", buffering=0, closefd=False)))  # noqa: SIM115
     reader = open_source(source, open_octets(source, opening), opening)
@@ -412,12 +422,20 @@ def _read_feed(settings: LiveSettings) -> Feed:
     return feed_of(reader)
 
 
+def _comes_soon() -> bool:
+    """Whether something is on standard input already, or will be in a second."""
+    try:
+        return bool(select.select([0], [], [], 1.0)[0])
+    except (OSError, ValueError):
+        return True
+
+
 def _drop_privileges(settings: LiveSettings, outputs: Outputs) -> str:
     """Become somebody who may do less, where the program is root; what to say about it."""
     from analyzer.capture.privileges import drop_privileges
 
     writes = [place for _, place in places(outputs)]
-    if settings.write is not None:
+    if settings.write is not None and settings.write != "-":
         writes.append(Path(settings.write) if settings.rotate is None else Path(settings.write).absolute().parent)
     return drop_privileges(settings.user, writes)
 

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from collections import deque
 from typing import Final
 from typing import Protocol as TypingProtocol
 
@@ -23,6 +24,10 @@ from analyzer.report.live_view import LiveHealth, Moment
 _ENTER: Final = "\x1b[?1049h\x1b[?25l\x1b[2J"
 """The alternate screen, no cursor, empty (xterm's control sequences, DEC private modes 1049 and 25)."""
 _LEAVE: Final = "\x1b[0m\x1b[?25h\x1b[?1049l"
+
+
+_MAX_PROBLEMS: Final = 50
+"""Problems that are told again once the screen is gone."""
 
 
 class DisplayGone(Exception):
@@ -114,6 +119,7 @@ class LinesDisplay(NoDisplay):
 
     def end(self, moment: Moment, ended_by: EndedBy, exit_status: int) -> None:
         """See `Display`."""
+        self.show(moment)
         self._write(summary_line(moment, ended_by, exit_status))
 
     def _write(self, line: LiveLine) -> None:
@@ -131,7 +137,7 @@ class ScreenDisplay(NoDisplay):
         self._keyboard: Final = Keyboard()
         self._state: Final = ScreenState()
         self._drawn: list[Text] = []
-        self._problems: list[str] = []
+        self._problems: deque[str] = deque(maxlen=_MAX_PROBLEMS)
         self._on = False
 
     def begin(self, time_ns: int, health: LiveHealth) -> None:

@@ -35,11 +35,15 @@ class RecordingError(PlanewireError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """When a run ends by itself, and how often it writes its files; None = never."""
+    """When a run ends by itself, and how often it writes its files; None = never.
+
+    ``into_pipe``: the packets go to standard output, and the run ends with whoever reads them.
+    """
 
     duration_s: float | None = None
     packets: int | None = None
     interval_s: float | None = None
+    into_pipe: bool = False
 
 
 class LiveRun:
@@ -132,8 +136,8 @@ class LiveRun:
                 # What was captured until now is still taken.
                 self._feed.stop()
             chunk = self._feed.poll(min(POLL_S, max(0.0, next_tick - now)))
-            if chunk is not None and self._take(chunk):
-                return "packets"
+            if chunk is not None and (ends := self._take(chunk)) is not None:
+                return ends
             if chunk is None and self._feed.ended:
                 return ended_by or "end of input"
             if self._metrics is not None:
@@ -143,8 +147,8 @@ class LiveRun:
         limit = self._plan.duration_s
         return "duration" if limit is not None and now - self._began >= limit else None
 
-    def _take(self, chunk: CaptureChunk) -> bool:
-        """Take a chunk; True where that was the last packet wanted."""
+    def _take(self, chunk: CaptureChunk) -> EndedBy | None:
+        """Take a chunk; what ends the run with it, if something does."""
         wanted = self._plan.packets
         if wanted is not None and self._packets + len(chunk) > wanted:
             chunk = first_frames(chunk, wanted - self._packets)
@@ -160,7 +164,9 @@ class LiveRun:
         newest = int(chunk.time_ns[-1]) if len(chunk) else 0
         if newest > 0:
             self._worst_lag_s = max(self._worst_lag_s, (time.time_ns() - newest) / 1e9)
-        return wanted is not None and self._packets >= wanted
+        if self._plan.into_pipe and self._writer is not None and self._writer.problem:
+            return "quit"  # whoever read the packets went away
+        return "packets" if wanted is not None and self._packets >= wanted else None
 
     def _attend(self, moment: Moment) -> bool:
         """Do what signals and keys ask for; True where that is to end."""
@@ -197,14 +203,14 @@ class LiveRun:
         # Its last block tells what the kernel dropped.
         self._feed.statistics()
         writer.close()
-        if writer.problem and self.problem is None:
+        if writer.problem and self.problem is None and not self._plan.into_pipe:
             self.problem = RecordingError(writer.problem)
 
     def _problem(self) -> str:
         """What is wrong at present; whatever is new is told."""
         damage = self._feed.damage[-1].reason if self._feed.damage else ""
         writing = self._writer.problem if self._writer is not None else ""
-        for kind, text in (("damage", damage), ("writing", writing)):
+        for kind, text in (("damage", damage), ("writing", "" if self._plan.into_pipe else writing)):
             if text and self._noted.get(kind) != text:
                 self._noted[kind] = text
                 self._display.note(time.time_ns(), text)

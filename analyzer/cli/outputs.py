@@ -10,8 +10,11 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from analyzer.report.outcome import THRESHOLDS
+from analyzer.report.outcome import LIVE, THRESHOLDS
 from analyzer.report.text import visible
+
+PARTITION_COLUMNS: Final = ("vantage", "channel", "protocol")
+"""Repeated from `report.frames`, so that ``--help`` stays quick; a test compares."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _FILE: Final = click.Path(dir_okay=False, allow_dash=True)
@@ -55,6 +58,12 @@ _DECORATORS: Final = (
         type=_FOLDER,
         help="Write the three tables as Parquet into DIR (needs planewire[parquet]).",
     ),
+    click.option(
+        "--partition-by",
+        "partition_by",
+        type=click.Choice(PARTITION_COLUMNS),
+        help="With --parquet: one file of connections for each value of a column (Hive: connections/vantage=.../).",
+    ),
 )
 
 
@@ -68,10 +77,13 @@ class Outputs:
     markdown_file: str | None = None
     sarif_file: str | None = None
     parquet_folder: str | None = None
+    partition_by: str | None = None
 
     def __post_init__(self) -> None:
         if [self.json_file, self.markdown_file, self.sarif_file].count("-") > 1:
             raise click.UsageError("only one output can be standard output")
+        if self.partition_by is not None and self.parquet_folder is None:
+            raise click.UsageError("--partition-by goes with --parquet")
 
     @property
     def on_standard_output(self) -> bool:
@@ -131,7 +143,7 @@ def _write_each(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
     if outputs.parquet_folder is not None:
         from analyzer.report.frames import write_parquet
 
-        written += map(str, write_parquet(document, Path(outputs.parquet_folder)))
+        written += map(str, write_parquet(document, Path(outputs.parquet_folder), outputs.partition_by))
     return written
 
 
@@ -151,7 +163,9 @@ def tell_problems(document: Mapping[str, Any], *, quiet: bool) -> None:
     """Say on standard error what of the input could not be read, one line each."""
     for item in document["captures"]:
         for damage in item["damage"]:
-            _note(f"{item['name']}: offset {damage['offset']}: {damage['reason']}")
+            # An interface has no place to look at.
+            where = "" if item["format"] == LIVE else f"offset {damage['offset']}: "
+            _note(f"{item['name']}: {where}{damage['reason']}")
     skipped = document["skipped"]["files"]
     for one in skipped:
         if one["named"]:

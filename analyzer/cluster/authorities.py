@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from analyzer.protocols.tls.certificates import parse_certificate
 from analyzer.schema import Certificate
 
 MAX_CERTIFICATES: Final = 1024
@@ -79,6 +78,8 @@ def read_authorities(
     notes : list of str
         What was passed over, and why. Private keys are not looked at.
     """
+    from analyzer.protocols.tls.certificates import parse_certificate
+
     found: list[Authority] = []
     notes: list[str] = []
     for number, der in enumerate(_certificates(content), 1):

@@ -8,14 +8,15 @@ together and within a bound; where that is not known, the table that stands is g
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-from hpack import Decoder
-from hpack.exceptions import HPACKError
-from hpack.table import HeaderTable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 from analyzer.protocols.http_message import MAX_FIELDS, Fields, request_shown, response_shown
 from analyzer.schema import HttpMessage
+
+if TYPE_CHECKING:
+    from hpack import Decoder
+    from hpack.table import HeaderTable
 
 MAX_TABLE: Final = 64 * 1024
 """Octets a dynamic table may grow to, by RFC 7541 4.1's count; net/http keeps 4 KiB, browsers 64 KiB."""
@@ -81,13 +82,15 @@ class _Table:
 
     joined: bool
     entries: tuple[tuple[bytes, bytes], ...] = ()  #: newest first
-    limit: int = HeaderTable.DEFAULT_SIZE
+    limit: int = 4096  #: as RFC 9113 6.5.2 has it in the beginning
 
     def decoder(self) -> Decoder:
         """A decoder that stands there."""
+        from hpack import Decoder
+
         decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
         decoder.max_allowed_table_size = MAX_TABLE
-        table = _JoinedTable() if self.joined else decoder.header_table
+        table = _joined_table()() if self.joined else decoder.header_table
         table.maxsize = self.limit
         for name, value in reversed(self.entries):
             table.add(name, value)
@@ -95,18 +98,24 @@ class _Table:
         return decoder
 
 
-class _JoinedTable(HeaderTable):
-    """The table of a connection joined in its middle: behind the entries added since stand those that are not known.
+@cache
+def _joined_table() -> type[HeaderTable]:
+    from hpack.table import HeaderTable
 
-    The table numbers its newest entry first, so what was added since has its right number, and every older number
-    meets `UNKNOWN`: an entry counts 32 octets besides its text (RFC 7541 4.1), so no real table holds more.
-    """
+    class JoinedTable(HeaderTable):
+        """The table of a connection joined in its middle: behind the entries added since stand those not known.
 
-    def get_by_index(self, index: int) -> tuple[bytes, bytes]:
-        older = self.STATIC_TABLE_LENGTH + len(self.dynamic_entries) < index
-        if older and index <= self.STATIC_TABLE_LENGTH + self.maxsize // 32:
-            return UNKNOWN, b""
-        return super().get_by_index(index)
+        The table numbers its newest entry first, so what was added since has its right number, and every older number
+        meets `UNKNOWN`: an entry counts 32 octets besides its text (RFC 7541 4.1), so no real table holds more.
+        """
+
+        def get_by_index(self, index: int) -> tuple[bytes, bytes]:
+            older = self.STATIC_TABLE_LENGTH + len(self.dynamic_entries) < index
+            if older and index <= self.STATIC_TABLE_LENGTH + self.maxsize // 32:
+                return UNKNOWN, b""
+            return super().get_by_index(index)
+
+    return JoinedTable
 
 
 _EMPTY: Final = _Table(joined=False)
@@ -162,6 +171,8 @@ class BlockReader:
                 self._table, self._decoder = after, None
             return block
         decoder = self._decoder or self._table.decoder()
+        from hpack.exceptions import HPACKError
+
         try:
             decoded = decoder.decode(octets, raw=True)
         except HPACKError:

@@ -183,7 +183,7 @@ class Http2Collector:
             if not identity or stream in self._full:
                 continue
             if not one.behind:
-                one.behind = one.reached and bool(self._heads.is_behind(np.array([stream]), np.array([block.last]))[0])
+                one.behind = one.reached and self._heads.lies_behind(stream, block.last)
                 one.in_head += not one.behind
                 if not one.behind and one.in_head <= HEAD_MESSAGES:
                     continue

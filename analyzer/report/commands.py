@@ -6,11 +6,10 @@ import shlex
 from typing import Final
 
 from analyzer.report.answers import to_change
+from analyzer.report.outcome import LIVE
 from analyzer.report.schema_document import CaptureEntry, Document, FindingEntry
 from analyzer.report.text import visible
 
-LIVE: Final = "live"
-"""Format of what was captured on interfaces."""
 _MAX_FRAMES: Final = 12
 _MAX_NAMED: Final = 3
 """Captures named in a command."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from analyzer.errors import MissingProgramError, OutputError
 from analyzer.report.schema_document import CHANNEL_VERDICTS, CONNECTION_COLUMN_SCHEMAS, GRADES, SEVERITIES
@@ -20,6 +21,10 @@ from analyzer.report.text import visible
 if TYPE_CHECKING:
     import pandas as pd
 
+PARTITION_COLUMNS: Final = ("vantage", "channel", "protocol")
+"""What connections may be partitioned by in Parquet."""
+_PARTITIONED: Final = "connections"
+_NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
 PARQUET_FILES: Final = ("connections.parquet", "channels.parquet", "findings.parquet")
 
 _CATEGORIES: Final[dict[str, Sequence[str]]] = {
@@ -65,13 +70,24 @@ def findings_frame(document: Mapping[str, Any]) -> pd.DataFrame:
     return _frame(finding_columns(document))
 
 
-def write_parquet(document: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[Path]:
+def write_parquet(
+    document: Mapping[str, Any], folder: str | os.PathLike[str], partition_by: str | None = None
+) -> list[Path]:
     """Write the three frames into `folder` as Parquet, each whole or not at all.
+
+    Parameters
+    ----------
+    document : mapping
+    folder : path
+    partition_by : str, optional
+        A column of `PARTITION_COLUMNS`: the connections are then one file for each of its values, as Hive lays them out
+        (``connections/vantage=node-a/part-0.parquet``). They have a further column ``connection``, the row number that
+        findings name; all files have one schema.
 
     Returns
     -------
     list of Path
-        The three files, in the order of `PARQUET_FILES`.
+        The files; without partitions three, in the order of `PARQUET_FILES`.
 
     Raises
     ------
@@ -89,11 +105,45 @@ def write_parquet(document: Mapping[str, Any], folder: str | os.PathLike[str]) -
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(str(place), error.strerror or "cannot be created") from error
-    paths = [place / name for name in PARQUET_FILES]
-    for path, frame in zip(paths, (connections_frame, channels_frame, findings_frame), strict=True):
+    paths: list[Path] = []
+    for name, frame in zip(PARQUET_FILES, (connections_frame, channels_frame, findings_frame), strict=True):
+        if partition_by is not None and frame is connections_frame:
+            paths += _write_partitions(connections_frame(document), place / _PARTITIONED, partition_by)
+            continue
         octets = io.BytesIO()
         frame(document).to_parquet(octets, engine="pyarrow", index=False)
-        write_atomically(path, octets.getvalue())
+        paths.append(write_atomically(place / name, octets.getvalue()))
+    return paths
+
+
+def _write_partitions(frame: pd.DataFrame, place: Path, column: str) -> list[Path]:
+    import numpy as np
+    import pyarrow
+    from pyarrow import parquet
+
+    frame = frame.assign(connection=range(len(frame)))
+    rows_of = frame.groupby(column, observed=True, sort=True).indices
+    folders = {value: f"{column}={quote(str(value), safe='') or _NO_VALUE}" for value in rows_of}
+    others = {one.name for one in place.glob("*")} - set(folders.values())
+    if others:
+        # A reader takes all that is there for one table.
+        raise OutputError(str(place), f"it holds {min(others)!r} of another run: name an empty folder")
+    rest = frame.drop(columns=[column])
+    # By all rows: in one partition a column may have no value that tells its type.
+    schema = pyarrow.Schema.from_pandas(rest, preserve_index=False)
+    paths = []
+    for value, rows in rows_of.items():
+        path = place / folders[value] / "part-0.parquet"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(str(path.parent), error.strerror or "cannot be created") from error
+        octets = io.BytesIO()
+        parquet.write_table(
+            pyarrow.Table.from_pandas(rest.take(np.asarray(rows, np.int64)), schema=schema, preserve_index=False),
+            octets,
+        )
+        paths.append(write_atomically(path, octets.getvalue()))
     return paths
 
 

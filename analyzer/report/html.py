@@ -21,6 +21,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from analyzer.report import answers, charts, connections_view, page_view
+from analyzer.report.aged_out import MAX_GROUPS, aged_out_notes
 from analyzer.report.channel_view import channel_facts
 from analyzer.report.diagram import hub_and_spoke
 from analyzer.report.nodes_view import MAX_NODES, nodes
@@ -120,6 +121,8 @@ def render_html(document: Mapping[str, Any]) -> str:
         node_count=len(every_node),
         node_anchors=node_anchors,
         questions=page_view.question_counts(typed),
+        aged_out=aged_out_notes(typed),
+        aged_out_groups=typed["aged_out"]["groups"][:MAX_GROUPS] if "aged_out" in typed else (),
         legs=sum(leg >= 0 for leg in typed["connections"]["data"]["leg_of"]),
         diagram=Markup(hub_and_spoke(typed, order, node_anchors)),
         matrix=page_view.matrix(channels),

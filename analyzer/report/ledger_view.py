@@ -14,7 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from analyzer.report.schema_document import CaptureEntry, Document, ShareEntry
+from analyzer.report.aged_out import MAX_GROUPS, aged_out_notes
+from analyzer.report.schema_document import AgedOut, CaptureEntry, Document, ShareEntry
 from analyzer.report.text import visible
 
 MAX_LISTED: Final = 12
@@ -46,6 +47,7 @@ def brief(document: Document, rule: box.Box, *, wide: bool = True) -> list[Rende
     if not ledger["balanced"]:
         parts.append(Text("The ledger does not balance: please report this as a defect.", style="bold red"))
     parts += _places(document)
+    parts += [_plain(note) for note in aged_out_notes(document)]
     if any(share["name"] not in ("connections", "handshake_seen") for share in document["quality"]["shares"]):
         parts.append(_shares(document["quality"]["shares"], rule, wide=wide))
     return parts
@@ -78,6 +80,10 @@ def whole(document: Document, rule: box.Box, *, wide: bool = True) -> list[Rende
     places = _places(document)
     if places:
         parts += [Text(), Text("Vantage points", style="bold"), *places]
+    if "aged_out" in document:
+        parts += [Text(), Text("Connections that aged out", style="bold")]
+        parts += [_plain(note) for note in aged_out_notes(document)]
+        parts.append(_aged_out(document["aged_out"], rule))
     skipped = document["skipped"]
     if skipped["count"]:
         parts += [Text(), Text(f"Skipped: {skipped['count']:,} files", style="bold")]
@@ -211,6 +217,20 @@ def _sums(document: Document, rule: box.Box) -> Table:
     table.add_column("number", justify="right", no_wrap=True)
     for label, number in document["ledger"]["lines"]:
         table.add_row(Text(visible(str(label))), f"{int(number):,}")
+    return table
+
+
+def _aged_out(gone: AgedOut, rule: box.Box) -> Table:
+    table = Table(box=rule, expand=False, pad_edge=False)
+    for name in ("Channel", "Encryption", "Client certificate", "Server check"):
+        table.add_column(name, overflow="fold")
+    for name in ("Connections", "Packets"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for group in gone["groups"][:MAX_GROUPS]:
+        answers = (group["encryption"], group["client_certificate"], group["server_verification"])
+        table.add_row(Text(visible(group["title"])), *answers, f"{group['connections']:,}", f"{group['packets']:,}")
+    if len(gone["groups"]) > MAX_GROUPS:
+        table.add_row(Text(f"and {len(gone['groups']) - MAX_GROUPS:,} more"))
     return table
 
 

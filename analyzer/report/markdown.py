@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from analyzer.report.aged_out import MAX_GROUPS, aged_out_notes
 from analyzer.report.schema_document import QUESTIONS, SEVERITIES, ChannelEntry, Document, FindingEntry, as_document
 from analyzer.report.terminal_style import dominant, duration_text
 from analyzer.report.text import visible
@@ -59,6 +60,7 @@ def markdown_text(document: Mapping[str, Any]) -> str:
         _channels(typed),
         *_findings(typed),
         *_suppressions(typed),
+        *_aged_out(typed),
         *_not_judged(typed),
         f"Written by planewire {markdown_safe(typed['tool']['version'])}. `undecidable` is never shown as safe.",
     ]
@@ -127,6 +129,27 @@ def _channels(document: Document) -> str:
     ]
     header = ("Verdict", "Channel", "Encryption", "Client certificate", "Server check", "Connections")
     return "### Channels\n\n" + _table(header, rows)
+
+
+def _aged_out(document: Document) -> list[str]:
+    notes = aged_out_notes(document)
+    if not notes:
+        return []
+    groups = document["aged_out"]["groups"]
+    rows = [
+        (
+            markdown_safe(group["title"]),
+            group["encryption"],
+            group["client_certificate"],
+            group["server_verification"],
+            f"{group['connections']:,}",
+            f"{group['packets']:,}",
+        )
+        for group in groups[:MAX_GROUPS]
+    ]
+    more = [f"And {len(groups) - MAX_GROUPS:,} more."] if len(groups) > MAX_GROUPS else []
+    header = ("Channel", "Encryption", "Client certificate", "Server check", "Connections", "Packets")
+    return ["### Connections that aged out\n\n" + " ".join(notes), _table(header, rows), *more]
 
 
 def _findings(document: Document) -> list[str]:

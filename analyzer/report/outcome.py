@@ -9,6 +9,9 @@ CLEAN: Final = 0
 FINDINGS: Final = 1
 INCOMPLETE: Final = 4
 
+LIVE: Final = "live"
+"""Format of a capture that was made on interfaces, and cannot be read again."""
+
 THRESHOLDS: Final = ("info", "low", "medium", "high", "critical", "never")
 """What ``--fail-on`` takes, mildest first."""
 

@@ -53,18 +53,15 @@ def finding_views(document: Document) -> list[FindingView]:
 
 
 def question_counts(document: Document) -> dict[str, dict[str, dict[str, int]]]:
-    """Return answers and grades over all connections, second legs left out."""
-    data = document["connections"]["data"]
-    counted = [row for row, leg in enumerate(data["leg_of"]) if leg < 0]
-    result: dict[str, dict[str, dict[str, int]]] = {}
-    for question, values in QUESTIONS.items():
-        answers = [data[question][row] for row in counted]
-        grades = [data[f"{question}_grade"][row] for row in counted]
-        result[question] = {
-            "values": {value: answers.count(value) for value in values},
-            "grades": {grade: grades.count(grade) for grade in GRADES},
+    """Return answers and grades over all connections, second legs left out and what aged out included."""
+    channels: list[Any] = list(document["channels"])
+    return {
+        question: {
+            "values": {value: sum(channel[question][value] for channel in channels) for value in values},
+            "grades": {grade: sum(channel["grades"][question][grade] for channel in channels) for grade in GRADES},
         }
-    return result
+        for question, values in QUESTIONS.items()
+    }
 
 
 def matrix(channels: Sequence[ChannelEntry]) -> dict[str, Any]:

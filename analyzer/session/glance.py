@@ -11,6 +11,7 @@ import numpy as np
 from analyzer.cluster.catalogue import channels
 from analyzer.flows import FlowBuilder
 from analyzer.report.document import AuditResult, Document, at_a_glance
+from analyzer.report.live_final import identity_of
 from analyzer.report.live_view import LiveChannel, LiveFinding
 from analyzer.report.schema_document import QUESTIONS
 from analyzer.schema import I64, Mask
@@ -104,8 +105,7 @@ class Glance:
         named: list[tuple[str, int, Document]] = []
         weight = result.audit.evidence.weight
         for row, finding in zip(findings, result.findings, strict=True):
-            split = finding.suppression
-            identity = f"{row['id']}" if split is None else f"{row['id']}/{split.source}:{split.line}"
+            identity = identity_of(row)
             self._first_seen.setdefault(identity, now_ns)
             named.append((identity, int(weight[list(finding.connections)].sum()), row))
         self._findings = named

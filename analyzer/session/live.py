@@ -14,6 +14,7 @@ from typing import Protocol as TypingProtocol
 
 import numpy as np
 
+from analyzer.capture.source import give_back_freed_memory
 from analyzer.pipeline import ClusterContext, Limits, Pipeline, conclude
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls.keylog import KeyLog
@@ -27,6 +28,8 @@ from analyzer.session.rereading import Rereader
 
 SHARE: Final = 10
 """One part in so many of the time may go into concluding anew."""
+LIMITS: Final = Limits(settle_octets=8 << 20, heads_budget=64 << 20)
+"""Less is held of connections that go on than for a file, where many are read together because that is faster."""
 _SOONEST_NS: Final = 250_000_000
 """Between two conclusions, however little they cost."""
 
@@ -53,6 +56,7 @@ class LiveSession:
     ----------
     cluster : ClusterContext, optional
     limits : Limits, optional
+        `LIMITS` if not given.
     keys : KeyLog, optional
     ageing : Ageing, optional
     """
@@ -66,7 +70,7 @@ class LiveSession:
     ) -> None:
         self._cluster = cluster or ClusterContext()
         self._ageing = ageing or Ageing()
-        self._pipeline = Pipeline(limits, keys)
+        self._pipeline = Pipeline(limits or LIMITS, keys)
         self._clock = ActivityClock()
         self._meter = Meter()
         self._glance = Glance()
@@ -134,6 +138,7 @@ class LiveSession:
         if self._archive.is_due(over, silent_ns, flows):
             leaving = self._archive.choose(result, over, silent_ns, flows)
             self._forget(leaving)
+            give_back_freed_memory()
             over = over[leaving.kept]
         self._concluded_ns, self._concluded_frame = now_ns, self._pipeline.frames
         spent = time.thread_time_ns() - begin

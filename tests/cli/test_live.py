@@ -234,6 +234,27 @@ def test_kill_leaves_files_that_read(tmp_path: Path) -> None:
     assert frames_of(files) == frames_of([INSECURE])
 
 
+def test_packets_to_standard_output_are_a_capture_for_whoever_reads(tmp_path: Path) -> None:
+    done = planewire("live", "-", "--write", "-", "--json", tmp_path / "r.json", stdin=CONTENT)
+    (tmp_path / "w.pcapng").write_bytes(done.stdout)
+    assert frames_of([tmp_path / "w.pcapng"]) == frames_of([INSECURE])
+    assert done.returncode == 1
+    assert json.loads((tmp_path / "r.json").read_bytes())["ledger"]["frames"] == FRAMES
+
+
+def test_who_reads_the_packets_may_go_away() -> None:
+    with running("--write", "-", first=CONTENT[:5000]) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(4) == bytes.fromhex("0a0d0d0a")
+        process.stdout.close()
+        process.stdin.write(CONTENT[5000:])
+        process.stdin.flush()
+        assert process.wait(20) in (0, 1)
+        assert complaints(process.stderr.read()) == []
+
+
 def test_the_files_of_an_interval_are_always_whole(tmp_path: Path) -> None:
     target = tmp_path / "r.json"
     sizes: set[int] = set()
@@ -314,6 +335,9 @@ def test_damage_on_the_way_is_told_and_the_rest_kept() -> None:
         (("-", "--json", "-", "--format", "lines"), "no place"),
         (("-", "--format", "screen"), "needs a terminal"),
         (("-", "--filter", "tcp"), "goes with -i"),
+        (("-", "--write", "-", "--format", "lines"), "leaves no place"),
+        (("-", "--write", "-", "--json", "-"), "leaves no place"),
+        (("-", "--write", "-", "--rotate", "1MB"), "cannot be rotated"),
         (("-", "--age", "never=1s"), "expected NAME=TIME with one of closed, "),
         (("-", "--age", "udp=soon"), "is no time"),
         (("-", "--duration", "soon"), "is no time"),
@@ -414,7 +438,12 @@ def test_suppressions_keys_and_cluster_are_taken_as_analyze_takes_them(tmp_path:
     accepted = tmp_path / "accepted.yaml"
     accepted.write_text("suppressions:\n  - {code: PW102, reason: known, author: me, expires: 2999-12-31}\n")
     given = ("--cluster", LAB / "clusters" / stem, "--suppress", accepted, "-q")
-    planewire("live", "-", *given, "--json", tmp_path / "live.json", stdin=CONTENT)
+    shown = ("--format", "jsonl")
+    lines = json_lines(
+        planewire("live", "-", *given[:-1], *shown, "--json", tmp_path / "live.json", stdin=CONTENT).stdout
+    )
+    assert {line["change"] for line in lines if line["type"] == "finding"} == {"new"}
+    assert {line["suppressed"] for line in lines if line["type"] == "finding"} == {"", "known"}
     planewire("analyze", "-", *given, "--json", tmp_path / "analyze.json", stdin=CONTENT)
     one, other = (json.loads((tmp_path / name).read_bytes()) for name in ("live.json", "analyze.json"))
     assert one == other

@@ -95,3 +95,29 @@ def test_help_imports_none_of_the_heavy_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+BUDGET = 450
+"""Modules that one plain analysis may load, the standard library's and numpy's included: 419 when this was written."""
+NOT_NEEDED = {
+    *("pandas", "scapy", "dpkt", "pyshark", "yaml", "rich", "jinja2", "pyarrow", "numba", "cryptography", "hpack"),
+    *("prometheus_client", "multiprocessing", "concurrent", "asyncio", "subprocess", "tarfile", "ssl", "http"),
+    *("numpy.random", "numpy.testing", "numpy.f2py", "analyzer.opinions", "analyzer.session", "analyzer.report.html"),
+}
+"""What a capture without a readable certificate and without HTTP/2 in clear, and a report as JSON, have no use for."""
+
+
+def test_a_plain_analysis_loads_what_it_uses_and_no_more(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    capture, report = ROOT / "captures" / "05-proxy-cleartext.pcap", tmp_path / "report.json"
+    command = [sys.executable, "-X", "importtime", "-m", "analyzer", "analyze", "-q", str(capture)]
+    done = subprocess.run(
+        [*command, "--json", str(report), "--fail-on", "never"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert {"numpy", "analyzer.pipeline"} <= loaded
+    assert not loaded & NOT_NEEDED
+    assert len(loaded) <= BUDGET

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,3 +170,22 @@ def test_many_connections_in_one_chunk() -> None:
     evidence = read(frames)
 
     assert [(m.flow, m.target) for m in late(evidence)] == [(i, f"/{i}") for i in range(20)]
+
+
+@pytest.mark.parametrize("mss", [60, 1448])
+def test_what_was_seen_of_a_connection_is_known_when_others_are_forgotten(mss: int) -> None:
+    """A request repeated is still a repeat, one under way goes on, and the flows' numbers moved."""
+    first = Conversation(sport=39999).open().close().close(1)
+    talked = talk([request("/again"), request("/again"), request("/long-way", TOKEN)], mss=mss)
+    frames = [*first.frames, *talked.frames]
+    begun = max(i for i, frame in enumerate(frames) if b"GET /" in frame) + 1
+    repeat = next(i for i, frame in enumerate(frames) if b"GET /again" in frame) + 1
+    expected = [(m.target, m.credential) for m in late(read(frames))]
+
+    for cut in (repeat, begun):
+        pipeline = Pipeline(Limits(head_octets=LIMIT))
+        before, after = chunks_cut_at(frames, [cut])
+        pipeline.add(before)
+        pipeline.keep(np.array([1]), np.array([-1, 1]))
+        pipeline.add(after)
+        assert [(m.target, m.credential) for m in late(pipeline.evidence())] == expected

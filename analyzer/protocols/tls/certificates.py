@@ -9,6 +9,7 @@ import hashlib
 import re
 import warnings
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -30,6 +31,7 @@ _SELF_MADE_CA: Final = re.compile(r"(?P<host>.+)-ca@\d{9,11}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=256)
 def parse_certificate(der: bytes) -> Certificate:
     """Read one X.509 certificate (RFC 5280); never raises.
 

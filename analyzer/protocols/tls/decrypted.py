@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.protocols.tls.certificates import chain_ders
 from analyzer.protocols.tls.chains import ChainPool
 from analyzer.protocols.tls.describe import protocols
 from analyzer.protocols.tls.hello import ALPN
@@ -59,6 +58,8 @@ def _certificate(side: OpenedSide) -> tuple[Message, tuple[bytes, ...]] | None:
 
     TLS 1.3 (RFC 8446 4.4.2, compressed: RFC 8879), or of a handshake renegotiated under TLS 1.2 (RFC 5246 7.4.2).
     """
+    from analyzer.protocols.tls.certificates import chain_ders
+
     for message in reversed(side.messages):
         if message.kind == _CERTIFICATE:
             return message, chain_ders(message.body, tls13=message.epoch == 0)

@@ -8,9 +8,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pyarrow import dataset, parquet
 
+from analyzer.cli import outputs
 from analyzer.errors import MissingProgramError, OutputError
-from analyzer.report.frames import PARQUET_FILES, channels_frame, connections_frame, findings_frame, write_parquet
+from analyzer.report.frames import (
+    PARQUET_FILES,
+    PARTITION_COLUMNS,
+    channels_frame,
+    connections_frame,
+    findings_frame,
+    write_parquet,
+)
 from analyzer.report.schema_document import CONNECTION_COLUMNS, GRADES, SEVERITIES
 from analyzer.report.text import visible
 from tests.document_example import HOSTILE, example_document
@@ -97,3 +106,33 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         write_parquet(example_document(3), tmp_path / "file")
+
+
+@pytest.mark.parametrize("column", PARTITION_COLUMNS)
+def test_partitions_hold_every_connection_once_and_in_one_schema(tmp_path: Path, column: str) -> None:
+    document = example_document(60)
+    # Names that say what they like are file names here, and nothing else.
+    document["connections"]["data"]["vantage"] = [("../up", "a/b=c", "", "node 1")[row % 4] for row in range(60)]
+    made = connections_frame(document)
+    paths = write_parquet(document, tmp_path / "out", column)
+    assert [path.name for path in paths[-2:]] == list(PARQUET_FILES[1:])
+    parts = paths[:-2]
+    assert len(parts) == made[column].nunique() > 1
+    assert all(path.resolve().is_relative_to(tmp_path / "out" / "connections") for path in parts)
+    assert len({parquet.read_schema(path).remove_metadata() for path in parts}) == 1
+    read = dataset.dataset(tmp_path / "out" / "connections", partitioning="hive").to_table().to_pandas()
+    read = read.sort_values("connection", ignore_index=True)
+    assert set(read.columns) == {*made.columns, "connection"}
+    assert list(read["connection"]) == list(range(60))
+    for name in made.columns:
+        shown = [("" if name == column and _plain(v) == "nothing" else _plain(v)) for v in read[name]]
+        assert shown == [_plain(v) for v in made[name]], name
+    # A second run into the same place replaces them; one that would leave others beside its own is refused.
+    assert write_parquet(document, tmp_path / "out", column) == paths
+    document["connections"]["data"][column] = document["connections"]["data"][column][:1] * 60
+    with pytest.raises(OutputError, match="of another run"):
+        write_parquet(document, tmp_path / "out", column)
+
+
+def test_the_command_offers_the_columns_there_are() -> None:
+    assert outputs.PARTITION_COLUMNS == PARTITION_COLUMNS

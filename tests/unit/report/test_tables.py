@@ -13,12 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analyzer.errors import OutputError
 from analyzer.report import tables
 from analyzer.report.schema_document import QUESTIONS
-from analyzer.report.tables import CSV_FILES, write_csv, write_json
+from analyzer.report.tables import CSV_FILES, json_text, write_csv, write_json
 from analyzer.report.text import visible
 from tests.conftest import ROOT
 from tests.document_example import HOSTILE, example_document
@@ -223,3 +226,34 @@ def test_json_in_pieces_is_json_at_once(connections: int, monkeypatch: pytest.Mo
     assert "".join(pieces) == whole == tables.json_text(document)
     assert max(map(len, pieces)) < len(whole) / 2 or connections < 50
     assert "".join(tables.json_pieces({"connections": {}})) == '{"connections":{}}\n'
+
+
+plain_values = st.one_of(
+    st.text(),
+    st.text(st.characters(max_codepoint=127)),
+    st.integers(),
+    st.booleans(),
+    st.none(),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+
+
+@given(st.lists(plain_values, max_size=30))
+def test_long_columns_are_written_octet_for_octet_as_by_the_standard_library(values: list[Any]) -> None:
+    document = {"connections": {"data": {"column": values * 200}}}
+
+    assert json_text(document) == json.dumps(document, separators=(",", ":"), sort_keys=True) + "\n"
+
+
+def test_orjson_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[object] = []
+
+    def dumps(values: object) -> bytes:
+        used.append(values)
+        return orjson.dumps(values)
+
+    monkeypatch.setattr(tables, "_faster", lambda: dumps)
+
+    json_text({"connections": {"data": {"column": ["a"] * 5000}}})
+
+    assert len(used) == 2

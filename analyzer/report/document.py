@@ -294,11 +294,15 @@ class _Connections:
         return _picked([kind(i).label for i in range(int(values.max(initial=0)) + 1)], values)
 
     def _roles(self, ends: I64) -> list[str]:
-        text = []
-        member = [self.audit.roles.member[role] for role in ROLES]
-        for row in range(len(self.address)):
-            text.append(", ".join(role for role, mask in zip(ROLES, member, strict=True) if mask[row]) or "unknown")
-        return _picked(text, ends)
+        # One text for each set of roles that there is, not for each address.
+        member = np.stack([self.audit.roles.member[role] for role in ROLES], axis=1)
+        bits = member @ (1 << np.arange(len(ROLES), dtype=np.int64))
+        sets, which = np.unique(bits, return_inverse=True)
+        texts = [
+            ", ".join(role for place, role in enumerate(ROLES) if known >> place & 1) or "unknown"
+            for known in sets.tolist()
+        ]
+        return _picked(texts, which[ends]) if texts else []
 
     def _names(self, ends: I64) -> list[str]:
         names = self.audit.roles.names
@@ -312,6 +316,8 @@ class _Connections:
         """`time_text` of a column: numpy prints nanoseconds itself."""
         known = (values > 0) & (values < _YEAR_10000_NS)
         texts = np.datetime_as_string(np.where(known, values, 0).astype("datetime64[ns]"), unit="ns", timezone="UTC")
+        if known.all():
+            return list(texts.tolist())
         return [text if ok else None for text, ok in zip(texts.tolist(), known.tolist(), strict=True)]
 
     def _handshake(self) -> list[str]:

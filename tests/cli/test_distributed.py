@@ -365,3 +365,13 @@ def test_a_worker_with_another_version_is_refused(tmp_path: Path, cluster: Runni
     assert len(err.splitlines()) == 1
     assert b"has planewire 0." in err
     assert err.endswith(b"and this is 9.9.9\n")
+
+
+def test_without_dask_the_message_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "distributed.py").write_text("raise ImportError('not installed')")
+    process = command(
+        "captures/10-tls12.pcap", "--scheduler", "tcp://h:1", environment=os.environ | {"PYTHONPATH": str(tmp_path)}
+    )
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert (out, err) == (b"", b"planewire: --scheduler needs Dask: pip install 'planewire[distributed]'\n")

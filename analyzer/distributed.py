@@ -23,7 +23,7 @@ from analyzer.partial import Partial
 from analyzer.pipeline import Progress, Work
 from analyzer.workers import Tally
 
-CONNECT_S: Final = 10
+CONNECT_S: Final = 15
 """Seconds to wait for the scheduler, and again for a first worker."""
 RETRIES: Final = 2
 """Times that work which failed is tried again. Work whose worker died is given to another by the scheduler itself, as
@@ -48,7 +48,8 @@ def connect(address: str) -> Iterator[Cluster]:
     except ImportError:
         raise MissingProgramError("--scheduler needs Dask: pip install 'planewire[distributed]'") from None
     # Its log is for who runs the cluster; what concerns the user is said once, by an error.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+    for name in ("distributed", "tornado", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module="distributed")
     _reach(address)
     client = Client(address, timeout=CONNECT_S, set_as_default=False, name="planewire")

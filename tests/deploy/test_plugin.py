@@ -51,7 +51,9 @@ elif words[0] == "get":
     sys.exit("Error from server (NotFound): " + words[1])
 elif words[0] == "exec":
     command = words[words.index("--") + 1 :]
-    command = [word.replace("/capture/", str(state) + "/").replace("/reports/", str(state) + "/") for word in command]
+    volume = state / "volume"
+    volume.mkdir(exist_ok=True)
+    command = [word.replace("/capture", str(volume)).replace("/reports", str(volume)) for word in command]
     sys.exit(subprocess.run([*os.environ.get("FAKE_POD", "").split(), *command], check=False).returncode)
 elif words[0] not in {"wait", "delete"}:
     sys.exit("not understood: " + words[0])
@@ -143,7 +145,7 @@ def test_one_command_gives_the_verdicts_of_analyze(desk: Desk) -> None:
         "wait",
         "-- sh -c",
         "-- true",
-        "-- gzip -c",
+        "-- sh -c",
         "delete",
     ]
     assert (desk.state / "tcpdump").read_text().split("\n") == ["-i", "any", "-s", "262144", "-U", "-w", "-", "--", ""]
@@ -296,8 +298,18 @@ def test_hostile_and_wrong_options_reach_nobody(desk: Desk, words: tuple[str, ..
 
 
 def test_the_last_report_of_the_nodes_pod_is_shown(desk: Desk) -> None:
+    (desk.state / "volume").mkdir()
     made = subprocess.run(
-        [sys.executable, "-m", "analyzer", "analyze", str(CAPTURE), "-q", "--json", str(desk.state / "report.json")],
+        [
+            sys.executable,
+            "-m",
+            "analyzer",
+            "analyze",
+            str(CAPTURE),
+            "-q",
+            "--json",
+            str(desk.state / "volume" / "report.json"),
+        ],
         cwd=ROOT,
         check=False,
     )
@@ -379,6 +391,25 @@ def test_tcpdump_captures_with_the_rights_of_the_pod(desk: Desk) -> None:
     pod = desk.pod()["spec"]["containers"][0]
     asked = pod["securityContext"]["capabilities"]["add"]
     assert {f"+{name.lower()}" for name in asked} == set(kept.split(",")[1:]), "the rights tried are those asked for"
+
+
+@pytest.mark.live
+def test_the_installed_pod_captures_by_itself(desk: Desk) -> None:
+    """As the DaemonSet's user, who has NET_RAW only where the runtime starts the program itself."""
+    with namespaces("node") as (space,):
+        space.start(sys.executable, "-c", SERVE, cwd="/")
+        done = desk.run(
+            "node1", "-d", "4", "--no-facts", "--installed", "-f", "tcp", "--", "--json", "report.json", "--no-color",
+            FAKE_POD=" ".join(space.command()),
+        )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "PW102" in done.stdout
+    report = json.loads((desk.folder / "report.json").read_text())
+    assert report["captures"][0]["interfaces"][0]["filter"] == "tcp"
+    assert list((desk.state / "volume").iterdir()) == [], "nothing is left in the pod"
+    assert "create" not in [call[1] for call in desk.calls]
+    capturing = next(call for call in desk.calls if "live" in call)
+    assert capturing[3:6] == ["--", "planewire", "live"], "a shell in between would lose the capability"
 
 
 def understood(*words: str) -> None:

@@ -372,13 +372,13 @@ class Pipeline:
         return reading, *_read_http(opened.heads, *chosen, names, decrypted=True)
 
     def evidence(
-        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, traffic: bool = True
+        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, glance: bool = False
     ) -> Evidence:
         """Everything read so far, seen as one input; see `assembled`."""
-        return finish(self.assembled(last=last, read=read, traffic=traffic))
+        return finish(self.assembled(last=last, read=read, glance=glance))
 
     def assembled(
-        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, traffic: bool = True
+        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, glance: bool = False
     ) -> Assembled:
         """Everything read so far, for all flows in order of their first packet; may be asked again after more packets.
 
@@ -388,8 +388,8 @@ class Pipeline:
             Nothing more is to be added or asked: what is held is let go as soon as it has been read.
         read : callable, optional
             Reads the flows given that have not been settled, in place of `interpret`.
-        traffic : bool
-            False: traffic over time is left out, and so are the times of frames.
+        glance : bool
+            Without traffic over time, the times of frames, and messages that are still under way.
         """
         self._end_round()
         if self.books:
@@ -408,10 +408,10 @@ class Pipeline:
         if not last:
             # More may come, and these are renumbered in place.
             parts = [part.apart() for part in parts]
-            late = (
-                copied(self._late_messages) + read_late(self.late.under_way()),
-                copied(self._late_http2) + self.late_http2.under_way(),
-            )
+            late = copied(self._late_messages), copied(self._late_http2)
+            if not glance:
+                late[0].extend(read_late(self.late.under_way()))
+                late[1].extend(self.late_http2.under_way())
         full, full_http2 = self.late.full_streams() >> 1, self.late_http2.full_streams() >> 1
         if last:
             self._read.clear()
@@ -433,7 +433,7 @@ class Pipeline:
             assembled.evidence,
             comments={place[flow]: tuple(texts) for flow, texts in self._comments.items()},
         )
-        if traffic:
+        if not glance:
             counts, times = in_table_order(self.flows.traffic.result(), numbers), self.clock.result()
             evidence = replace(evidence, traffic=counts, frame_times=times)
         return replace(assembled, evidence=evidence)

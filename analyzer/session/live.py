@@ -26,7 +26,7 @@ from analyzer.session.archive import Archive, Leaving
 from analyzer.session.glance import Glance, Meter, channel_of_flows
 from analyzer.session.rereading import Rereader
 
-SHARE: Final = 10
+SHARE: Final = 12
 """One part in so many of the time may go into concluding anew."""
 LIMITS: Final = Limits(settle_octets=8 << 20, heads_budget=64 << 20)
 """Less is held of connections that go on than for a file, where many are read together because that is faster."""
@@ -130,7 +130,7 @@ class LiveSession:
         """Conclude anew, and let go of what is past keeping; which of the flows that stay are over."""
         begin = time.thread_time_ns()
         flows = self._pipeline.flows
-        evidence = self._pipeline.evidence(read=self._rereader.reader(exact=False), traffic=False)
+        evidence = self._pipeline.evidence(read=self._rereader.reader(exact=False), glance=True)
         result = self._concluded(evidence, ())
         self._glance.take(result, now_ns)
         self._meter.assign(channel_of_flows(result, flows.in_order(), len(flows)))

@@ -110,7 +110,7 @@ class ActivityClock:
 
     def tick(self, wall_ns: int, flows: FlowBuilder, frames: int) -> None:
         """Take note of the flows that had packets since the last tick; without packets time goes on by the wall."""
-        if not self._fed and self._wall_ns is not None and self.now_ns:
+        if not self._fed and self._wall_ns is not None:
             self.now_ns += max(wall_ns - self._wall_ns, 0)
         self._wall_ns, self._fed = wall_ns, False
         count = len(flows)

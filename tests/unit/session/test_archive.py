@@ -29,6 +29,11 @@ def of_channels(document: Document) -> dict[str, dict[str, object]]:
     }
 
 
+def traffic(document: Document) -> dict[str, object]:
+    """Traffic over time; events are those of the connections in the table."""
+    return {name: said for name, said in document["timeline"].items() if not name.startswith("event")}
+
+
 def totals(document: Document) -> tuple[int, int, int]:
     """Packets in flows by the ledger; by the table and what aged out; connections likewise."""
     data, gone = document["connections"]["data"], document["aged_out"]
@@ -49,6 +54,7 @@ def test_forgetting_changes_nothing_that_is_said(path: Path, retain: int) -> Non
     assert [e["roles"] for e in seen["endpoints"]] == [e["roles"] for e in whole["endpoints"]]
     assert seen["quality"]["shares"] == whole["quality"]["shares"]
     assert seen["ledger"]["balanced"]
+    assert traffic(seen) == traffic(whole)
 
 
 def test_the_lab_has_connections_that_leave() -> None:

@@ -60,7 +60,7 @@ class Ageing:
     udp_s: float = 30.0
     udp_stream_s: float = 120.0
     other_s: float = 600.0
-    retain: int = 10_000
+    retain: int = 20_000
     stand_ins: int = 5_000
     most: int = 100_000
 

@@ -248,7 +248,7 @@ def test_verdicts_are_concluded_anew_only_when_something_was_said() -> None:
             first_frame=len(whole) + 1,
         )
         session.add(again)
-        second = session.tick(BEGIN + 60 * SECOND)
+        second = session.tick(BEGIN + 5 * SECOND)
 
     assert second.frames == first.frames + 2
     assert second.concluded_ns == BEGIN

@@ -642,6 +642,9 @@ def _in_children(portions: Sequence[Portion], work: Work, workers: int, progress
     told = Tally(progress)
     partials: list[Partial] = []
     if workers > 1 and len(movable) > 1 and can_fork():
+        # Loaded here once, not in every child that meets a certificate.
+        import analyzer.protocols.tls.certificates  # noqa: F401
+
         # The largest first: what is left at the end is small, and keeps no one waiting.
         movable.sort(key=lambda portion: -portion.size)
         share = max(1, workers // len(movable))

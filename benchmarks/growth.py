@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from stages import compile_modules
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 
@@ -178,6 +180,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FILE", help="runs made, one a line")
     parser.add_argument("--picture", type=Path, help="write the curves as SVG")
     options = parser.parse_args()
+    compile_modules()
     runs = Runs([path.resolve() for path in options.source], options.keep)
     print(f"Packets, the connections fixed:\n\n{HEADING}", flush=True)
     by_packets = []

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from peers import PEERS, Peer, planewire_version
+from stages import compile_modules
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--slow-runs", type=int, default=1, metavar="N", help="runs of each of those (default 1)")
     parser.add_argument("--python", default=sys.executable, help="interpreter for the peers that are Python packages")
     options = parser.parse_args()
+    compile_modules()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         target, spill = folder / "scaled.pcap", folder / "spill"

@@ -59,12 +59,12 @@ class Terminal:
 def terminal(width: int = 80, height: int = 24, **environment: str) -> Iterator[Terminal]:
     """Open a terminal with a shell that has job control, in the root of the repository."""
     opened = Terminal(f"pw-test-{os.getpid()}")
-    settings = {"PS1": "$ ", "COLUMNS": "", **environment}
+    # Exported, COLUMNS is what it was at the last prompt, whatever becomes of the window.
+    settings = {"PS1": "$ ", "COLUMNS": str(width), "LINES": str(height), **environment}
     given = [part for name, value in settings.items() for part in ("-e", f"{name}={value}")]
     size = ("-x", str(width), "-y", str(height))
     opened.tmux("-f", "/dev/null", "new-session", "-d", *size, "-c", str(ROOT), *given, "bash --norc --noprofile")
     try:
-        opened.type("unset COLUMNS LINES")
         yield opened
     finally:
         opened.tmux("kill-server")

@@ -21,7 +21,7 @@ import numpy as np
 
 from analyzer.capture.growing import parse_address
 from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
-from analyzer.capture.remote import RemoteFile, find, is_url
+from analyzer.capture.remote import RemoteFile, find, is_url, shown
 from analyzer.capture.series import TOLERANCE_NS, natural_key, series_key, signature
 from analyzer.capture.source import FileReader, Opening, TarStream, open_octets, open_source
 from analyzer.errors import CaptureFormatError, InputError, PlanewireError
@@ -423,7 +423,7 @@ def open_captures(
     planner.examine()
     recordings = planner.in_order()
     captures = [capture for recording in recordings for capture in recording.captures]
-    name = sources[0].path if len(sources) == 1 else f"{len(sources)} inputs"
+    name = shown(sources[0].path) if len(sources) == 1 else f"{len(sources)} inputs"
     if not captures:
         raise _nothing(name, planner.skips.kept, planner.skips.count)
     size = sum(c.size for c in captures) if all(c.probed for c in captures) else None

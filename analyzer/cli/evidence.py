@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from analyzer.cli.finding_options import finding_options, regular_file
+from analyzer.cli.finding_options import files_showing, finding_options, rereadable
+
+if TYPE_CHECKING:
+    from analyzer.excerpt import Excerpt
+    from analyzer.pipeline import ClusterContext
+    from analyzer.protocols.tls.keylog import KeyLog
 
 
 @click.command(name="evidence")
@@ -26,19 +32,21 @@ from analyzer.cli.finding_options import finding_options, regular_file
     "longer match.",
 )
 def command(
-    capture: str, finding: str, cluster: tuple[str, ...], keys: tuple[str, ...], output: str, redact: bool
+    captures: tuple[str, ...], finding: str, cluster: tuple[str, ...], keys: tuple[str, ...], output: str, redact: bool
 ) -> None:
     """Write the smallest capture that shows a finding: analysed again with the same options, it gives the same one.
 
+    Of several captures, one that shows the finding by itself is cut: the one that holds most of its frames comes first.
+
     FINDING is the id that every report shows (PW201/apiserver-to-kubelet), or its code where that is enough. Frames
-    carry the number they had in CAPTURE as a comment.
+    carry the number they had in their file as a comment.
     """
-    regular_file(capture, "evidence")
-    from analyzer.excerpt import cut_out
+    rereadable(captures, "evidence")
     from analyzer.report.tables import write_atomically
+    from analyzer.report.text import visible
     from analyzer.user_files import load_cluster, load_keys
 
-    excerpt = cut_out(capture, finding, load_cluster(cluster), keys=load_keys(keys)[0], redact=redact)
+    name, excerpt = _cut(captures, finding, load_cluster(cluster), load_keys(keys)[0], redact=redact)
     write_atomically(Path(output), excerpt.octets)
     if excerpt.credentials:
         frames = " ".join(map(str, excerpt.credentials))
@@ -53,6 +61,43 @@ def command(
         )
     click.echo(
         f"wrote {output}: {len(excerpt.frames)} frames of {excerpt.connections} "
-        f"connection{'' if excerpt.connections == 1 else 's'}, {len(excerpt.octets)} octets",
+        f"connection{'' if excerpt.connections == 1 else 's'}, {len(excerpt.octets)} octets"
+        + (f", cut out of {visible(name)}" if name != captures[0] or len(captures) > 1 else ""),
         err=True,
     )
+
+
+def _cut(
+    captures: tuple[str, ...], finding: str, context: ClusterContext, keys: KeyLog | None, *, redact: bool
+) -> tuple[str, Excerpt]:
+    """Cut the finding out of one of the captures; the file's name and the excerpt."""
+    from analyzer.capture.several import Source, open_captures
+    from analyzer.errors import FindingError
+    from analyzer.excerpt import cut_out, select
+    from analyzer.pipeline import run
+    from analyzer.report.document import build_document
+    from analyzer.report.schema_document import as_document
+
+    if len(captures) == 1 and Path(captures[0]).is_file() and not _is_archive(captures[0]):
+        return captures[0], cut_out(captures[0], finding, context, keys=keys, redact=redact)
+    with open_captures([Source(path) for path in captures]) as reader:
+        document = as_document(build_document(run(reader, context, keys=keys)))
+    chosen = select(document, finding)
+    problem = FindingError(f"{chosen['id']}: no frame shows it")
+    for name, _ in files_showing(document, chosen, "evidence"):
+        try:
+            return name, cut_out(name, chosen["id"], context, keys=keys, redact=redact)
+        except FindingError as error:
+            problem = error
+    if len(document["captures"]) == 1:
+        raise problem
+    raise FindingError(f"{chosen['id']} shows in none of the captures by itself, only in all of them together")
+
+
+def _is_archive(path: str) -> bool:
+    from analyzer.capture.source import Opening, TarStream, open_octets, open_source
+
+    opened = open_source(path, open_octets(path, Opening()), Opening())
+    found = isinstance(opened, TarStream)
+    (opened.source if isinstance(opened, TarStream) else opened).close()
+    return found

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import click
 
-from analyzer.cli.finding_options import finding_options, regular_file
+from analyzer.cli.finding_options import files_showing, finding_options, rereadable
 
 
 @click.command(name="inspect")
 @finding_options
 @click.option("--frames", "n_frames", type=click.IntRange(1), default=20, show_default=True, help="Frames at most.")
-def command(capture: str, finding: str, cluster: tuple[str, ...], keys: tuple[str, ...], n_frames: int) -> None:
+def command(
+    captures: tuple[str, ...], finding: str, cluster: tuple[str, ...], keys: tuple[str, ...], n_frames: int
+) -> None:
     """Dissect the frames that show a finding in full, by tshark.
 
-    FINDING is the id that every report shows (PW201/apiserver-to-kubelet), or its code where that is enough.
-    Credentials are redacted and payload is counted, not shown: tshark itself shows all.
+    FINDING is the id that every report shows (PW201/apiserver-to-kubelet), or its code where that is enough. Of several
+    captures the frames of each that shows the finding are dissected, named by file. Credentials are redacted and
+    payload is counted, not shown: tshark itself shows all.
     """
-    regular_file(capture, "inspect")
+    rereadable(captures, "inspect")
     from analyzer.api import analyze
     from analyzer.excerpt import select
     from analyzer.opinions.by_tshark import tshark_path
@@ -26,18 +29,23 @@ def command(capture: str, finding: str, cluster: tuple[str, ...], keys: tuple[st
     if len(keys) > 1:
         raise click.UsageError("tshark takes one key log: join them")
     tshark_path()
-    chosen = select(analyze(capture, cluster=cluster, keys=keys).document, finding)
+    document = analyze(captures, cluster=cluster, keys=keys).document
+    chosen = select(document, finding)
     click.echo(visible(f"{chosen['id']} ({chosen['severity']}, {chosen['grade']}): {chosen['message']}"))
-    frames = chosen["frames"][:n_frames]
-    if not frames:
+    left = len(chosen["frames"])
+    if not left:
         click.echo("No frame shows it; see the limits of this rule: planewire explain " + chosen["code"])
         return
-    for frame in dissect(capture, frames, keys):
-        click.echo(f"\nFrame {frame.number}")
-        for name, lines in frame.layers:
-            click.echo(f"  {name}")
-            for line in lines:
-                click.echo(f"    {line}")
-    left = len(chosen["frames"]) - len(frames)
-    if left:
+    several = len(document["captures"]) > 1
+    room = n_frames
+    for name, numbers in files_showing(document, chosen, "inspect"):
+        frames = numbers[:room]
+        room, left = room - len(frames), left - len(frames)
+        for frame in dissect(name, frames, keys) if frames else ():
+            click.echo(f"\nFrame {frame.number}" + (f" of {visible(name)}" if several else ""))
+            for layer, lines in frame.layers:
+                click.echo(f"  {layer}")
+                for line in lines:
+                    click.echo(f"    {line}")
+    if left > 0:
         click.echo(f"\nand {left} more frames; --frames shows them")

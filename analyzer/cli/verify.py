@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -18,7 +19,7 @@ _MAX_SHOWN: Final = 20
 
 
 @click.command(name="verify")
-@click.argument("capture", type=click.Path())
+@click.argument("captures", nargs=-1, required=True, type=click.Path(), metavar="CAPTURE...")
 @click.option(
     "--with",
     "readers",
@@ -29,8 +30,10 @@ _MAX_SHOWN: Final = 20
 @click.option("--json", "as_json", is_flag=True, help="Print the agreement as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Exit status only.")
 @click.pass_context
-def command(ctx: click.Context, /, capture: str, readers: tuple[str, ...], as_json: bool, quiet: bool) -> None:
-    """Ask dpkt and tshark for a second opinion on a capture.
+def command(
+    ctx: click.Context, /, captures: tuple[str, ...], readers: tuple[str, ...], as_json: bool, quiet: bool
+) -> None:
+    """Ask dpkt and tshark for a second opinion on captures, each by itself.
 
     Compares frames, packets and octets of every conversation, and version, cipher suite and server name of every TLS
     handshake; names each disagreement with its reason, where there is a known one.
@@ -38,24 +41,12 @@ def command(ctx: click.Context, /, capture: str, readers: tuple[str, ...], as_js
     Exit status: 0 agreement (or every disagreement has a known reason), 1 a disagreement without one, 2 usage or
     tshark missing, 3 unreadable input.
     """
-    regular_file(capture, "verify")
-    from analyzer.api import analyze
+    for capture in captures:
+        regular_file(capture, "verify")
     from analyzer.opinions.common import merged
-    from analyzer.opinions.compare import compare, udp_tunnels
 
-    document = analyze(capture).document
     chosen = readers or tuple(name for name in READERS if name != "tshark" or shutil.which("tshark"))
-    parts = []
-    for name in chosen:
-        if name == "dpkt":
-            from analyzer.opinions.by_dpkt import dpkt_opinion
-
-            opinion = dpkt_opinion(capture)
-        else:
-            from analyzer.opinions.by_tshark import tshark_opinion
-
-            opinion = tshark_opinion(capture, udp_tunnels(document))
-        parts.append(compare(document, opinion))
+    parts = [part for capture in captures for part in _compared(capture, chosen, named=len(captures) > 1)]
     agreement = merged(parts)
     if as_json:
         click.echo(_json(agreement))
@@ -64,6 +55,31 @@ def command(ctx: click.Context, /, capture: str, readers: tuple[str, ...], as_js
     if "tshark" not in chosen and not readers:
         click.echo("planewire: tshark is not installed: asked dpkt alone", err=True)
     ctx.exit(1 if agreement.unexplained else 0)
+
+
+def _compared(capture: str, readers: tuple[str, ...], *, named: bool) -> list[Agreement]:
+    """What each reader makes of one capture; with `named` it is said which."""
+    from analyzer.api import analyze
+    from analyzer.opinions.compare import compare, udp_tunnels
+
+    document = analyze(capture).document
+    parts = []
+    for name in readers:
+        if name == "dpkt":
+            from analyzer.opinions.by_dpkt import dpkt_opinion
+
+            opinion = dpkt_opinion(capture)
+        else:
+            from analyzer.opinions.by_tshark import tshark_opinion
+
+            opinion = tshark_opinion(capture, udp_tunnels(document))
+        part = compare(document, opinion)
+        if named:
+            part = replace(
+                part, disagreements=tuple(d._replace(where=f"{capture}: {d.where}") for d in part.disagreements)
+            )
+        parts.append(part)
+    return parts
 
 
 def _json(agreement: Agreement) -> str:

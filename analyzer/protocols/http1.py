@@ -25,6 +25,8 @@ MAX_LINE: Final = 8192
 """Octets of one line; RFC 9112 3 asks for at least 8000, Apache and nginx stop at 8190 and 8192."""
 MAX_VALUE: Final = 8192
 """Octets kept of one field value after unfolding."""
+_REMEMBERED_LINE: Final = 256
+"""Octets of a start line up to which it is worth remembering."""
 _REMEMBERED: Final = 4096
 """Octets of a field section up to which it is worth remembering."""
 _SENT_ALONG: Final = 8
@@ -259,14 +261,12 @@ class _Direction:
         stop = octets.find(b"\n", at, at + MAX_LINE)
         if stop < 0 or octets[at : at + 1].isspace():
             return None
-        words = octets[at:stop].split()
-        if len(words) < (3 if self._requests else 2):
-            return None
-        if self._requests and len(words) > 3 and not self.in_order:
+        line = octets[at:stop]
+        read = _remembered_words if len(line) <= _REMEMBERED_LINE else _words
+        start = read(line, self._requests)
+        if start is None or (self._requests and len(start[0]) > 3 and not self.in_order):
             return None  # a target with spaces is believed only where a message is due
-        version = _VERSION.fullmatch(words[-1] if self._requests else words[0])
-        known = _METHOD.fullmatch(words[0]) if self._requests else _STATUS.fullmatch(words[1])
-        return (words, version[1].decode(), stop + 1) if version and known else None
+        return (*start, stop + 1)
 
     def _head_at(self, at: int) -> _Head | None:
         start = self._start_line(at)
@@ -282,6 +282,20 @@ class _Direction:
         if authority is not None:
             fields.insert(0, (b"host", authority[1]))  # RFC 9112 3.2.2: it takes the place of Host
         return _Head(at, frame, version, fields, body, framing, method=words[0], target=target)
+
+
+def _words(line: bytes, requests: bool) -> tuple[list[bytes], str] | None:
+    """Words of a start line, and its version; None where it is none."""
+    words = line.split()
+    if len(words) < (3 if requests else 2):
+        return None
+    version = _VERSION.fullmatch(words[-1] if requests else words[0])
+    known = _METHOD.fullmatch(words[0]) if requests else _STATUS.fullmatch(words[1])
+    return (words, version[1].decode()) if version and known else None
+
+
+_remembered_words = lru_cache(maxsize=512)(_words)
+"""`_words`, once for each of the lines that are sent again and again; nobody changes what it returns."""
 
 
 def _fields_at(octets: bytes, at: int) -> tuple[_Fields, int | None, _Framing]:

@@ -84,16 +84,17 @@ class Http2Collector:
         )
         view = octets.data
         for flow, side, seq, length, frame, start, stop, behind in zip(*(c.tolist() for c in columns), strict=True):
-            if not self._walked[flow]:
-                payload = bytes(view[start:stop])
-                # Row by row, so that the same segments are walked however the capture was cut into tables.
-                if not payload.startswith(PREFACE) and not is_chain(payload, 0):
-                    continue
-                self._walked[flow] = True
-                self._sides[2 * flow], self._sides[2 * flow + 1] = _Side(), _Side()
             stream = 2 * flow + side
             one = self._sides.get(stream)
-            if one is not None and stream not in self._full:
+            if one is None:
+                payload = bytes(view[start:stop])
+                # Row by row, so that the same segments are walked however the capture was cut into tables.
+                if self._walked[flow] or not (payload.startswith(PREFACE) or is_chain(payload, 0)):
+                    continue
+                self._walked[flow] = True
+                one, self._sides[stream ^ 1] = _Side(), _Side()
+                self._sides[stream] = one
+            if stream not in self._full:
                 one.reached |= behind
                 found = one.walk.add(Segment(seq, length, frame, bytes(view[start:stop])))
                 if found:

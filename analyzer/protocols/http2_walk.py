@@ -32,6 +32,8 @@ _ASIDE: Final = 64
 """Blocks kept of a stretch that is not yet known to be one of frames."""
 _CONFIRMED: Final = 3
 """Frame headers, over more than one segment, that make a chain of what was joined in its middle."""
+_RESERVED: Final = 1 << 31
+"""The bit before a stream identifier (RFC 9113 4.1)."""
 _TELLING: Final = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION})
 # Flags that RFC 9113 6 defines, by frame type: a chain that is looked for has no others.
 _FLAGS: Final = (0x09, 0x2D, 0, 0, 0x01, 0x0C, 0x01, 0, 0, 0x04)
@@ -72,6 +74,8 @@ class FrameWalk:
         """Header blocks that end in `segment`, or in what waited for it."""
         if self._expects < 0:
             self._expects = segment.seq
+        if segment.seq == self._expects and not self._held:
+            return self._take(segment)
         # Counted on from the first octet, so that places compare although sequence numbers go round.
         ahead = _distance(segment.seq, self._expects)
         if segment.seq != self._expects + ahead:
@@ -217,7 +221,8 @@ class FrameWalk:
             self._left -= step
             if self._kept and not self._left and not self._end_frame(segment.seq + behind + at - 1):
                 return False
-        blocks += self._released()
+        if self._aside or not self._sure:
+            blocks += self._released()
         return True
 
     def _pass_by(self, octets: bytes, at: int, size: int) -> int:
@@ -225,8 +230,11 @@ class FrameWalk:
         headers = 0
         while at + _FRAME_HEADER <= size:
             word = int.from_bytes(octets[at : at + _FRAME_HEADER], "big")
-            kind = word >> 40 & 0xFF
-            if kind in _TELLING or not is_frame((word >> 48, kind, 0, word & 0xFFFFFFFF), strict=False):
+            kind, stream_id = word >> 40 & 0xFF, word & 0xFFFFFFFF
+            if kind:
+                if kind in _TELLING or not is_frame((word >> 48, kind, 0, stream_id), strict=False):
+                    break
+            elif not 0 < stream_id < _RESERVED:  # DATA, the most frequent of all: what `is_frame` says of it
                 break
             headers += 1
             at += _FRAME_HEADER + (word >> 48)

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,74 @@ def test_heavy_readers_are_imported_only_where_used() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+PROXIED = LAB / "05-proxy-cleartext.pcap"
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """Captures of two nodes, in a folder of their own."""
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    one, other = folder / "one.pcap", folder / "two.pcap"
+    shutil.copy(LEAKING, one)
+    shutil.copy(PROXIED, other)
+    return one, other
+
+
+@pytest.mark.tshark
+def test_inspect_names_the_file_of_each_frame(two: tuple[Path, Path]) -> None:
+    done = invoke("inspect", *two, "PW101/apiserver-to-pod-proxy")
+
+    assert done.exit_code == 0, done.output
+    assert f"\nFrame 135 of {two[1]}\n" in done.stdout
+    assert str(two[0]) not in done.stdout
+    whole = invoke("inspect", two[0].parent, "PW203", "--frames=3")
+    assert whole.stdout.count("\nFrame ") == 3
+
+
+def test_evidence_cuts_the_capture_that_shows_the_finding(two: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tmp_path / "x.pcapng"
+    for given in (two, (two[0].parent,)):
+        done = invoke("evidence", *given, "PW101/apiserver-to-pod-proxy", "-o", target)
+        assert done.exit_code == 0, done.output
+        assert done.stderr.endswith(f"cut out of {two[1]}\n")
+        again = analyze(target).document
+        assert "PW101/apiserver-to-pod-proxy" in [finding["id"] for finding in again["findings"]]
+    assert "cut out" not in invoke("evidence", two[1], "PW101/apiserver-to-pod-proxy", "-o", target).stderr
+
+
+def test_what_lies_in_an_archive_or_can_be_read_only_once_is_told(two: tuple[Path, Path], tmp_path: Path) -> None:
+    packed = tmp_path / "nodes.tar"
+    with tarfile.open(packed, "w") as archive:
+        archive.add(two[1], "n/two.pcap")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for command in (("evidence", "-o", tmp_path / "x.pcapng"), ("inspect",)):
+        inside = invoke(command[0], packed, "PW101/apiserver-to-pod-proxy", *command[1:]).exception
+        assert isinstance(inside, InputError)
+        assert "nodes.tar:n/two.pcap: lies in an archive" in str(inside)
+        for once in ("-", pipe, "tcp://127.0.0.1:9"):
+            refused = invoke(command[0], two[0], once, "PW101", *command[1:]).exception
+            assert isinstance(refused, InputError)
+            assert "save it first" in str(refused)
+
+
+def test_a_finding_of_all_captures_together_is_not_cut_out_of_one(tmp_path: Path) -> None:
+    """Calls around the tunnel: one capture shows the tunnel, the other the calls."""
+    both = [LAB / "01-default-insecure-kubelet.pcap", LAB / "07c-konnectivity-node-any.pcap"]
+    failed = invoke("evidence", *both, "PW502", "-o", tmp_path / "x.pcapng").exception
+
+    assert isinstance(failed, FindingError)
+    assert str(failed) == (
+        "PW502/apiserver-to-kubelet shows in none of the captures by itself, only in all of them together"
+    )
+
+
+def test_verify_compares_each_capture_by_itself(two: tuple[Path, Path]) -> None:
+    both = invoke("verify", *two, "--with", "dpkt", "--json")
+    alone = [json.loads(invoke("verify", one, "--with", "dpkt", "--json").stdout) for one in two]
+
+    assert both.exit_code == 0
+    assert json.loads(both.stdout)["agreement"] == [row for one in alone for row in one["agreement"]]

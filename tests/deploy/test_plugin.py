@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +54,11 @@ elif words[0] not in {"wait", "delete"}:
     sys.exit("not understood: " + words[0])
 '''
 TCPDUMP = """\
-import os, pathlib, shutil, sys
+import os, pathlib, shutil, sys, time
 words = sys.argv[1:]
 (pathlib.Path(os.environ["FAKE_STATE"]) / "tcpdump").write_text("\\n".join(words))
+if words[-1] == "slow":
+    time.sleep(8)
 if words[-1] == "bogus":
     sys.exit("tcpdump: can't parse filter expression: syntax error")
 with open(os.environ["FAKE_CAPTURE"], "rb") as capture:
@@ -232,6 +237,32 @@ def test_a_filter_that_tcpdump_refuses_is_told_in_its_words(desk: Desk) -> None:
     )
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_run_that_is_ended_takes_its_pod_and_its_files_with_it(desk: Desk, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        ["sh", str(PLUGIN), "node1", "--no-facts", "--no-call", "-f", "slow"],
+        cwd=desk.folder,
+        env=desk.environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not (desk.state / "tcpdump").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        # A terminal sends Ctrl-C to all of them; whoever else ends the script, to it alone.
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        process.communicate(timeout=20)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == (130 if number == signal.SIGINT else 143)
+    assert list((desk.folder / "tmp").iterdir()) == []
+    assert desk.calls[-1][:2] == ["delete", "pod"]
+
+
 @pytest.mark.parametrize(
     "node",
     ["", "Node", "a b", "a;reboot", '"},{"', "$(reboot)", "../etc", "a/b", "-node", ".a", "a..b", "a-.b", "nöde",
@@ -275,6 +306,15 @@ def test_the_last_report_of_the_nodes_pod_is_shown(desk: Desk) -> None:
     assert desk.calls[0][0] == "--namespace=planewire"
     assert desk.calls[1][1:] == ["exec", "planewire-x2x4z", "--", "cat", "/reports/report.json"]
     assert desk.run("--report", "node1", FAKE_REFUSE="get").returncode == 2
+
+
+def test_the_screen_is_opened_in_the_nodes_pod(desk: Desk) -> None:
+    done = desk.run("--watch", "node1", "-f", "tcp port 6443", "--", "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: planewire live")
+    assert desk.calls[0][1:5] == ["get", "pods", "--selector", "app.kubernetes.io/name=planewire"]
+    command = ["planewire", "live", "--interface", "any", "--filter", "tcp port 6443", "--help"]
+    assert desk.calls[1] == ["--namespace=planewire", "exec", "--stdin", "planewire-x2x4z", "--", *command]
 
 
 def test_help_names_every_option_that_is_understood() -> None:

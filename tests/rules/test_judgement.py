@@ -141,6 +141,9 @@ def test_a_managed_control_plane_is_no_stranger() -> None:
 
     assert (violation, compliant) == (0, 0)
     assert undecidable > 0
+    known = stranger("01-default")  # here it opens sessions, as nobody else does
+    assert counts(known, "PW306") == (0, 0, 0)
+    assert "PW201" in codes(known)
 
 
 def test_what_a_node_says_to_itself_does_not_cross_the_network() -> None:

@@ -231,7 +231,8 @@ def test_rates_are_those_of_the_last_seconds() -> None:
 
 def test_verdicts_are_concluded_anew_only_when_something_was_said() -> None:
     path = next(path for path in lab_captures() if path.name.startswith("04-node-to-apiserver"))
-    session = LiveSession()
+    ages = dict.fromkeys(("closed_s", "half_closed_s", "unanswered_s", "udp_s", "udp_stream_s"), 1e6)
+    session = LiveSession(ageing=Ageing(**ages))  # type: ignore[arg-type]
     with open_capture(str(path)) as reader:
         (whole,) = list(reader)
         session.add(whole)
@@ -264,3 +265,23 @@ def test_a_new_connection_is_judged_with_the_next_look() -> None:
     assert view.concluded_ns == view.time_ns
     assert "kubelet-readonly" in {channel.id for channel in view.channels}
     assert {f.first_seen_ns for f in view.findings if f.channel == "kubelet-readonly"} == {view.time_ns}
+
+
+def test_what_was_set_aside_and_speaks_is_looked_at_again() -> None:
+    """Eight alike are over, five of them set aside; one of these asks for more, and what it asks is a finding."""
+    watched = Watched(closed_s=1.0)
+    talks = [http(sport=40000 + number).close(1) for number in range(8)]
+    for talk in talks:
+        watched.feed(taken(talk), 0)
+    before = watched.look(130)
+    assert before.open_connections == 0
+
+    token = b"Authorization: Basic YTpi\r\n"
+    watched.feed(taken(talks[-1].send(0, b"GET /other HTTP/1.1\r\nHost: x\r\n" + token + b"\r\n")), 140)
+    view = watched.look(141)
+
+    assert view.open_connections == 1
+    assert "PW104" in {f.code for f in view.findings} - {f.code for f in before.findings}
+    assert sum(channel.connections for channel in view.channels) == 8
+    assert sum(channel.packets for channel in view.channels) == watched.frames
+    assert len(watched.report()["connections"]["data"]["packets"]) == 8

@@ -57,6 +57,16 @@ def test_forgetting_changes_nothing_that_is_said(path: Path, retain: int) -> Non
     assert traffic(seen) == traffic(whole)
 
 
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
+def test_what_is_set_aside_is_in_the_report_as_if_it_had_been_looked_at(path: Path) -> None:
+    seen, views = live(path, eager(10_000), seed=2, most=400 if path.stat().st_size < 3_000_000 else 6000)
+
+    assert seen == from_file(path)
+    shown = {row.id: (row.verdict, row.connections, row.packets, row.octets) for row in views[-1].channels}
+    told = {row["id"]: (row["verdict"], row["connections"], row["packets"], row["octets"]) for row in seen["channels"]}
+    assert shown == told
+
+
 def test_the_lab_has_connections_that_leave() -> None:
     """Or the tests here would show nothing."""
     left = {path.stem: live(path, eager(0))[0].get("aged_out") for path in CROWDED}

@@ -48,7 +48,7 @@ AGES: Final[dict[str, float]] = {
     "other": 600.0,
 }
 """Repeated from `session.Ageing` (``*_s``), so that ``--help`` needs no numpy; a test compares."""
-RETAIN: Final = 10_000
+RETAIN: Final = 20_000
 MAX_CONNECTIONS: Final = 100_000
 
 _EPILOG: Final = """\b

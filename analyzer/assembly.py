@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -234,15 +234,16 @@ class Assembled:
 def _legs(table: FlowTable, handshakes: Handshakes) -> I64:
     """The legs of connections within each vantage point; `correlate` joins those of different ones."""
     _, first_seq, hello = handshakes
-    ends = np.flatnonzero(np.diff(table.vantage)) + 1
-    if ends.shape[0] == 0:
+    places = np.unique(table.vantage)
+    if places.shape[0] <= 1:
         return stitch(table, first_seq, hello)
-    leg_of = []
-    for begin, end in pairwise([0, *ends.tolist(), len(table)]):
-        part = slice(begin, end)
-        own = stitch(table.take(part), first_seq[part], hello[part])
-        leg_of.append(np.where(own >= 0, own + begin, own))
-    return np.concatenate(leg_of)
+    leg_of = np.full(len(table), -1, np.int64)
+    for place in places.tolist():
+        # Captures of two vantage points may take turns in one recording.
+        rows = np.flatnonzero(table.vantage == place)
+        own = stitch(table.take(rows), first_seq[rows], hello[rows])
+        leg_of[rows] = np.where(own >= 0, rows[own], own)
+    return leg_of
 
 
 def assemble(
@@ -257,8 +258,7 @@ def assemble(
 ) -> Assembled:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
     n = len(table)
-    row = np.empty(n, np.int64)
-    row[numbers] = np.arange(n)
+    row = place_of(numbers, int(numbers.max(initial=-1)) + 1)
     flows = row[np.concatenate([p.flows for p in parts])] if parts else np.empty(0, np.int64)
     order = np.argsort(flows)
 

@@ -23,7 +23,7 @@ from analyzer.partial import Partial
 from analyzer.pipeline import Progress, Work
 from analyzer.workers import Tally
 
-CONNECT_S: Final = 10
+CONNECT_S: Final = 15
 """Seconds to wait for the scheduler, and again for a first worker."""
 RETRIES: Final = 2
 """Times that work which failed is tried again. Work whose worker died is given to another by the scheduler itself, as
@@ -45,10 +45,11 @@ def connect(address: str) -> Iterator[Cluster]:
     """
     try:
         from distributed import Client
+        from distributed.comm.core import CommClosedError
     except ImportError:
         raise MissingProgramError("--scheduler needs Dask: pip install 'planewire[distributed]'") from None
     # Its log is for who runs the cluster; what concerns the user is said once, by an error.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+    logging.disable(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="distributed")
     _reach(address)
     client = Client(address, timeout=CONNECT_S, set_as_default=False, name="planewire")
@@ -56,6 +57,8 @@ def connect(address: str) -> Iterator[Cluster]:
         cluster = Cluster(client, address)
         cluster.check()
         yield cluster
+    except CommClosedError:
+        raise SchedulerError(address, "the connection to the scheduler was lost") from None
     finally:
         client.close(timeout=CONNECT_S)
 

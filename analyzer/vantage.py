@@ -9,6 +9,7 @@ overlapping times and, for TCP, overlapping ranges of sequence numbers do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ def correlate(flows: FlowTable, leg_of: I64, handshakes: Handshakes, flawed: Mas
     Parameters
     ----------
     flows : FlowTable
-        In order of vantage point, and of first packet within each.
+        In order of first packet within each vantage point.
     leg_of : (F,) int64
         Legs within each vantage point.
     handshakes : Handshakes
@@ -99,12 +100,12 @@ def correlate(flows: FlowTable, leg_of: I64, handshakes: Handshakes, flawed: Mas
     shows who that is. Otherwise a sighting without flaws leads, and among those the earliest by corrected time.
     """
     n = len(flows)
-    if n == 0 or int(flows.vantage[0]) == int(flows.vantage[-1]):
+    if n == 0 or (flows.vantage == flows.vantage[0]).all():
         return Correlation(leg_of, ())
     by_syn = _same_syn(flows)
     pairs = [by_syn]
     skews = _skews(flows, handshakes, by_syn)
-    clock = _clock(int(flows.vantage[-1]) + 1, skews)
+    clock = _clock(int(flows.vantage.max()) + 1, skews)
     pairs += [_same_hello(flows, handshakes), _same_tuple(flows, handshakes, clock)]
     joined = np.concatenate(pairs)
     group = _components(n, joined, leg_of)
@@ -250,30 +251,36 @@ def _skews(flows: FlowTable, handshakes: Handshakes, pairs: I64) -> list[ClockSk
     ways = handshakes.syn_ns[other] - handshakes.syn_ns[one]
     # SYN and SYN+ACK: one of them gained the delay, the other lost it.
     offset, delay = (ways[:, 0] + ways[:, 1]) // 2, np.abs(ways[:, 0] - ways[:, 1]) // 2
+    # Many vantage points make many pairs: each is looked at by its own rows, not by all.
+    order = np.lexsort((both[:, 1], both[:, 0]))
+    both, offset, delay = both[order], offset[order], delay[order]
+    begins = np.flatnonzero(np.concatenate([[True], (both[1:] != both[:-1]).any(axis=1)])) if len(both) else order
     found = []
-    for a, b in np.unique(both, axis=0).tolist():
-        here = (both == (a, b)).all(axis=1)
-        low, middle, high = np.quantile(offset[here], [0.05, 0.5, 0.95], method="nearest").tolist()
-        found.append(
-            ClockSkew(a, b, int(middle), int(high - low) // 2, int(np.median(delay[here])), int(here.sum()), 0)
-        )
+    for begin, end in pairwise([*begins.tolist(), len(both)]):
+        own, ways_of_it = offset[begin:end], delay[begin:end]
+        a, b = both[begin].tolist()
+        low, middle, high = np.quantile(own, [0.05, 0.5, 0.95], method="nearest").tolist()
+        found.append(ClockSkew(a, b, int(middle), int(high - low) // 2, int(np.median(ways_of_it)), end - begin, 0))
     return found
 
 
 def _clock(vantages: int, skews: list[ClockSkew]) -> I64:
     """Nanoseconds to subtract from each vantage point's times, relative to the first it can be compared with."""
     clock = np.zeros(vantages, np.int64)
+    beside: dict[int, list[tuple[int, int]]] = {}
+    for skew in sorted(skews, key=lambda s: -s.handshakes):
+        beside.setdefault(skew.one, []).append((skew.other, skew.offset_ns))
+        beside.setdefault(skew.other, []).append((skew.one, -skew.offset_ns))
     known: set[int] = set()
     for root in range(vantages):
         queue = [] if root in known else [root]
         known.update(queue)
         for here in queue:
-            for skew in sorted(skews, key=lambda s: -s.handshakes):
-                for a, b, offset in ((skew.one, skew.other, skew.offset_ns), (skew.other, skew.one, -skew.offset_ns)):
-                    if a == here and b not in known:
-                        clock[b] = clock[here] + offset
-                        known.add(b)
-                        queue.append(b)
+            for there, offset in beside.get(here, ()):
+                if there not in known:
+                    clock[there] = clock[here] + offset
+                    known.add(there)
+                    queue.append(there)
     return clock
 
 

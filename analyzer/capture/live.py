@@ -1,9 +1,9 @@
 """Live capture: packets of network interfaces as the same chunks that files give.
 
-On Linux the kernel writes into a ring of memory that this process reads, see `ring` and `tpacket`; a chunk is columns
-over the ring itself, and its blocks go back to the kernel when the next chunk is asked for. Where there is no ring,
-scapy's sniffing sockets stand in, see `sniffed`. What is handed out is what ``tcpdump -w`` writes: the same frames,
-with the same lengths and link types.
+On Linux the kernel writes into rings of memory that this process reads, see `ring` and `tpacket`. A thread takes blocks
+out of the rings as they are handed over and gives them back at once, so that what is done with the packets may take its
+time now and then; it copies blocks and looks at no packet. Where there is no ring, scapy's sniffing sockets stand in,
+see `sniffed`. What is handed out is what ``tcpdump -w`` writes: the same frames, with the same lengths and link types.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import os
 import platform
 import select
 import socket
+import threading
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,10 +24,9 @@ import numpy as np
 from analyzer.capture import bpf, tpacket
 from analyzer.capture.capabilities import NET_RAW, raised
 from analyzer.capture.feed import Feed, InterfaceStatistics, LiveStatistics, age_ns, total
-from analyzer.capture.mapping import map_together
 from analyzer.capture.ring import ANY, ETHERNET, RETIRE_MS, Device, Ring, RingUnavailable, open_device, open_socket
 from analyzer.errors import InterfaceError
-from analyzer.schema import I64, CaptureChunk, Damage, Interface
+from analyzer.schema import I64, U8, CaptureChunk, Damage, Interface
 
 MAX_SNAPLEN: Final = 262144
 """tcpdump's default: longer than any packet."""
@@ -33,9 +34,12 @@ MAX_SNAPLEN: Final = 262144
 _PACE_S: Final = 0.05
 """Least seconds between chunks while the rings are far from full: a small chunk costs as much as a large one."""
 _CHUNK_OCTETS: Final = 8 << 20
-"""Octets of a chunk at most: what is worked on should not fill the ring that is to buffer meanwhile."""
+"""Octets of a chunk at most."""
+_ROOM: Final = 256 << 20
+"""Octets that wait to be polled at most; then the rings fill, and what they cannot hold is dropped and counted."""
 _DRAIN_S: Final = 4 * RETIRE_MS / 1000
 _STEP_S: Final = 0.01
+_PERIOD_S: Final = 0.2
 _GRACE_S: Final = 0.5
 """Seconds that a device which goes down has to disappear in: then that is what is said."""
 
@@ -92,8 +96,16 @@ def _opened(options: LiveOptions) -> Feed:
         return SniffedFeed(options.interfaces, options.bpf, options.snaplen, options.promiscuous, str(reason))
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Blocks of some rings, side by side: which ring, and where in `octets` its blocks are."""
+
+    octets: U8
+    blocks: list[tuple[int, I64]]
+
+
 class _RingFeed:
-    """A `Feed` over the rings of some interfaces."""
+    """A `Feed` over the rings of some interfaces. The chunks it hands out are copies and stay valid."""
 
     format = "live"
     how = "AF_PACKET ring"
@@ -110,15 +122,22 @@ class _RingFeed:
         self.octets_read = 0
         self._snaplen: Final = options.snaplen
         self._rings: list[Ring] = []
-        self._lent: list[int] = []  # blocks of each ring that the last chunk lies in
-        self._down_since: dict[int, float] = {}
-        self._went_down: set[int] = set()
-        self._lost: set[int] = set()
-        self._frames = 0
+        self._frames = 0  # handed out
         self._lag_ns = 0
-        self._handed_out_s = 0.0
+        # What the thread has taken, and what it and the others tell each other.
+        self._changed: Final = threading.Condition()
+        self._pieces: deque[_Piece] = deque()
+        self._held = 0
+        self._finished = self._closed = False
+        self._error: BaseException | None = None
         self._stopped_s: float | None = None
-        self._drained = False
+        self._thread: threading.Thread | None = None
+        # The thread's own.
+        self._taken = 0  # packets
+        self._taken_s = 0.0
+        self._down_since: dict[int, float] = {}
+        self._leaving: dict[int, tuple[float, str]] = {}  # interfaces that are gone: since when, and why
+        self._lost: set[int] = set()
         try:
             self._open(options)
         except BaseException:
@@ -128,31 +147,26 @@ class _RingFeed:
     @property
     def ended(self) -> bool:
         """See `Feed`."""
-        return self._drained
+        with self._changed:
+            return self._finished and not self._pieces and self._error is None
 
     def poll(self, timeout_s: float) -> CaptureChunk | None:
         """See `Feed`."""
-        self._hand_back()
-        deadline = time.monotonic() + max(timeout_s, 0.0)
-        while not self._drained:
-            blocks = [ring.ready() for ring in self._rings]
-            now = time.monotonic()
-            if any(found.shape[0] for found in blocks):
-                pause = min(self._handed_out_s + _PACE_S, deadline) - now
-                if pause <= 0 or self._stopped_s is not None or self._is_filling(blocks):
-                    if (chunk := self._take(blocks)) is not None:
-                        return chunk
-                    self._hand_back()
-                else:
-                    time.sleep(pause)
-                continue
-            if self._is_drained(now):
-                self._drained = True
-            elif now >= deadline:
-                break
-            else:
-                self._wait(deadline - now)
-        return None
+        if self._thread is None and not self._closed:
+            # Not before: whoever opens this gives up rights that each thread has for itself.
+            self._thread = threading.Thread(target=self._run, name="emptying rings", daemon=True)
+            self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._pieces) or self._finished, max(timeout_s, 0.0))
+            if not self._pieces:
+                if self._error is not None:
+                    error, self._error = self._error, None
+                    raise error
+                return None
+            piece = self._pieces.popleft()
+            self._held -= piece.octets.nbytes
+            self._changed.notify_all()
+        return self._chunk(piece)
 
     def statistics(self) -> LiveStatistics:
         """See `Feed`."""
@@ -166,14 +180,18 @@ class _RingFeed:
     def stop(self) -> None:
         """See `Feed`."""
         if self._stopped_s is None:
-            self._stopped_s = time.monotonic()
             for ring in self._rings:
                 ring.refuse()
+            self._stopped_s = time.monotonic()
 
     def close(self) -> None:
         """See `Feed`."""
         self.statistics()
-        self._drained = True
+        with self._changed:
+            self._closed = self._finished = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
         self._close_rings()
 
     def _open(self, options: LiveOptions) -> None:
@@ -191,41 +209,25 @@ class _RingFeed:
                     system=f"{platform.system()} {platform.release()}",
                 )
             )
-        self._lent = [0] * len(devices)
-        try:
-            self._octets = map_together([(ring.fileno(), ring.size) for ring in self._rings])
-        except OSError as error:
-            raise RingUnavailable(error.strerror) from None
-        base = 0
-        for ring in self._rings:
-            ring.start(self._octets, base, promiscuous=options.promiscuous)
-            base += ring.size
         self._poller = select.poll()
         for ring in self._rings:
+            ring.start(promiscuous=options.promiscuous)
             self._poller.register(ring.fileno(), select.POLLIN)
 
-    def _take(self, blocks: list[I64]) -> CaptureChunk | None:
-        """Make a chunk of the oldest of the blocks that are ready."""
-        share = _CHUNK_OCTETS // len(self._rings)
+    def _chunk(self, piece: _Piece) -> CaptureChunk:
+        """Read the packets of some blocks."""
         parts, rows = [], []
-        for number, found in enumerate(blocks):
-            if not found.shape[0]:
-                continue
-            used = np.cumsum(tpacket.block_counts(self._octets, found)[1])
-            count = max(int(np.searchsorted(used, share, side="right")), 1)
-            self._lent[number] = count
-            part = tpacket.read_packets(self._octets, tpacket.find_packets(self._octets, found[:count]))
-            parts.append(self._as_handed_out(self._rings[number].device, part))
+        for number, blocks in piece.blocks:
+            part = tpacket.read_packets(piece.octets, tpacket.find_packets(piece.octets, blocks))
+            parts.append(_as_handed_out(piece.octets, self._rings[number].device, part))
             rows.append(np.full(len(part), number, np.int32))
         packets, row = tpacket.Packets.concatenate(parts), np.concatenate(rows)
-        if not len(packets):
-            return None
         if len(parts) > 1:
             order = np.argsort(packets.time_ns, kind="stable")
             packets, row = packets.take(order), row[order]
         link_types = np.array([interface.link_type for interface in self.interfaces], np.int32)
         chunk = CaptureChunk(
-            octets=self._octets,
+            octets=piece.octets,
             start=packets.start,
             captured_len=np.minimum(packets.captured_len, self._snaplen),
             wire_len=packets.wire_len,
@@ -236,70 +238,109 @@ class _RingFeed:
         )
         self._frames += len(chunk)
         self.octets_read += int(chunk.captured_len.sum())
-        self._handed_out_s = time.monotonic()
         self._lag_ns = age_ns(chunk)
         return chunk
 
-    def _as_handed_out(self, device: Device, packets: tpacket.Packets) -> tpacket.Packets:
-        """Put back what the kernel keeps beside the packet."""
-        if device.cooked:
-            second = device.link_type == bpf.LINKTYPE_SLL2
-            return tpacket.with_cooked_header(self._octets, packets, second_version=second)
-        return tpacket.with_tags(self._octets, packets) if device.link_type == ETHERNET else packets
+    # ------------------------------------------------------------------------------------------- the thread
 
-    def _hand_back(self) -> None:
-        for row, count in enumerate(self._lent):
-            if count:
-                self._rings[row].hand_back(count)
-                self._lent[row] = 0
+    def _run(self) -> None:
+        """Take what the rings have until nothing more can come."""
+        try:
+            while not self._closed and not self._is_drained():
+                ready = [ring.ready() for ring in self._rings]
+                if not any(ready):
+                    self._wait()
+                elif (pause := self._pause(ready)) > 0:
+                    time.sleep(pause)
+                else:
+                    self._hand_on(self._piece(ready))
+                self._look_again()
+        except BaseException as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._finished = True
+                self._changed.notify_all()
 
-    def _is_filling(self, blocks: list[I64]) -> bool:
-        return any(ring.fills(found.shape[0]) for ring, found in zip(self._rings, blocks, strict=True))
+    def _piece(self, ready: list[int]) -> _Piece:
+        """Take the oldest blocks out of the rings."""
+        share = _CHUNK_OCTETS // len(self._rings)
+        oldest = [(row, self._rings[row].oldest(count, share)) for row, count in enumerate(ready) if count]
+        octets: U8 = np.empty(sum(int(one.length.sum()) for _, one in oldest), np.uint8)
+        blocks, at = [], 0
+        for row, one in oldest:
+            blocks.append((row, self._rings[row].move(one, octets, at)))
+            at += int(one.length.sum())
+            self._taken += one.packets
+        self._taken_s = time.monotonic()
+        return _Piece(octets, blocks)
 
-    def _is_drained(self, now_s: float) -> bool:
-        """Whether nothing more can come; no block is ready."""
-        if self._stopped_s is None:
+    def _hand_on(self, piece: _Piece) -> None:
+        with self._changed:
+            self._pieces.append(piece)
+            self._held += piece.octets.nbytes
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._held < _ROOM or self._closed)
+
+    def _pause(self, ready: list[int]) -> float:
+        """Seconds in which more should come together before it is handed on."""
+        if self._stopped_s is not None or any(
+            ring.is_filling(count) for ring, count in zip(self._rings, ready, strict=True)
+        ):
+            return 0.0
+        return self._taken_s + _PACE_S - time.monotonic()
+
+    def _is_drained(self) -> bool:
+        """Whether nothing more can come."""
+        if self._stopped_s is None and len(self._lost) < len(self._rings):
             return False
-        return now_s > self._stopped_s + _DRAIN_S or not any(ring.waiting(self._octets) for ring in self._rings)
+        return all(row in self._lost or self._is_empty(row, self._stopped_s) for row in range(len(self._rings)))
 
-    def _wait(self, seconds: float) -> None:
-        """Wait for a block, and see what became of the interfaces."""
-        if self._stopped_s is not None:
-            seconds = min(seconds, _STEP_S)
-        for descriptor, event in self._poller.poll(1000 * seconds):
+    def _is_empty(self, row: int, since_s: float | None) -> bool:
+        """Whether a ring that gets nothing more since then has handed over all that it had."""
+        ring = self._rings[row]
+        late = since_s is not None and time.monotonic() > since_s + _DRAIN_S
+        return not ring.ready() and (late or not ring.waiting())
+
+    def _wait(self) -> None:
+        """Wait for a block, or for news of an interface."""
+        quick = self._stopped_s is not None or self._leaving
+        for descriptor, event in self._poller.poll(1000 * (_STEP_S if quick else _PERIOD_S)):
             if event & ~select.POLLIN:
                 self._look_at(next(row for row, ring in enumerate(self._rings) if ring.fileno() == descriptor))
-        for row, since_s in list(self._down_since.items()):
-            self._look_again(row, since_s)
 
     def _look_at(self, row: int) -> None:
         """An interface reports an error: most often it goes away, and first it goes down."""
         error = self._rings[row].problem()
         if error == errno.ENETDOWN:
-            self._down_since.setdefault(row, time.monotonic())
+            if self._down_since.get(row, -1.0) < 0:
+                self._down_since[row] = time.monotonic()
         elif error:
-            self._lose(row, os.strerror(error))
+            self._leave(row, os.strerror(error))
 
-    def _look_again(self, row: int, since_s: float) -> None:
-        """See whether an interface that went down is gone."""
-        if not self._rings[row].is_there():
-            del self._down_since[row]
-            self._lose(row, "disappeared")
-        elif time.monotonic() > since_s + _GRACE_S:
-            del self._down_since[row]
-            self._went_down.add(row)
-            self._note(row, "went down; it is captured on again as soon as it is up")
+    def _look_again(self) -> None:
+        """See whether an interface that went down is gone, and whether one that is gone has handed over all."""
+        now = time.monotonic()
+        for row, since_s in list(self._down_since.items()):
+            if not self._rings[row].is_there():
+                self._leave(row, "disappeared")
+            elif now > since_s + _GRACE_S and since_s >= 0:
+                self._down_since[row] = -1.0  # said, and still looked at: it may disappear yet
+                self._note(row, "went down; it is captured on again as soon as it is up")
+        for row, (since_s, reason) in list(self._leaving.items()):
+            if self._is_empty(row, since_s):
+                del self._leaving[row]
+                self._lost.add(row)
+                self._note(row, f"{reason}; what was captured until then is kept")
 
-    def _lose(self, row: int, reason: str) -> None:
+    def _leave(self, row: int, reason: str) -> None:
         self._poller.unregister(self._rings[row].fileno())
-        self._lost.add(row)
-        self._note(row, f"{reason}; what was captured until then is kept")
-        if len(self._lost) == len(self._rings):
-            self._stopped_s = time.monotonic()
+        self._down_since.pop(row, None)
+        self._leaving[row] = (time.monotonic(), reason)
 
     def _note(self, row: int, what: str) -> None:
         device = self._rings[row].device
-        self.damage.append(Damage(self.octets_read, f"interface {device.name} {what}, after frame {self._frames}"))
+        self.damage.append(Damage(self.octets_read, f"interface {device.name} {what}, after frame {self._taken}"))
 
     def _close_rings(self) -> None:
         for ring in self._rings:
@@ -311,3 +352,11 @@ class _RingFeed:
         if loopback is None or device.index not in (0, loopback):
             return program
         return bpf.without_loopback_copies(program, loopback)
+
+
+def _as_handed_out(octets: U8, device: Device, packets: tpacket.Packets) -> tpacket.Packets:
+    """Put back what the kernel keeps beside the packet."""
+    if device.cooked:
+        second = device.link_type == bpf.LINKTYPE_SLL2
+        return tpacket.with_cooked_header(octets, packets, second_version=second)
+    return tpacket.with_tags(octets, packets) if device.link_type == ETHERNET else packets

@@ -81,7 +81,7 @@ class RemoteFile:
 
 
 class RemoteSource:
-    """An `OctetSource` over a `RemoteFile`: a read that fails is tried again from where it was.
+    """An `OctetSource` over a `RemoteFile`: what fails is tried again, a read from where it was.
 
     Parameters
     ----------
@@ -101,10 +101,15 @@ class RemoteSource:
         self.size = file.size
         self._file: Final = file
         self._block: Final = block
-        try:
-            self._stream: Any = file.open(block)
-        except Exception as error:
-            raise InputError(file.name, reason_of(error)) from None
+        self._stream: Any = None
+        for attempt in range(TRIES):
+            try:
+                self._stream = file.open(block)
+                return
+            except Exception as error:
+                if attempt + 1 == TRIES or isinstance(error, PermissionError | FileNotFoundError):
+                    raise InputError(file.name, reason_of(error)) from None
+            time.sleep(_PAUSE_S * 2**attempt)
 
     def readinto(self, target: memoryview) -> int:
         """See `OctetSource`."""

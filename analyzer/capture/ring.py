@@ -94,6 +94,15 @@ class Device:
     cooked: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Oldest:
+    """Blocks of a ring, oldest first: offsets and octets to copy, (K,) int64 each, and the packets in them."""
+
+    begin: I64
+    length: I64
+    packets: int
+
+
 class RingUnavailable(Exception):
     """There is no such ring on a system or for a device."""
 
@@ -145,13 +154,13 @@ NOT_PERMITTED: Final = (
 
 
 class Ring:
-    """The socket of one device. `map_together` gives it its memory, `start` opens the tap.
+    """The socket of one device and its memory. `start` opens the tap.
+
+    One thread takes blocks out; `count` may be called from another.
 
     Attributes
     ----------
     device : Device
-    size : int
-        Octets of the ring.
     received, dropped, freezes : int
         What the kernel counted so far; see `count`.
     """
@@ -164,34 +173,29 @@ class Ring:
         try:
             bpf.attach(self._socket, program)
             self._block, self._blocks = self._make_ring(buffer_octets)
+            try:
+                memory = mmap.mmap(self._socket.fileno(), self._block * self._blocks)
+            except OSError as error:
+                raise RingUnavailable(error.strerror or str(error)) from None
         except BaseException:
             self._socket.close()
             raise
-        self.size = self._block * self._blocks
+        # The mapping goes when the last array over it does.
+        self._octets: U8 = np.frombuffer(memory, np.uint8)
+        self._begin: I64 = self._block * np.arange(self._blocks)
+        self._status: U32 = self._octets[BLOCK_STATUS_AT:].view(np.uint32)[:: self._block // 4]
 
     def fileno(self) -> int:
         """Descriptor to wait on."""
         return self._socket.fileno()
 
-    def start(self, octets: U8, base: int, *, promiscuous: bool) -> None:
+    def start(self, *, promiscuous: bool) -> None:
         """Begin to capture.
-
-        Parameters
-        ----------
-        octets : (B,) uint8
-            Memory of all rings.
-        base : int
-            Offset of this one.
-        promiscuous : bool
 
         Raises
         ------
         InterfaceError
         """
-        begin = base + BLOCK_STATUS_AT
-        status: U32 = octets[begin : base + self.size].view(np.uint32)
-        self._status = status[:: self._block // 4]
-        self._begin = base + self._block * np.arange(self._blocks)
         index = self.device.index
         try:
             if promiscuous and index:
@@ -202,25 +206,41 @@ class Ring:
             reason = "is down" if error.errno == errno.ENETDOWN else error.strerror or "cannot be bound to"
             raise InterfaceError(self.device.name, reason) from None
 
-    def ready(self) -> I64:
-        """Offsets of the blocks the kernel has handed over, oldest first: (K,) int64."""
-        status = np.roll(self._status, -self._next)
-        held = np.flatnonzero(status & STATUS_USER == 0)
-        count = int(held[0]) if held.shape[0] else self._blocks
-        rows: I64 = (self._next + np.arange(count)) % self._blocks
-        return self._begin[rows]
+    def ready(self) -> int:
+        """Blocks that the kernel has handed over."""
+        held = np.flatnonzero(np.roll(self._status, -self._next) & STATUS_USER == 0)
+        return int(held[0]) if held.shape[0] else self._blocks
 
-    def hand_back(self, count: int) -> None:
-        """Give the kernel the `count` oldest blocks."""
-        rows = (self._next + np.arange(count)) % self._blocks
-        # Nothing of a block may be read after this. What was read before it is in Python's objects by now: between the
-        # two lie calls, locks and system calls, each of them a barrier stronger than the release that is needed here.
-        self._status[rows] = STATUS_KERNEL
-        self._next = (self._next + count) % self._blocks
+    def is_filling(self, ready: int) -> bool:
+        """Whether an eighth of the ring waits to be read, `ready` blocks of it."""
+        return 8 * ready > self._blocks
 
-    def waiting(self, octets: U8) -> int:
-        """Packets in the block that the kernel fills now."""
-        counts, _used = block_counts(octets, self._begin[self._next : self._next + 1])
+    def oldest(self, count: int, room: int) -> Oldest:
+        """The oldest of `count` blocks that are ready, one at least and others as far as there is room for a copy."""
+        begin = self._begin[(self._next + np.arange(count)) % self._blocks]
+        packets, used = block_counts(self._octets, begin)
+        # A block that is nearly full is copied whole: so are its neighbours, and then they are copied at once.
+        length = np.where(4 * used > 3 * self._block, self._block, used + 7 & ~7)
+        taken = max(int(np.searchsorted(np.cumsum(length), room, side="right")), 1)
+        return Oldest(begin[:taken], length[:taken], int(packets[:taken].sum()))
+
+    def move(self, oldest: Oldest, target: U8, at: int) -> I64:
+        """Copy blocks to `target` from `at` on and give them back to the kernel; where they are: (K,) int64."""
+        moved = at + np.cumsum(oldest.length) - oldest.length
+        # Runs of blocks that lie side by side, here and there.
+        breaks = np.flatnonzero(np.diff(oldest.begin) != oldest.length[:-1]) + 1
+        for first, stop in zip([0, *breaks.tolist()], [*breaks.tolist(), len(moved)], strict=True):
+            source, sink = int(oldest.begin[first]), int(moved[first])
+            size = int(oldest.length[first:stop].sum())
+            target[sink : sink + size] = self._octets[source : source + size]
+        # Between the copies and this lie calls, locks and system calls, each a stronger barrier than the one needed.
+        self._status[(self._next + np.arange(len(moved))) % self._blocks] = STATUS_KERNEL
+        self._next = (self._next + len(moved)) % self._blocks
+        return moved
+
+    def waiting(self) -> int:
+        """Packets that are in the ring and in no block that is ready."""
+        counts, _used = block_counts(self._octets, self._begin[self._next : self._next + 1])
         return int(counts[0]) if int(self._status[self._next]) == STATUS_KERNEL else 0
 
     def count(self) -> None:
@@ -247,16 +267,13 @@ class Ring:
             return True
         return False
 
-    def fills(self, ready: int) -> bool:
-        """Whether a quarter of the ring waits to be read, `ready` blocks of it."""
-        return 4 * ready > self._blocks
-
     def refuse(self) -> None:
         """Let nothing in any more."""
         bpf.attach(self._socket, bpf.NOTHING)
 
     def close(self) -> None:
-        """Close the socket; the kernel keeps the ring as long as it is mapped."""
+        """Close the socket, and give back the ring."""
+        self._octets, self._status = np.empty(0, np.uint8), np.empty(0, np.uint32)
         if self._socket.fileno() >= 0:
             with suppress(OSError):
                 self.refuse()

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from analyzer.capture.feed import Feed
     from analyzer.capture.rotating import RotatingWriter
     from analyzer.cli.live_display import Display
+    from analyzer.cli.live_run import LiveRun
     from analyzer.cli.metrics import MetricsServer
     from analyzer.errors import PlanewireError
     from analyzer.pipeline import ClusterContext
@@ -46,7 +48,7 @@ AGES: Final[dict[str, float]] = {
     "other": 600.0,
 }
 """Repeated from `session.Ageing` (``*_s``), so that ``--help`` needs no numpy; a test compares."""
-RETAIN: Final = 10_000
+RETAIN: Final = 20_000
 MAX_CONNECTIONS: Final = 100_000
 
 _EPILOG: Final = """\b
@@ -237,15 +239,14 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
     ageing = _ageing_fields(settings)
     context, keys = _handed_over(settings)
     # Imported before the interfaces are open: meanwhile their buffers would fill.
-    from analyzer.cli.live_display import DisplayGone
     from analyzer.cli.live_run import LiveRun, Plan
     from analyzer.cli.live_signals import Signals
+    from analyzer.pipeline import Limits
     from analyzer.report.document import build_document
-    from analyzer.report.live_final import at_the_end
-    from analyzer.session import LIMITS, Ageing, LiveSession
+    from analyzer.session import Ageing, LiveSession
 
-    def publish(result: AuditResult) -> list[str]:
-        return write_outputs(build_document(result, settings.fail_on), outputs)
+    def publish(result: AuditResult) -> None:
+        write_outputs(build_document(result, settings.fail_on), outputs)
 
     # Ports and interfaces are opened by root where we are root; threads, files and packets come after that.
     metrics = _open_metrics(settings)
@@ -256,39 +257,54 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
         if feed is None:
             feed = _read_feed(settings)
         writer = _open_writer(settings)
-        limits = LIMITS if settings.head_octets is None else replace(LIMITS, head_octets=settings.head_octets)
+        limits = Limits() if settings.head_octets is None else Limits(head_octets=settings.head_octets)
         session = LiveSession(context, limits, keys, Ageing(**ageing))
         signals, display = Signals(), _display(shown_as, no_color=settings.no_color)
         plan = Plan(settings.duration, settings.packets, settings.interval, settings.write == "-")
         publishes = publish if settings.interval is not None else None
-        rotates = writer is not None and not plan.into_pipe
         gc.freeze()
-        with signals.installed(rotates=rotates, screen=shown_as == "screen"):
+        with signals.installed(rotates=writer is not None and not plan.into_pipe, screen=shown_as == "screen"):
             if metrics is not None:
                 metrics.start()
             if not settings.quiet:
                 _say(f"metrics at {metrics.url}" if metrics is not None else "", note)
             run = LiveRun(feed, session, display, signals, plan, writer=writer, metrics=metrics, publish=publishes)
-            moment, ended_by, result = run.run()
-            if ended_by == "interrupt" and not settings.quiet and sys.stderr.isatty():
-                _say("reporting; interrupt again to stop without a report")
-            document = build_document(result, settings.fail_on)
-            written, failure = _write(document, outputs, run.problem)
-            status = failure.exit_code if failure is not None else int(document["outcome"]["exit_status"])
-            try:
-                display.end(at_the_end(moment, document), ended_by, status)
-            except DisplayGone:
-                shown_as = None
-            # A screen, and no display at all, have told on standard error what went wrong.
-            summary, problems = shown_as in ("screen", "lines"), shown_as in ("lines", "jsonl")
-            quiet, no_color = settings.quiet, settings.no_color
-            tell(document, outputs, written, quiet=quiet, no_color=no_color, summary=summary, problems=problems)
+            return _report(settings, outputs, shown_as, run, display)
     finally:
         # A thread that waits for standard input cannot be woken; it ends with the process.
         if feed is not None and (settings.source is None or feed.ended):
             feed.close()
         if metrics is not None:
             metrics.close()
+
+
+def _report(settings: LiveSettings, outputs: Outputs, shown_as: str | None, run: LiveRun, display: Display) -> int:
+    """Run to the end, and write and tell what came of it; the exit status.
+
+    Raises
+    ------
+    PlanewireError
+        Something went wrong on the way; everything was written and told nevertheless.
+    """
+    from analyzer.cli.live_display import DisplayGone
+    from analyzer.report.document import build_document
+    from analyzer.report.live_final import at_the_end
+
+    moment, ended_by, result = run.run()
+    if ended_by == "interrupt" and not settings.quiet and sys.stderr.isatty():
+        _say("reporting; interrupt again to stop without a report")
+    document = build_document(result, settings.fail_on)
+    written, failure = _write(document, outputs, run.problem)
+    status = failure.exit_code if failure is not None else int(document["outcome"]["exit_status"])
+    try:
+        display.end(at_the_end(moment, document), ended_by, status)
+    except DisplayGone:
+        shown_as = None
+    # A screen, and no display at all, have told on standard error what went wrong.
+    summary, problems = shown_as in ("screen", "lines"), shown_as in ("lines", "jsonl")
+    with suppress(BrokenPipeError):
+        quiet, no_color = settings.quiet, settings.no_color
+        tell(document, outputs, written, quiet=quiet, no_color=no_color, summary=summary, problems=problems)
     if failure is not None:
         raise failure
     return status
@@ -332,6 +348,8 @@ def _check_usage(settings: LiveSettings, outputs: Outputs) -> str | None:
         raise click.UsageError("--rotate and --keep go with --write.")
     if settings.write == "-" and (settings.shown_as is not None or outputs.on_standard_output):
         raise click.UsageError("--write - leaves no place for anything else on standard output.")
+    if settings.write == "-" and sys.stdout.isatty():
+        raise click.UsageError("--write - needs somebody who reads: standard output is a terminal.")
     if settings.write == "-" and (settings.rotate is not None or settings.keep is not None):
         raise click.UsageError("standard output cannot be rotated.")
     if settings.interval is not None:

@@ -7,10 +7,11 @@ import io
 import os
 import sys
 from collections import deque
+from contextlib import suppress
 from typing import Final
 from typing import Protocol as TypingProtocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 
 from analyzer.cli.keyboard import Keyboard
@@ -148,13 +149,16 @@ class ScreenDisplay(NoDisplay):
 
     def show(self, moment: Moment) -> None:
         """See `Display`."""
+        with suppress(OSError):
+            # Not what COLUMNS and LINES say: they are as old as the shell's last prompt.
+            width, height = os.get_terminal_size(sys.stdout.fileno())
+            if width and height:  # a terminal that nobody told its size says 0
+                self._console.size = ConsoleDimensions(width, height)
         lines = draw(moment, self._state, self._console)
         pieces = []
         for row, line in enumerate(lines):
             if row >= len(self._drawn) or self._drawn[row] != line:
-                with self._console.capture() as captured:
-                    self._console.print(line, end="", soft_wrap=True)
-                pieces.append(f"\x1b[{row + 1};1H{captured.get()}\x1b[K")
+                pieces.append(f"\x1b[{row + 1};1H{self._rendered(line)}\x1b[K")
         if len(lines) < len(self._drawn):
             pieces.append("\x1b[J")
         self._drawn = lines
@@ -196,14 +200,19 @@ class ScreenDisplay(NoDisplay):
         """See `Display`."""
         if self._on:
             self._on = False
-            try:
+            with suppress(DisplayGone):
                 self._write(_LEAVE)
-            except DisplayGone:
-                pass
-            finally:
-                self._keyboard.close()
+            self._keyboard.close()
             for text in dict.fromkeys(self._problems):
                 _complain(text)
+
+    def _rendered(self, line: Text) -> str:
+        try:
+            with self._console.capture() as captured:
+                self._console.print(line, end="", soft_wrap=True)
+        except OSError as error:  # capturing, rich flushes the terminal nevertheless
+            _raise_if_gone(error)
+        return captured.get()
 
     def _write(self, text: str) -> None:
         encoding = self._console.encoding
@@ -220,7 +229,8 @@ def _complain(text: str) -> None:
 
     from analyzer.report.text import visible
 
-    click.echo(f"planewire: {visible(text)}", err=True)
+    with suppress(OSError):  # the terminal is gone, and with it whoever could be told
+        click.echo(f"planewire: {visible(text)}", err=True)
 
 
 def _raise_if_gone(error: OSError) -> None:

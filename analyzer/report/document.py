@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -17,32 +14,64 @@ from analyzer.cluster.catalogue import Channel, channels
 from analyzer.cluster.konnectivity import konnectivity_facts
 from analyzer.cluster.roles import CONTROL_PLANE, ROLES, ServiceKind, address_text
 from analyzer.decode.transport import TCP, UDP
-from analyzer.ledger import Ledger
-from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls import go_releases, kubernetes_releases, suite_name
 from analyzer.registries import (
     ClientCertificate,
     Encryption,
     Grade,
     InitiatorSource,
-    LinkType,
     Protocol,
     ServerVerification,
     Severity,
     Ternary,
     TlsVersion,
 )
+from analyzer.report.audit_result import (
+    YEAR_10000_NS,
+    AgedOutSummary,
+    AuditResult,
+    CaptureSummary,
+    ClusterSummary,
+    Departed,
+    Document,
+    InputSummary,
+    LeftOut,
+    time_text,
+)
 from analyzer.report.filters import with_frames
+from analyzer.report.input_sections import (
+    MAX_COMMENT,
+    books,
+    capture_entry,
+    clock_skews,
+    cluster_facts,
+    quality_notes,
+    skipped_files,
+    vantage_points,
+)
 from analyzer.report.numbering import Numbering
 from analyzer.report.outcome import exit_status
 from analyzer.report.timeline import timeline
 from analyzer.rules import Audit, Finding, Rule, RuleCount
-from analyzer.rules.suppressions import Suppression, Suppressions
-from analyzer.schema import I64, U8, Damage, Interface, Mask, Skipped, Table, VantagePoint
+from analyzer.rules.suppressions import Suppression
+from analyzer.schema import I64, U8, Mask
 
 SCHEMA_VERSION: Final = "1"
 
-Document = dict[str, Any]
+__all__ = [
+    "SCHEMA_VERSION",
+    "AgedOutSummary",
+    "AuditResult",
+    "CaptureSummary",
+    "ClusterSummary",
+    "Departed",
+    "Document",
+    "InputSummary",
+    "LeftOut",
+    "at_a_glance",
+    "build_document",
+    "time_text",
+]
 
 _PROTOCOL_NAMES: Final = {
     Protocol.UNKNOWN: "unknown",
@@ -100,123 +129,16 @@ _GROUPS: Final = {
 }
 _MAX_ACTIVITY: Final = 5
 _HIDDEN: Final = "(path sent before the capture)"
-_YEAR_10000_NS: Final = min(253402300800 * 10**9, 2**63 - 1)
 _MAX_NAMES: Final = 3
 """Names that a capture gives one address, listed of it."""
 _MAX_NAME: Final = 253  # RFC 1035 2.3.4
 SAID_BY_CAPTURE: Final = "(named by the capture)"
 """Stands behind a name that whoever wrote the capture chose: it decides nothing."""
 _ROWS_A_PART: Final = 1 << 14
-_MAX_SKEWS: Final = 12
-"""Pairs of vantage points told in sentences; ``clock_skews`` has all."""
-_MAX_COMMENTS: Final = 200
-"""Comments listed of one capture."""
-_MAX_COMMENT: Final = 500
 _MAX_AGENTS: Final = 5000
 """Agents and nodes listed; the largest clusters that Kubernetes is tested for have as many nodes."""
 _MAX_LISTED: Final = 50
 """Addresses listed by name in one channel or finding."""
-
-
-@dataclass(frozen=True)
-class CaptureSummary:
-    """What one input was."""
-
-    name: str
-    format: str
-    octets: int
-    frames: int
-    first_ns: int | None
-    last_ns: int | None
-    interfaces: Sequence[Interface] = ()
-    damage: Sequence[Damage] = ()
-    first_number: int = 0  #: frames of the captures before it; see `schema.CaptureChunk`
-    vantage: str = ""
-    comments: Sequence[tuple[int, str]] = ()
-    ledger: Ledger | None = None
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Flows that came past the limit: about how many, and the limit."""
-
-    flows: int = 0
-    limit: int = 0
-
-
-@dataclass(frozen=True)
-class InputSummary:
-    """What all captures of a run were together."""
-
-    vantages: Sequence[VantagePoint] = ()
-    skipped: Sequence[Skipped] = ()
-    skipped_count: int = 0
-    names: Sequence[tuple[str, str]] = ()  #: addresses with names that the captures give them, untrusted text
-    left_out: LeftOut = field(default_factory=LeftOut)
-
-
-@dataclass(frozen=True)
-class ClusterSummary:
-    """What was handed over with ``--cluster``."""
-
-    given: bool = False
-    sources: Sequence[str] = ()
-    nodes: int = 0
-    pods: int = 0
-    services: int = 0
-    declared: Sequence[tuple[str, str, str, str]] = ()  #: component, setting, value, source
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Departed(Table):
-    """Connections that left memory without one like them to stand for them, by channel and answers; (N,) int64 each."""
-
-    channel: I64  #: row of `catalogue.channels()`
-    silent: I64  #: 1: without payload
-    encryption: I64
-    encryption_grade: I64
-    client_certificate: I64
-    client_certificate_grade: I64
-    server_verification: I64
-    server_verification_grade: I64
-    connections: I64
-    packets: I64
-    octets: I64
-
-
-@dataclass(frozen=True)
-class AgedOutSummary:
-    """What left the memory of a live session, besides what ``evidence.aged_out`` says."""
-
-    departed: Departed
-    leg_packets: int = 0  #: of second sightings of them
-    early: int = 0  #: connections that left although they might have gone on: too many were held
-    first_ns: int | None = None  #: of the first packet of any of them
-    last_ns: int | None = None
-
-
-@dataclass(frozen=True)
-class AuditResult:
-    """Everything the outputs need."""
-
-    audit: Audit
-    findings: Sequence[Finding]
-    counts: Sequence[RuleCount]
-    ledger: Ledger
-    captures: Sequence[CaptureSummary]
-    cluster: ClusterSummary = field(default_factory=ClusterSummary)
-    suppressions: Suppressions = field(default_factory=Suppressions)
-    inputs: InputSummary = field(default_factory=InputSummary)
-    aged_out: AgedOutSummary | None = None  #: in a live session, once connections have left its memory
-
-
-def time_text(ns: int | None) -> str | None:
-    """RFC 3339 in UTC with nanoseconds; None where there is no time."""
-    if ns is None or ns <= 0 or ns >= _YEAR_10000_NS:
-        return None
-    whole = datetime.fromtimestamp(ns // 10**9, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"
 
 
 def build_document(result: AuditResult, fail_on: str = "high") -> Document:
@@ -237,13 +159,13 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
     document: Document = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "planewire", "version": __version__},
-        "captures": [_capture(capture) for capture in result.captures],
-        "vantage_points": _vantage_points(result),
-        "clock_skews": _clock_skews(result),
-        "skipped": _skipped(result.inputs),
-        "cluster": _cluster(result.cluster),
-        "quality": _quality(result),
-        "ledger": _ledger(result),
+        "captures": [capture_entry(capture) for capture in result.captures],
+        "vantage_points": vantage_points(result),
+        "clock_skews": clock_skews(result),
+        "skipped": skipped_files(result.inputs),
+        "cluster": cluster_facts(result.cluster),
+        "quality": quality_notes(result),
+        "ledger": books(result),
         "endpoints": _endpoints(audit, table),
         "connections": {"columns": list(columns), "data": columns},
         "channels": channel_rows,
@@ -314,7 +236,7 @@ class _Connections:
 
     def _times(self, values: I64) -> list[str | None]:
         """`time_text` of a column: numpy prints nanoseconds itself."""
-        known = (values > 0) & (values < _YEAR_10000_NS)
+        known = (values > 0) & (values < YEAR_10000_NS)
         texts = np.datetime_as_string(np.where(known, values, 0).astype("datetime64[ns]"), unit="ns", timezone="UTC")
         if known.all():
             return list(texts.tolist())
@@ -416,7 +338,7 @@ class _Connections:
         said = self.audit.evidence.comments
         comments = [""] * len(self.flows)
         for row, texts in said.items():
-            comments[row] = "; ".join(text[:_MAX_COMMENT] for text in texts)
+            comments[row] = "; ".join(text[:MAX_COMMENT] for text in texts)
         return comments
 
     def columns(self) -> dict[str, list[Any]]:
@@ -627,12 +549,6 @@ def _channels(result: AuditResult, table: _Connections) -> list[Document]:
     return rows
 
 
-def packets_aged_out(evidence: Evidence, summary: AgedOutSummary) -> int:
-    """Packets of flows that left memory, legs included."""
-    stood_for = 0 if evidence.aged_out is None else int(evidence.aged_out.packets.sum())
-    return stood_for + int(summary.departed.packets.sum()) + summary.leg_packets
-
-
 def _aged_out(summary: AgedOutSummary, audit: Audit, table: _Connections) -> Document:
     """Connections that left memory by channel and answers; most of them are judged as the one that stands for them."""
     verdicts, departed = audit.verdicts, summary.departed
@@ -765,7 +681,8 @@ def _finding(finding: Finding, table: _Connections) -> Document:
     if finding.detail:
         details = "; ".join(finding.detail)
         message += f" {details[0].upper()}{details[1:]}."
-    keys = sorted({f"{table.server_address[i]}:{audit.evidence.flows.port[i, 1]}" for i in finding.connections})
+    ends = _one_of_each_end(table, rows).tolist()
+    keys = sorted({f"{table.server_address[i]}:{audit.evidence.flows.port[i, 1]}" for i in ends})
     digest = hashlib.sha256("\n".join([rule.code, finding.channel, *keys]).encode()).hexdigest()
     return {
         "id": f"{rule.code}/{finding.channel}",
@@ -826,6 +743,14 @@ def _suppressions(result: AuditResult) -> Document:
     }
 
 
+def _one_of_each_end(table: _Connections, rows: I64) -> I64:
+    """The first of `rows` for each server address, port and transport, in their order."""
+    flows = table.flows
+    end = table.audit.roles.server[rows] << 24 | flows.port[rows, 1].astype(np.int64) << 8 | flows.protocol[rows]
+    _, first = np.unique(end, return_index=True)
+    return rows[np.sort(first)]
+
+
 def _display_filter(rule: Rule, table: _Connections, rows: I64, frames: Sequence[int]) -> str:
     """The rule's filter, narrowed to the first few server endpoints of the finding, and the evidence by number.
 
@@ -834,7 +759,7 @@ def _display_filter(rule: Rule, table: _Connections, rows: I64, frames: Sequence
     """
     flows = table.flows
     endpoints: dict[str, None] = {}
-    for row in rows.tolist():
+    for row in _one_of_each_end(table, rows).tolist():
         address = table.server_address[row]
         field_name = "ipv6.addr" if ":" in address else "ip.addr"
         transport = _TRANSPORTS.get(int(flows.protocol[row]), "")
@@ -848,271 +773,6 @@ def _display_filter(rule: Rule, table: _Connections, rows: I64, frames: Sequence
 
 
 # ------------------------------------------------------------------------------------ everything around
-
-
-def _capture(capture: CaptureSummary) -> Document:
-    span = (
-        round((capture.last_ns - capture.first_ns) / 1e9, 6)
-        if capture.first_ns is not None and capture.last_ns is not None
-        else 0.0
-    )
-    return {
-        "name": capture.name,
-        "format": capture.format,
-        "octets": capture.octets,
-        "frames": capture.frames,
-        "first_time": time_text(capture.first_ns),
-        "last_time": time_text(capture.last_ns),
-        "duration_s": span,
-        "interfaces": [
-            {
-                "name": i.name,
-                "description": i.description,
-                "hardware": i.hardware,
-                "system": i.system,
-                "filter": i.filter,
-                "link_type": LinkType(i.link_type).name,
-                "snaplen": i.snaplen,
-                "received": i.received,
-                "dropped": i.dropped,
-            }
-            for i in capture.interfaces
-        ],
-        "vantage": capture.vantage,
-        "comment_count": len(capture.comments),
-        "comments": [
-            {"number": frame, "text": text[:_MAX_COMMENT]} for frame, text in capture.comments[:_MAX_COMMENTS]
-        ],
-        "ledger": _sums(capture.ledger) if capture.ledger is not None else None,
-        "damage": [{"offset": d.offset, "reason": d.reason} for d in capture.damage],
-    }
-
-
-def _sums(ledger: Ledger) -> Document:
-    """The books of one capture."""
-    return {
-        "decoded": ledger.decoded,
-        "not_decoded": ledger.not_decoded(),
-        "inner_packets": ledger.inner_packets,
-        "packets_in_flows": ledger.in_flows,
-        "packets_outside_flows": ledger.outside_flows(),
-        "balanced": ledger.balanced,
-    }
-
-
-def _vantage_points(result: AuditResult) -> list[Document]:
-    flows, root = result.audit.evidence.flows, result.audit.evidence.root
-    elsewhere = np.zeros(len(flows), bool)
-    if len(result.inputs.vantages) > 1:
-        places = np.unique(np.stack([root, flows.vantage.astype(np.int64)], axis=1), axis=0)[:, 0]
-        several = np.bincount(places, minlength=len(flows)) > 1
-        elsewhere = several[root]
-    return [
-        {
-            "name": vantage.name,
-            "captures": list(vantage.captures),
-            "given": vantage.given,
-            "assumed": vantage.assumed,
-            "flows": int((flows.vantage == row).sum()),
-            "connections": int(np.unique(root[flows.vantage == row]).shape[0]),
-            "seen_elsewhere": int((elsewhere & (flows.vantage == row)).sum()),
-        }
-        for row, vantage in enumerate(result.inputs.vantages)
-    ]
-
-
-def _clock_skews(result: AuditResult) -> list[Document]:
-    names = [vantage.name for vantage in result.inputs.vantages]
-    return [
-        {
-            "one": names[skew.one],
-            "other": names[skew.other],
-            "offset_ns": skew.offset_ns if skew.handshakes else None,
-            "spread_ns": skew.spread_ns if skew.handshakes else None,
-            "delay_ns": skew.delay_ns if skew.handshakes else None,
-            "handshakes": skew.handshakes,
-            "connections": skew.shared,
-        }
-        for skew in result.audit.evidence.skews
-    ]
-
-
-def _skew_text(skew: Document) -> str:
-    """What two vantage points share, and how their clocks differ, as one sentence."""
-    shared = f"{skew['one']} and {skew['other']} both saw {skew['connections']} of the connections"
-    if not skew["handshakes"]:
-        return f"{shared}; no handshake was seen whole at both, so how their clocks differ is not known."
-    ahead = "ahead of" if skew["offset_ns"] >= 0 else "behind"
-    offset, spread = abs(skew["offset_ns"]) / 1e6, skew["spread_ns"] / 1e6
-    return (
-        f"{shared}; the clock of {skew['other']} is {offset:.3f} ms {ahead} that of {skew['one']}, by the median of "
-        f"{skew['handshakes']} handshakes (nine tenths of them within {spread:.3f} ms)."
-    )
-
-
-def _skipped(inputs: InputSummary) -> Document:
-    return {
-        "count": inputs.skipped_count,
-        "files": [{"name": s.name, "reason": s.reason, "named": s.named} for s in inputs.skipped],
-    }
-
-
-def _cluster(cluster: ClusterSummary) -> Document:
-    return {
-        "given": cluster.given,
-        "sources": list(cluster.sources),
-        "nodes": cluster.nodes,
-        "pods": cluster.pods,
-        "services": cluster.services,
-        "declared": [
-            dict(zip(("component", "setting", "value", "source"), row, strict=True)) for row in cluster.declared
-        ],
-        "notes": list(cluster.notes),
-    }
-
-
-def _decryption_notes(audit: Audit) -> list[str]:
-    """What the keys given did, by outcome; nothing where none were given."""
-    counts = Counter(text for text in audit.evidence.tls_text("decryption") if text)
-    return [
-        f"{count} TLS connection{'s' if count > 1 else ''}: {text}."
-        for text, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    ]
-
-
-def _quality(result: AuditResult) -> Document:
-    quality = result.audit.quality
-    total = quality.connections
-    notes: list[str] = []
-
-    def note(count: int, text: str) -> None:
-        if count:
-            notes.append(f"{count} of {total} TCP connections {text}")
-
-    note(quality.mid_connection, "began before the capture: their handshake, and who authenticated, is not in it.")
-    note(quality.one_sided, "show one direction only: half of each handshake is missing.")
-    note(quality.cut_by_snaplen, "have packets cut by the snap length: what was cut cannot be judged.")
-    note(quality.with_gaps, "have gaps in the octets that matter: packets were lost by the capture.")
-    note(quality.crowded, "carry more distinct HTTP requests than are read: a request late in them may be missing.")
-    note(
-        quality.conflicting,
-        "hold different octets for one place of a stream, as an attacker or a broken device sends: the first copy is "
-        "read, and the receiver may have read the other.",
-    )
-    if result.ledger.left_out:
-        notes.append(
-            f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} (of "
-            f"one recording) and were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows "
-            "raises the limit."
-        )
-    if quality.dropped:
-        notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")
-    if result.inputs.skipped_count:
-        notes.append(f"{result.inputs.skipped_count} files that were found are no captures, or could not be read.")
-    skews = sorted(_clock_skews(result), key=lambda skew: -int(skew["connections"]))
-    notes += [_skew_text(skew) for skew in skews[:_MAX_SKEWS]]
-    if len(skews) > _MAX_SKEWS:
-        notes.append(f"{len(skews) - _MAX_SKEWS:,} more pairs of vantage points saw connections in common.")
-    for capture in result.captures:
-        notes += [f"{capture.name}: damaged at offset {d.offset}: {d.reason}." for d in capture.damage]
-    notes += _decryption_notes(result.audit)
-    return {
-        "notes": notes,
-        "connections": total,
-        "handshake_seen": quality.handshake_seen,
-        "mid_connection": quality.mid_connection,
-        "one_sided": quality.one_sided,
-        "cut_by_snaplen": quality.cut_by_snaplen,
-        "with_gaps": quality.with_gaps,
-        "dropped": quality.dropped,
-        "shares": _shares(result.audit),
-    }
-
-
-_MEANING: Final = {
-    "handshake_seen": "versions, names and who authenticated can be judged",
-    "mid_connection": "began before the capture: versions, names and who authenticated are not in it",
-    "one_sided": "one direction only: what the other side offered or presented is not in it",
-    "cut_by_snaplen": "cut by the snap length: what was cut off cannot be judged",
-    "with_gaps": "octets that matter were lost: what they held cannot be judged",
-    "crowded": "more distinct HTTP requests than are read: a late one may be missing",
-    "conflicting": "different octets for one place of a stream: the first copy is read, the receiver may differ",
-}
-
-
-def _shares(audit: Audit) -> list[Document]:
-    """Connections by what was captured of them, their part of the traffic, and how many verdicts that leaves open."""
-    evidence, verdicts = audit.evidence, audit.verdicts
-    masks = evidence.quality
-    shares = []
-    for name, mask in masks.items():
-        if name != "connections" and not mask.any():
-            continue
-        shares.append(
-            {
-                "name": name,
-                "connections": int(evidence.weight[mask].sum()),
-                "packets": int(evidence.packets[mask].sum()),
-                "octets": int(evidence.octets[mask].sum()),
-                "undecidable": {
-                    "encryption": int(evidence.weight[mask & (verdicts.encryption.value == 0)].sum()),
-                    "client_certificate": int(evidence.weight[mask & (verdicts.client_certificate.value == 0)].sum()),
-                    "server_verification": int(evidence.weight[mask & (verdicts.server_verification.value == 0)].sum()),
-                },
-                "meaning": _MEANING.get(name, "TCP connections that carried payload"),
-            }
-        )
-    return shares
-
-
-def _ledger(result: AuditResult) -> Document:
-    ledger, evidence = result.ledger, result.audit.evidence
-    legs = int((evidence.leg_of >= 0).sum())
-    not_decoded, outside = ledger.not_decoded(), ledger.outside_flows()
-    lines: list[list[Any]] = [["Frames read", ledger.frames], ["of these decoded", ledger.decoded]]
-    lines += [[f"not decoded: {reason}", n] for reason, n in not_decoded.items()]
-    lines += [["Packets found inside tunnels", ledger.inner_packets], ["Packets in flows", ledger.in_flows]]
-    lines += [[f"outside flows: {reason}", n] for reason, n in outside.items()]
-    lines += [
-        [title, count]
-        for title, count in (
-            ("IP datagrams put together from fragments", ledger.datagrams_joined),
-            ("IP datagrams with a fragment missing", ledger.datagrams_incomplete),
-            ("IP fragments with different octets for one place (the first copy is read)", ledger.fragment_conflicts),
-        )
-        if count
-    ]
-    left_out = result.inputs.left_out
-    if ledger.left_out:
-        lines += [[f"Flows past the limit of {left_out.limit:,}, about", left_out.flows]]
-    inside = evidence.carriers.shape[0]
-    balanced = ledger.balanced
-    if result.aged_out is not None:
-        gone = packets_aged_out(evidence, result.aged_out)
-        lines += [["of these in connections that aged out and are in no row of the connection table", gone]]
-        balanced &= int(evidence.flows.packets.sum()) + gone == ledger.in_flows
-    lines += [["Flows", len(evidence) - inside], ["of these second legs of a connection (NAT, tunnel)", legs]]
-    if inside:
-        lines += [["Connections found inside others (CONNECT, konnectivity), without packets of their own", inside]]
-    return {
-        "frames": ledger.frames,
-        "decoded": ledger.decoded,
-        "not_decoded": not_decoded,
-        "inner_packets": ledger.inner_packets,
-        "packets_in_flows": ledger.in_flows,
-        "packets_outside_flows": outside,
-        "duplicates": ledger.duplicates,
-        "flows": len(evidence) - inside,
-        "legs": legs,
-        "left_out": {
-            "flows": left_out.flows,
-            "packets": ledger.left_out,
-            "octets": ledger.left_out_octets,
-            "limit": left_out.limit,
-        },
-        "balanced": balanced,
-        "lines": lines,
-    }
 
 
 def _endpoints(audit: Audit, table: _Connections) -> list[Document]:

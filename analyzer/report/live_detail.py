@@ -29,23 +29,38 @@ _KEYS: Final = (
 )
 
 
+_TERMS: Final = (
+    (
+        "Header",
+        (
+            ("dropped", "packets that the kernel could not hand over; what they would have shown is missing"),
+            ("lag", "from a packet's time to when it was counted"),
+            ("held", "connections in memory"),
+            ("aged out", "let go after their end or silence; still counted, with their verdict"),
+        ),
+    ),
+    (
+        "Grades",
+        (
+            ("observed (obs)", "octets show it"),
+            ("inferred (inf)", "sizes or behaviour imply it"),
+            ("declared (dec)", "configuration says so"),
+            ("default (def)", "what Kubernetes does when nobody configures anything"),
+            ("~", "before an answer: of most connections, not of all"),
+        ),
+    ),
+)
+
+
 def help_text() -> Text:
     """Return what the keys do and what the header says."""
     text = Text.assemble(("Keys\n", "bold"))
     for key, what in _KEYS:
         text.append(f"  {key:12} ", "bold").append(f"{what}\n")
-    text.append("\nHeader\n", "bold")
-    text.append(
-        "  dropped: packets that the kernel could not hand over; what they would have shown is missing.\n"
-        "  lag: from a packet's time to when it was counted. held: connections in memory; aged out: let go after\n"
-        "  their end or silence, still counted with their verdict.\n"
-    )
-    text.append("\nGrades\n", "bold")
-    text.append(
-        "  observed: octets show it. inferred: sizes or behaviour imply it. declared: configuration says so.\n"
-        "  default: what Kubernetes does when nobody configures anything. Undecidable is never safe.\n"
-        "  Where there is little room: obs, inf, dec, def; and ~ before an answer of most connections, not of all.\n"
-    )
+    for heading, terms in _TERMS:
+        text.append(f"\n{heading}\n", "bold")
+        for term, meaning in terms:
+            text.append(f"  {term}: ", "bold").append(f"{meaning}\n")
     return text
 
 

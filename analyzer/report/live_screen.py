@@ -70,9 +70,8 @@ def draw(moment: Moment, state: ScreenState, console: Console) -> list[Text]:
 
 def _header(moment: Moment, state: ScreenState) -> list[Text]:
     view, health = moment.view, moment.health
-    first = Text.assemble(
-        ("planewire live", "bold"), "  ", (visible(health.name), "bold"), f"  {clock(health.running_s)}"
-    )
+    name = _STANDARD_INPUT if health.name == "-" else visible(health.name)
+    first = Text.assemble(("planewire live", "bold"), "  ", (name, "bold"), f"  {clock(health.running_s)}")
     if state.frozen is not None:
         first.append("  PAUSED", "bold yellow")
     if health.how not in (_STANDARD_INPUT, health.name):

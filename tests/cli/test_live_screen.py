@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import pty
 import re
+import select
 import statistics
+import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +21,8 @@ from typing import BinaryIO
 import pytest
 from rich.cells import cell_len
 
+from analyzer.capture.source import open_capture
+from tests.capture_builders import frames_in
 from tests.cli.test_analyze import INSECURE
 from tests.conftest import LAB
 from tests.terminal import Terminal, terminal
@@ -163,6 +171,42 @@ def test_a_defect_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
         text = restored(shown)
         assert "ZeroDivisionError: unforeseen" in text
         assert "STATUS 1" in text
+
+
+@pytest.mark.parametrize("writing", [False, True], ids=["hang-up ends it", "hang-up rotates"])
+def test_a_terminal_that_goes_away_leaves_the_report(tmp_path: Path, writing: bool) -> None:
+    """The window is closed: SIGHUP comes, and whatever is written to the terminal fails."""
+    master, slave = pty.openpty()
+    options = ["--json", str(tmp_path / "r.json"), *(["--write", str(tmp_path / "w.pcapng")] if writing else [])]
+    process = subprocess.Popen(
+        [*LIVE.split(), "-", *options],
+        stdin=subprocess.PIPE,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0),
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(slave)
+    assert process.stdin is not None
+    process.stdin.write(CONTENT)
+    process.stdin.flush()
+    seen = b""
+    deadline = time.monotonic() + 20
+    while b"PW101" not in seen:
+        assert time.monotonic() < deadline, seen
+        if select.select([master], [], [], 0.1)[0]:
+            seen += os.read(master, 65536)
+    assert b"\x1b[?1049h" in seen
+    os.close(master)
+    assert process.wait(20) == 1
+    process.stdin.close()
+    assert json.loads((tmp_path / "r.json").read_bytes())["ledger"]["frames"] == 258
+    frames = 0
+    for path in tmp_path.glob("w*.pcapng"):
+        with open_capture(str(path)) as reader:
+            frames += len(frames_in(reader))
+    assert frames == (258 if writing else 0)
 
 
 def test_without_colour(tmp_path: Path) -> None:

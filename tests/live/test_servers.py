@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from analyzer.capture.source import open_capture
 from tests.capture_builders import frames_in
 from tests.conftest import LAB, ROOT
 from tests.live.servers import APISERVER, KUBELET, READONLY, requests, servers, ssh_server
-from tests.netns import Namespace, end, namespaces, run, tcpdump, veth, wait_until
+from tests.netns import FLUSHED_S, Namespace, end, namespaces, run, tcpdump, veth, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -80,32 +81,37 @@ def talk(left: Namespace, right: Namespace, folder: Path, *, ssh: bool) -> None:
 
 
 @pytest.mark.sshd
-@pytest.mark.parametrize("interface", ["veth0", "any"])
 def test_connection_for_connection_what_analyze_says_of_tcpdumps_recording(
-    pair: tuple[Namespace, Namespace], tmp_path: Path, interface: str
+    pair: tuple[Namespace, Namespace], tmp_path: Path
 ) -> None:
     left, right = pair
-    recording, own = tmp_path / "tcpdump.pcap", tmp_path / "own.pcapng"
-    with tcpdump(right, interface, recording):
-        process = live(right, tmp_path / "live", "-i", interface, "--write", own)
+    interfaces = ("veth0", "any")
+    with ExitStack() as captures:
+        for settles, name in enumerate(interfaces):
+            settle_s = FLUSHED_S if settles else 0.0
+            captures.enter_context(tcpdump(right, name, tmp_path / f"{name}.pcap", settle_s=settle_s))
+        own = {name: tmp_path / f"{name}.pcapng" for name in interfaces}
+        processes = [live(right, tmp_path / name, "-i", name, "--write", own[name]) for name in interfaces]
         talk(left, right, tmp_path, ssh=True)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0, (tmp_path / "live" / "errors").read_text()
+        for process, name in zip(processes, interfaces, strict=True):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0, (tmp_path / name / "errors").read_text()
 
-    found = connections(tmp_path / "live")
-    analyze(recording, tmp_path / "analyzed")
-    wanted = connections(tmp_path / "analyzed", without=OF_THE_RECORDING)
-    assert connections(tmp_path / "live", without=OF_THE_RECORDING) == wanted
-    assert len(found) == 10
-    by_port = {row["server_port"]: row for row in found}
-    assert {row["encryption"] for row in found if row["server_port"] == str(READONLY)} == {"cleartext"}
-    assert by_port[str(KUBELET)]["client_certificate"] == "presented"
-    assert by_port[str(APISERVER)]["tls_version"] == "1.3"
-    assert by_port["22"]["protocol"] == "ssh"
-    # What it wrote itself is frame for frame what it saw.
-    name = {"capture", "last_capture", "vantage"}
-    analyze(own, tmp_path / "again")
-    assert connections(tmp_path / "again", without=name) == connections(tmp_path / "live", without=name)
+    for name in interfaces:
+        found = connections(tmp_path / name)
+        analyze(tmp_path / f"{name}.pcap", tmp_path / "analyzed")
+        wanted = connections(tmp_path / "analyzed", without=OF_THE_RECORDING)
+        assert connections(tmp_path / name, without=OF_THE_RECORDING) == wanted
+        assert len(found) == 10
+        by_port = {row["server_port"]: row for row in found}
+        assert {row["encryption"] for row in found if row["server_port"] == str(READONLY)} == {"cleartext"}
+        assert by_port[str(KUBELET)]["client_certificate"] == "presented"
+        assert by_port[str(APISERVER)]["tls_version"] == "1.3"
+        assert by_port["22"]["protocol"] == "ssh"
+        # What it wrote itself is frame for frame what it saw.
+        named = {"capture", "last_capture", "vantage"}
+        analyze(own[name], tmp_path / "again")
+        assert connections(tmp_path / "again", without=named) == connections(tmp_path / name, without=named)
 
 
 def test_an_interface_that_disappears_leaves_the_report(pair: tuple[Namespace, Namespace], tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from analyzer.capture.several import Source, open_captures
 from analyzer.capture.source import open_capture
 from analyzer.pipeline import ClusterContext, Pipeline, conclude, run
 from analyzer.report.document import AuditResult, CaptureSummary, InputSummary, build_document
-from analyzer.schema import VantagePoint
+from analyzer.schema import FlowTable, VantagePoint
+from analyzer.vantage import Handshakes, correlate
 from tests.builders import Conversation, chunk, ethernet, ipv4, udp
 from tests.capture_builders import Frame, pcap_file
 from tests.conftest import LAB
@@ -322,3 +324,60 @@ def test_a_recording_beside_its_copy_with_another_clock_counts_once(tmp_path: Pa
     [skew] = both["clock_skews"]
     assert (skew["offset_ns"], skew["spread_ns"], skew["delay_ns"]) == (1_234_567_000, 0, 0)
     assert [f["code"] for f in both["findings"]] == [f["code"] for f in alone["findings"]]
+
+
+def test_vantage_points_that_take_turns_in_one_recording_are_compared_all_the_same(tmp_path: Path) -> None:
+    """Names that differ by numbers only, and times that overlap: the fourth file goes on where the second ended."""
+    with open_capture(str(LAB / "05-proxy-cleartext.pcap")) as reader:
+        frames = [
+            Frame(part.octets[start : start + length].tobytes(), when)
+            for part in reader
+            for start, length, when in zip(
+                part.start.tolist(), part.captured_len.tolist(), part.time_ns.tolist(), strict=True
+            )
+        ]
+    end = frames[-1].time_ns
+
+    def later(seconds: int) -> Frame:
+        return Frame(bytes(60), end + seconds * 10**9)
+
+    more = [Frame(frame, end + (50 + n) * 10**9) for n, frame in enumerate(Conversation(dport=6443).open().frames)]
+    files = {1: [*frames, later(100)], 2: frames, 3: [*frames, later(200)], 4: more}
+    for number, content in files.items():
+        (tmp_path / f"node{number}.pcap").write_bytes(pcap_file(content, tick_ns=1))
+    with open_captures([Source(str(tmp_path))]) as several:
+        result = run(several)
+    assert [vantage.captures for vantage in result.inputs.vantages] == [(0,), (1, 3), (2,)]
+    evidence = result.audit.evidence
+    alone = run(open_captures([Source(str(tmp_path / "node2.pcap"))])).audit.evidence
+    assert np.unique(evidence.root).shape[0] == len(alone) + 1
+    assert {(skew.one, skew.other) for skew in evidence.skews} == {(0, 1), (0, 2), (1, 2)}
+
+
+def test_hundreds_of_vantage_points_are_compared_in_seconds() -> None:
+    rng = np.random.default_rng(7)
+    places, pairs = 300, 40_000
+    near = rng.integers(0, places - 1, pairs)
+    seen_by = np.concatenate([near, near + 1 + rng.integers(0, places - 1 - near)])
+    order = np.argsort(seen_by, kind="stable")
+    offset = rng.integers(-(10**9), 10**9, places)
+    empty, _ = Pipeline().flows.finish(np.empty(0, np.int64))
+    like = {column.name: getattr(empty, column.name) for column in fields(FlowTable)}
+    table = FlowTable(**{name: np.zeros((2 * pairs, *one.shape[1:]), one.dtype) for name, one in like.items()})
+    number = np.concatenate([np.arange(pairs)] * 2)
+    columns = {
+        "vantage": seen_by.astype(np.int32),
+        "protocol": np.full(2 * pairs, 6, np.uint8),
+        "syn_seq": np.stack([number * 7919, number * 104729], axis=1),
+        "port": np.stack([number % 60_000, number // 60_000], axis=1).astype(np.uint16),
+        "first_ns": 10**18 + number * 10**6 + offset[seen_by],
+    }
+    table = replace(table, **columns).take(order)
+    syn_ns = np.stack([table.first_ns, table.first_ns + 1000], axis=1)
+    handshakes = Handshakes(syn_ns, table.syn_seq, np.zeros((2 * pairs, 4), np.uint64))
+    begin = time.process_time()
+    found = correlate(table, np.full(2 * pairs, -1, np.int64), handshakes, np.zeros(2 * pairs, bool))
+    assert time.process_time() - begin < 8
+    assert int((found.leg_of >= 0).sum()) == pairs
+    assert all(skew.offset_ns == offset[skew.other] - offset[skew.one] for skew in found.skews)
+    assert len(found.skews) == len(set(zip(near.tolist(), seen_by[pairs:].tolist(), strict=True)))

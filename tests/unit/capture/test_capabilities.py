@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 from analyzer.capture import capabilities
+from tests.rights import obstacle
 
-ROOT_WITH_SETPRIV = os.name == "posix" and os.geteuid() == 0 and shutil.which("setpriv") is not None
-needs_setpriv = pytest.mark.skipif(not ROOT_WITH_SETPRIV, reason="needs root and setpriv")
+needs_setpriv = pytest.mark.skipif(obstacle() != "", reason=obstacle())
 REPORT = """
 import json
 from analyzer.capture import capabilities
+from tests.rights import obstacle
 from analyzer.capture.capabilities import NET_RAW
 said = []
 def say():

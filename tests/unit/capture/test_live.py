@@ -22,7 +22,7 @@ from analyzer.capture.source import open_capture
 from analyzer.errors import FilterError, InterfaceError
 from analyzer.schema import CaptureChunk
 from tests.conftest import LAB
-from tests.netns import Namespace, inside, namespaces, replay, run, tcpdump, veth, wait_until
+from tests.netns import FLUSHED_S, Namespace, inside, namespaces, replay, run, tcpdump, veth, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -126,7 +126,7 @@ def both(
                     path = folder / f"{way}-{name}.pcap"
                     captures.enter_context(tcpdump(right, name, path, *snaplen, options.bpf or "", settle_s=0.0))
             send(left, right)
-            time.sleep(1.2)  # tcpdump takes packets from its ring every second
+            time.sleep(FLUSHED_S)
         for way, feed in feeds.items():
             stack.callback(feed.close)
             captured = take(feed)
@@ -175,19 +175,22 @@ def test_nothing_is_lost_and_everything_is_counted(both: Both) -> None:
         assert sum(interface.received or 0 for interface in feed.interfaces) == len(captured)
 
 
-def test_times_are_those_of_the_clock_in_order(pair: tuple[Namespace, Namespace]) -> None:
+def test_times_are_those_of_the_clock_and_ascend_in_a_chunk(pair: tuple[Namespace, Namespace]) -> None:
     left, right = pair
     with inside(right):
         feed = open_live(LiveOptions(("veth0", "lo")))
+    begin = time.time_ns()
     transfer(left, right, "10.77.0.2", 9000)
     transfer(right, right, "127.0.0.1", 9000)
+    end = time.time_ns()
     feed.stop()
     times: list[int] = []
     while not feed.ended:
         if (chunk := feed.poll(0.1)) is not None:
+            assert chunk.time_ns.tolist() == sorted(chunk.time_ns.tolist())
             times += chunk.time_ns.tolist()
-    assert times == sorted(times)
-    assert any(time % 1000 for time in times)  # nanoseconds, not microseconds
+    assert begin - 10**7 < min(times) <= max(times) < end + 10**9
+    assert any(time_ns % 1000 for time_ns in times)  # nanoseconds, not microseconds
     feed.close()
 
 
@@ -221,7 +224,7 @@ def test_frames_are_handed_out_soon_while_it_is_quiet(pair: tuple[Namespace, Nam
     chunk = feed.poll(2.0)
     assert chunk is not None
     assert len(chunk) == 1
-    assert 0 < feed.statistics().lag_ns < 500_000_000
+    assert 0 < feed.statistics().lag_ns < 900_000_000
     # What was handed out outlives the feed.
     feed.close()
     del feed

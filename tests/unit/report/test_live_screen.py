@@ -116,6 +116,11 @@ def test_help_filter_and_pause_are_shown() -> None:
     assert "PAUSED" in lines(MANY, 80, 24, "p")[0]
 
 
+def test_standard_input_has_a_name() -> None:
+    first = lines(moment(health={"name": "-", "how": "standard input"}), 80, 24)[0]
+    assert first == "planewire live  standard input  00:01:23"
+
+
 def test_a_recording_has_no_lag() -> None:
     assert "a recording" in lines(moment(health={"lag_s": 1e7}), 80, 24)[1]
 

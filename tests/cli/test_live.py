@@ -324,6 +324,12 @@ def test_damage_on_the_way_is_told_and_the_rest_kept() -> None:
     assert len(complaints(quiet.stderr)) == 1
 
 
+def test_damage_from_the_beginning_comes_after_the_beginning() -> None:
+    done = planewire("live", "-", "--format", "jsonl", stdin=CONTENT[:10])
+    assert [line["type"] for line in json_lines(done.stdout)] == ["start", "note", "summary"]
+    assert done.returncode == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -142,7 +142,7 @@ def namespaces() -> Iterator[tuple[str, str]]:
         for name in names:
             ip("netns", "add", name)
             made.append(name)
-            ip("netns", "exec", name, "sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1")
+            ip("netns", "exec", name, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6")
         ip("link", "add", "veth0", "netns", names[0], "type", "veth", "peer", "name", "veth0", "netns", names[1])
         for name in names:
             # Recordings hold segments that offloading made, larger than any frame.

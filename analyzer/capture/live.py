@@ -93,7 +93,8 @@ def _opened(options: LiveOptions) -> Feed:
     except RingUnavailable as reason:
         from analyzer.capture.sniffed import SniffedFeed
 
-        return SniffedFeed(options.interfaces, options.bpf, options.snaplen, options.promiscuous, str(reason))
+        told = (options.bpf, options.snaplen, options.promiscuous, options.buffer_octets)
+        return SniffedFeed(options.interfaces, *told, str(reason))
 
 
 @dataclass(frozen=True, slots=True)

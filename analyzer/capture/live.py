@@ -303,7 +303,8 @@ class _RingFeed:
         """Whether a ring that gets nothing more since then has handed over all that it had."""
         ring = self._rings[row]
         late = since_s is not None and time.monotonic() > since_s + _DRAIN_S
-        return not ring.ready() and (late or not ring.waiting())
+        waiting = ring.waiting()  # asked first: a block that is handed over in between is ready then
+        return not ring.ready() and (late or not waiting)
 
     def _wait(self) -> None:
         """Wait for a block, or for news of an interface."""

@@ -300,6 +300,8 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="interpreter for the peers that are Python packages")
     parser.add_argument("--write", action="store_true", help=f"put the result into {DOCUMENT.name}")
     arguments = parser.parse_args()
+    # Programs started from here are ended by it; a shell has those that run in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if shutil.which("tcpreplay") is None or os.geteuid() != 0:
         raise SystemExit("needs tcpreplay, and root to make network namespaces")
     with tempfile.TemporaryDirectory() as name, namespaces() as spaces:

@@ -258,8 +258,7 @@ def assemble(
 ) -> Assembled:
     """Bring the parts, which name flows by builder number, into the order of `table`."""
     n = len(table)
-    row = np.empty(n, np.int64)
-    row[numbers] = np.arange(n)
+    row = place_of(numbers, int(numbers.max(initial=-1)) + 1)
     flows = row[np.concatenate([p.flows for p in parts])] if parts else np.empty(0, np.int64)
     order = np.argsort(flows)
 

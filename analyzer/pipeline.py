@@ -49,6 +49,7 @@ from analyzer.schema import (
     CaptureOrigin,
     CaptureReader,
     HttpMessage,
+    Mask,
     PacketTable,
     Skipped,
     StreamHeads,
@@ -150,6 +151,7 @@ class Pipeline:
         self._late_http2: list[HttpMessage] = []
         self.clock = FrameClock()
         self._read: list[Batch] = []
+        self._shelf: list[Batch] = []
         self._tunnels: dict[int, Protocol] = {}
         self._workers = workers if can_fork() else 1
         self._round: _Round | None = None
@@ -372,13 +374,13 @@ class Pipeline:
         return reading, *_read_http(opened.heads, *chosen, names, decrypted=True)
 
     def evidence(
-        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, traffic: bool = True
+        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, glance: I64 | None = None
     ) -> Evidence:
         """Everything read so far, seen as one input; see `assembled`."""
-        return finish(self.assembled(last=last, read=read, traffic=traffic))
+        return finish(self.assembled(last=last, read=read, glance=glance))
 
     def assembled(
-        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, traffic: bool = True
+        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, glance: I64 | None = None
     ) -> Assembled:
         """Everything read so far, for all flows in order of their first packet; may be asked again after more packets.
 
@@ -388,8 +390,9 @@ class Pipeline:
             Nothing more is to be added or asked: what is held is let go as soon as it has been read.
         read : callable, optional
             Reads the flows given that have not been settled, in place of `interpret`.
-        traffic : bool
-            False: traffic over time is left out, and so are the times of frames.
+        glance : (K,) int64, optional
+            These flows alone, without traffic over time, the times of frames, and messages that are still under way.
+            None of them must be shelved.
         """
         self._end_round()
         if self.books:
@@ -397,11 +400,16 @@ class Pipeline:
             datagrams, book = self.decoder.fragments.counts, self.books[-1].ledger
             book.datagrams_joined, book.fragment_conflicts = datagrams.joined, datagrams.conflicts
             book.datagrams_incomplete = datagrams.given_up + self.decoder.fragments.incomplete
-        done = np.zeros(len(self.flows), bool)
-        for part in self._read:
-            done[part.flows] = True
-        rest = np.flatnonzero(~done)
-        parts = [*self._read, *(read or self._read_all)(rest)]
+        wanted = np.ones(len(self.flows), bool)
+        if glance is not None:
+            wanted[:] = False
+            wanted[glance] = True
+        parts = self._read if glance is None else [_among(part, wanted) for part in self._read]
+        parts = [*parts, *(self._shelf if glance is None else ())]
+        rest = wanted.copy()
+        for part in parts:
+            rest[part.flows] = False
+        parts += (read or self._read_all)(np.flatnonzero(rest))
         self._late_messages += read_late(self.late.take(all_of_them=last))
         self._late_http2 += self.late_http2.take(all_of_them=last)
         late = self._late_messages, self._late_http2
@@ -409,16 +417,20 @@ class Pipeline:
             # More may come, and these are renumbered in place.
             parts = [part.apart() for part in parts]
             late = (
-                copied(self._late_messages) + read_late(self.late.under_way()),
-                copied(self._late_http2) + self.late_http2.under_way(),
+                copied(m for m in self._late_messages if wanted[m.flow]),
+                copied(m for m in self._late_http2 if wanted[m.flow]),
             )
+            if glance is None:
+                late[0].extend(read_late(self.late.under_way()))
+                late[1].extend(self.late_http2.under_way())
         full, full_http2 = self.late.full_streams() >> 1, self.late_http2.full_streams() >> 1
         if last:
             self._read.clear()
+            self._shelf.clear()
             self.heads = HeadCollector(self.flows, self.limits.head_octets)
             self.late = LateCollector(self.heads)
             self.late_http2 = Http2Collector(self.flows, self.heads)
-        table, streams = self.flows.finish(np.arange(len(self.flows)))
+        table, streams = self.flows.finish(np.flatnonzero(wanted))
         # Read where the protocols were recognised, and by nobody after that: 128 octets a flow are not held for it.
         table = replace(table, signature_frame=np.empty((len(table), 0, 0), np.int64))
         numbers = streams[:, 0] >> 1
@@ -431,12 +443,27 @@ class Pipeline:
         place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
         evidence = replace(
             assembled.evidence,
-            comments={place[flow]: tuple(texts) for flow, texts in self._comments.items()},
+            comments={place[flow]: tuple(texts) for flow, texts in self._comments.items() if flow in place},
         )
-        if traffic:
+        if glance is None:
             counts, times = in_table_order(self.flows.traffic.result(), numbers), self.clock.result()
             evidence = replace(evidence, traffic=counts, frame_times=times)
         return replace(assembled, evidence=evidence)
+
+    def shelve(self, flows: I64) -> None:
+        """Put what was read of `flows` where no glance looks, as far as it is settled."""
+        self._move(self._read, self._shelf, flows)
+
+    def unshelve(self, flows: I64) -> None:
+        """Take it back."""
+        self._move(self._shelf, self._read, flows)
+
+    def _move(self, source: list[Batch], target: list[Batch], flows: I64) -> None:
+        moved = np.zeros(len(self.flows), bool)
+        moved[flows] = True
+        parts = [(_among(part, moved), _among(part, ~moved)) for part in source]
+        source[:] = _joined([left for _, left in parts])
+        target[:] = _joined([*target, *(gone for gone, _ in parts)])
 
     def keep(self, kept: I64, into: I64) -> None:
         """Forget all flows but `kept`; parameters as of `FlowBuilder.keep`.
@@ -452,8 +479,8 @@ class Pipeline:
             messages[:] = [message for message in messages if place[message.flow] >= 0]
             for message in messages:
                 message.flow = int(place[message.flow])
-        if self._read:
-            self._read = [Batch.joined([part.of(kept) for part in self._read]).compact().renumbered(place)]
+        for batches in (self._read, self._shelf):
+            batches[:] = [part.of(kept).renumbered(place) for part in _joined(batches)]
         self._comments = {int(place[f]): said for f, said in self._comments.items() if place[f] >= 0}
         self._tunnels = {int(place[f]): kind for f, kind in self._tunnels.items() if place[f] >= 0}
         self.late.keep(kept, count)
@@ -472,6 +499,18 @@ class Pipeline:
             parts.append(self.interpret(slice_[:mine] if others else slice_))
             parts += [result() for result in others]
         return parts
+
+
+def _among(batch: Batch, wanted: Mask) -> Batch:
+    """What was read of those flows of a batch that are wanted; the very same where all are."""
+    chosen = wanted[batch.flows]
+    return batch if chosen.all() else batch.of(batch.flows[chosen])
+
+
+def _joined(batches: Sequence[Batch]) -> list[Batch]:
+    """As one batch, without what none of its flows needs, or none at all."""
+    batches = [batch for batch in batches if batch.flows.shape[0]]
+    return [Batch.joined(batches).compact()] if batches else []
 
 
 def _read_http(

@@ -2,17 +2,20 @@
 
     python benchmarks/soak.py --rate 20000 --minutes 30            paced, as packets would come
     python benchmarks/soak.py --rate 1000 --hours 72 --fast        days of capture time, as fast as they can be read
+    python benchmarks/soak.py --rate 20000 --minutes 30 --send veth0 --watch PID
 
 One cluster of lab recordings talks for ever: connections that end in the recordings come again and again from other
 client ports, those that stay open go on sending. Packets are made in numpy and handed to a `LiveSession` in this
-process; its CPU time is taken around its calls alone. Every row printed is one interval; the last lines are the
-summary as Markdown.
+process; its CPU time is taken around its calls alone. With ``--send`` they go out at an interface instead (it must be
+up, with an MTU of 65535), and what is measured is the process that watches them, such as ``planewire live -i veth1``.
+Every row printed is one interval; the last lines are the summary.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -145,9 +148,9 @@ class Endless:
         return chunks
 
 
-def resident() -> int:
-    """Octets of memory this process has in use."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+def resident(process: int | None = None) -> int:
+    """Octets of memory a process has in use, this one if none is given."""
+    return int(Path(f"/proc/{process or 'self'}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def main() -> None:
@@ -162,10 +165,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20, help="intervals printed")
     parser.add_argument("--retain", type=int, default=Ageing().retain)
     parser.add_argument("--stand-ins", type=int, default=Ageing().stand_ins)
+    parser.add_argument("--send", metavar="INTERFACE", help="send the packets there")
+    parser.add_argument("--watch", type=int, metavar="PID", help="with --send: the process to measure")
     options = parser.parse_args()
     seconds = options.minutes * 60 + options.hours * 3600
     recording = prepare()
     endless = Endless(recording, options.rate, time.time_ns())
+    if options.send:
+        send(endless, options, seconds)
+        return
     session = LiveSession(ageing=Ageing(retain=options.retain, stand_ins=options.stand_ins))
     run(session, endless, options, seconds)
 
@@ -211,20 +219,65 @@ def run(session: LiveSession, endless: Endless, options: argparse.Namespace, sec
                 flush=True,
             )
             row_cpu, row_from, row_ticks, row_ages = cpu, past, len(ticks), len(ages)
-    later = np.array(memory[len(memory) // 3 :], np.float64)
-    slope, residual = 0.0, 0.0
-    if later.shape[0] > 2:
-        fit = np.polyfit(later[:, 0], later[:, 1], 1)
-        slope = float(fit[0])
-        residual = float(np.std(later[:, 1] - np.polyval(fit, later[:, 0])))
     took = time.monotonic() - begin
     print(
         f"\n{options.rate:,} packets a second for {seconds:,.0f} s of capture time ({took:,.0f} s of wall time): "
         f"CPU {cpu / seconds * 100:.1f} % of a core by capture time; looks took {np.median(ticks) * 1e3:.0f} ms "
         f"(median), {np.quantile(ticks, 0.99) * 1e3:.0f} ms (99 %), {max(ticks) * 1e3:.0f} ms (most); verdicts were at "
-        f"most {max(ages):.1f} s old; memory over the last two thirds: {later[:, 1].mean() / 1e6:.0f} MB, "
-        f"{slope * 3600 / 1e6:+.2f} MB an hour (residuals {residual / 1e6:.2f} MB)."
+        f"most {max(ages):.1f} s old; {growth(memory)}."
     )
+
+
+def growth(memory: list[tuple[float, int]]) -> str:
+    """How memory went over the last two thirds of the time."""
+    later = np.array(memory[len(memory) // 3 :], np.float64)
+    if later.shape[0] < 3:
+        return "too short to say how memory grows"
+    fit = np.polyfit(later[:, 0], later[:, 1], 1)
+    apart = float(np.std(later[:, 1] - np.polyval(fit, later[:, 0])))
+    return (
+        f"memory over the last two thirds: {later[:, 1].mean() / 1e6:.0f} MB on average, {later[:, 1].min() / 1e6:.0f} "
+        f"to {later[:, 1].max() / 1e6:.0f} MB, {fit[0] * 3600 / 1e6:+.1f} MB an hour by a straight line that the "
+        f"values are {apart / 1e6:.1f} MB away from"
+    )
+
+
+def send(endless: Endless, options: argparse.Namespace, seconds: float) -> None:
+    """Send the packets at their pace, and print what the process that is watched takes."""
+    out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    out.bind((options.send, 0))
+    begin = time.monotonic()
+    past, sent, next_row = 0.0, 0, 0.0
+    memory: list[tuple[float, int]] = []
+    row = (0.0, spent(options.watch)) if options.watch else (0.0, 0.0)
+    first = row
+    print("| time s | sent | CPU % | resident MB |\n|---|---|---|---|")
+    while past < seconds:
+        past += 0.02
+        for chunk in endless.take(int(options.rate * past) - sent):
+            octets = memoryview(chunk.octets)
+            for start, length in zip(chunk.start.tolist(), chunk.captured_len.tolist(), strict=True):
+                out.send(octets[start : start + length])
+            sent += len(chunk)
+        time.sleep(max(begin + past - time.monotonic(), 0))
+        if past >= next_row and options.watch:
+            next_row += seconds / options.rows
+            now, cpu = time.monotonic() - begin, spent(options.watch)
+            memory.append((now, resident(options.watch)))
+            share = (cpu - row[1]) / max(now - row[0], 1e-9) * 100 if now > 1 else 0
+            print(f"| {now:,.0f} | {sent:,} | {share:.1f} | {memory[-1][1] / 1e6:.0f} |", flush=True)
+            row = (now, cpu)
+    took = time.monotonic() - begin
+    print(f"\n{sent:,} packets sent in {took:,.1f} s, {sent / took:,.0f} a second.")
+    if options.watch:
+        share = (row[1] - first[1]) / (row[0] - first[0]) * 100
+        print(f"CPU {share:.1f} % of a core; {growth(memory)}.")
+
+
+def spent(process: int) -> float:
+    """CPU seconds a process has taken, user and system, all threads."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

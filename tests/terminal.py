@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 from tests.conftest import ROOT
+
+_NUMBERS = count()
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Terminal:
 @contextmanager
 def terminal(width: int = 80, height: int = 24, **environment: str) -> Iterator[Terminal]:
     """Open a terminal with a shell that has job control, in the root of the repository."""
-    opened = Terminal(f"pw-test-{os.getpid()}")
+    # A name of its own: the server of the terminal before may still be on its way out.
+    opened = Terminal(f"pw-test-{os.getpid()}-{next(_NUMBERS)}")
     # Exported, COLUMNS is what it was at the last prompt, whatever becomes of the window.
     settings = {"PS1": "$ ", "COLUMNS": str(width), "LINES": str(height), **environment}
     given = [part for name, value in settings.items() for part in ("-e", f"{name}={value}")]

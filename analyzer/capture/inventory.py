@@ -87,7 +87,10 @@ class Inventory:
         names = labels([[self.origins[c].name for c in vantage.captures] for vantage in self.vantages])
         if len(self.vantages) == 1:
             names = [""]
+        choice = len(self.origins) > 1
         return [
-            VantagePoint(vantage.node or name, tuple(vantage.captures), bool(vantage.node), vantage.assumed)
+            VantagePoint(
+                vantage.node or name, tuple(vantage.captures), bool(vantage.node), vantage.assumed if choice else ""
+            )
             for vantage, name in zip(self.vantages, names, strict=True)
         ]

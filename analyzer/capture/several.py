@@ -408,7 +408,8 @@ def open_captures(
         The one file named is not a capture.
     """
     opening = opening or Opening()
-    if len(sources) == 1 and not _has_several(sources[0].path):
+    elsewhere = mapper is not _one_by_one and not _is_pipe(sources[0].path)
+    if len(sources) == 1 and not elsewhere and not _has_several(sources[0].path):
         path = sources[0].path
         found = open_source(path, open_octets(path, opening), opening)
         if not isinstance(found, TarStream):
@@ -457,6 +458,11 @@ def _portions(recordings: Sequence[Recording]) -> list[Portion]:
 
 def _archive_of(capture: Capture) -> _Archive | None:
     return next((a for a in getattr(capture.open, "args", ()) if isinstance(a, _Archive)), None)
+
+
+def _is_pipe(path: str) -> bool:
+    """Whether it can be read but once, and here alone."""
+    return path == "-" or parse_address(path) is not None or (os.path.exists(path) and not os.path.isfile(path))
 
 
 def _has_several(path: str) -> bool:

@@ -48,7 +48,7 @@ AGES: Final[dict[str, float]] = {
     "other": 600.0,
 }
 """Repeated from `session.Ageing` (``*_s``), so that ``--help`` needs no numpy; a test compares."""
-RETAIN: Final = 10_000
+RETAIN: Final = 20_000
 MAX_CONNECTIONS: Final = 100_000
 
 _EPILOG: Final = """\b
@@ -348,6 +348,8 @@ def _check_usage(settings: LiveSettings, outputs: Outputs) -> str | None:
         raise click.UsageError("--rotate and --keep go with --write.")
     if settings.write == "-" and (settings.shown_as is not None or outputs.on_standard_output):
         raise click.UsageError("--write - leaves no place for anything else on standard output.")
+    if settings.write == "-" and sys.stdout.isatty():
+        raise click.UsageError("--write - needs somebody who reads: standard output is a terminal.")
     if settings.write == "-" and (settings.rotate is not None or settings.keep is not None):
         raise click.UsageError("standard output cannot be rotated.")
     if settings.interval is not None:

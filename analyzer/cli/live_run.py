@@ -25,6 +25,7 @@ POLL_S: Final = 0.1
 """Longest wait for frames: as late as that a key or a signal is noticed."""
 TICK_S: Final = 0.5
 """Between two moments shown."""
+SOON_S: Final = 0.1
 _TICK_SHARE: Final = 4
 """Moments may take one part in so many of the time."""
 
@@ -92,7 +93,7 @@ class LiveRun:
 
     def run(self) -> tuple[Moment, EndedBy, AuditResult]:
         """Run to the end; the last moment, what ended it, and everything for the report."""
-        moment = self._moment()
+        moment = self._moment(first=True)
         ended_by: EndedBy = "error"
         try:
             try:
@@ -119,6 +120,7 @@ class LiveRun:
         interval = self._plan.interval_s
         next_report = self._began + interval if interval is not None else None
         ended_by: EndedBy | None = None
+        shown, calm = 0, True
         while True:
             now = time.monotonic()
             if now >= next_tick:
@@ -126,6 +128,7 @@ class LiveRun:
                 self._display.show(moment)
                 now = time.monotonic()
                 next_tick = begun + max(TICK_S, _TICK_SHARE * (now - begun))
+                shown, calm = self._packets, self._packets == shown
             if next_report is not None and interval is not None and now >= next_report:
                 self._report()
                 next_report = max(next_report + interval, time.monotonic())
@@ -138,6 +141,9 @@ class LiveRun:
             chunk = self._feed.poll(min(POLL_S, max(0.0, next_tick - now)))
             if chunk is not None and (ends := self._take(chunk)) is not None:
                 return ends
+            if chunk is not None and calm:
+                # After a silence the first packets are shown soon, whenever the next moment would have been.
+                next_tick, calm = min(next_tick, time.monotonic() + SOON_S), False
             if chunk is None and self._feed.ended:
                 return ended_by or "end of input"
             if self._metrics is not None:
@@ -216,7 +222,7 @@ class LiveRun:
                 self._display.note(time.time_ns(), text)
         return writing or self._noted.get("report", "") or damage
 
-    def _moment(self, *, last: bool = False) -> Moment:
+    def _moment(self, *, first: bool = False, last: bool = False) -> Moment:
         if self._worst_lag_s > 0 or last:
             self._lag_s, self._worst_lag_s = self._worst_lag_s or self._lag_s, 0.0
         statistics = self._feed.statistics()
@@ -229,7 +235,8 @@ class LiveRun:
             statistics.dropped or 0,
             self._lag_s,
             str(self._writer.files[-1]) if self._writer is not None and self._writer.files else "",
-            self._problem(),
+            # The first is not shown yet: nothing comes before the beginning.
+            "" if first else self._problem(),
         )
         moment = Moment(view, health)
         if self._metrics is not None:

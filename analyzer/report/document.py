@@ -681,7 +681,8 @@ def _finding(finding: Finding, table: _Connections) -> Document:
     if finding.detail:
         details = "; ".join(finding.detail)
         message += f" {details[0].upper()}{details[1:]}."
-    keys = sorted({f"{table.server_address[i]}:{audit.evidence.flows.port[i, 1]}" for i in finding.connections})
+    ends = _one_of_each_end(table, rows).tolist()
+    keys = sorted({f"{table.server_address[i]}:{audit.evidence.flows.port[i, 1]}" for i in ends})
     digest = hashlib.sha256("\n".join([rule.code, finding.channel, *keys]).encode()).hexdigest()
     return {
         "id": f"{rule.code}/{finding.channel}",
@@ -742,6 +743,14 @@ def _suppressions(result: AuditResult) -> Document:
     }
 
 
+def _one_of_each_end(table: _Connections, rows: I64) -> I64:
+    """The first of `rows` for each server address, port and transport, in their order."""
+    flows = table.flows
+    end = table.audit.roles.server[rows] << 24 | flows.port[rows, 1].astype(np.int64) << 8 | flows.protocol[rows]
+    _, first = np.unique(end, return_index=True)
+    return rows[np.sort(first)]
+
+
 def _display_filter(rule: Rule, table: _Connections, rows: I64, frames: Sequence[int]) -> str:
     """The rule's filter, narrowed to the first few server endpoints of the finding, and the evidence by number.
 
@@ -750,7 +759,7 @@ def _display_filter(rule: Rule, table: _Connections, rows: I64, frames: Sequence
     """
     flows = table.flows
     endpoints: dict[str, None] = {}
-    for row in rows.tolist():
+    for row in _one_of_each_end(table, rows).tolist():
         address = table.server_address[row]
         field_name = "ipv6.addr" if ":" in address else "ip.addr"
         transport = _TRANSPORTS.get(int(flows.protocol[row]), "")

@@ -60,7 +60,7 @@ class Ageing:
     udp_s: float = 30.0
     udp_stream_s: float = 120.0
     other_s: float = 600.0
-    retain: int = 10_000
+    retain: int = 20_000
     stand_ins: int = 5_000
     most: int = 100_000
 
@@ -110,7 +110,7 @@ class ActivityClock:
 
     def tick(self, wall_ns: int, flows: FlowBuilder, frames: int) -> None:
         """Take note of the flows that had packets since the last tick; without packets time goes on by the wall."""
-        if not self._fed and self._wall_ns is not None and self.now_ns:
+        if not self._fed and self._wall_ns is not None:
             self.now_ns += max(wall_ns - self._wall_ns, 0)
         self._wall_ns, self._fed = wall_ns, False
         count = len(flows)

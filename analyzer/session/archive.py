@@ -1,10 +1,11 @@
 """Which connections leave memory, and what stays of them: a few of each kind for good, the others as numbers.
 
-A session keeps its open connections, the newest of those that ended, and as *stand-ins* the earliest of every kind of
-connection there was (see `likeness`). Others of the kind are counted with one of them. So what is inferred from all
-connections, who the API server is and which addresses are nodes, does not change when some of them leave: whatever
-said so is still there in one that is just like it. Where there are too many kinds, those of the least interest leave
-too, and are counted by channel and answers.
+Of connections that are over the earliest of every kind (see `likeness`) are kept for good, as *stand-ins* for the
+others of their kind. The others are set aside: a glance at the session counts them with their stand-in and looks at
+them no more. The newest of those stay in memory, for reports that list them; the oldest leave. So what is inferred from
+all connections, who the API server is and which addresses are nodes, does not change when some of them are gone:
+whatever said so is still there in one that is just like it. Where there are too many kinds, those of the least interest
+leave too, and are counted by channel and answers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from analyzer.cluster.catalogue import channels
 from analyzer.decode.transport import TCP
-from analyzer.flows import FIN, RST, FlowBuilder
+from analyzer.flows import FIN, RST, FlowBuilder, place_of
 from analyzer.registries import Protocol
 from analyzer.report.document import AgedOutSummary, AuditResult, Departed
 from analyzer.schema import I64, AgedOut, Mask
@@ -28,6 +29,8 @@ OF_A_KIND: Final = 3
 """Stand-ins of one kind: what asks whether something happened once, or again and again, gets the same answer."""
 _SLACK: Final = 4
 """One part in so many more than wanted are held before some leave, so that it is done for many at a time."""
+_ASIDE_SHARE: Final = 8
+"""One part in so many of what is looked at is over before it is set aside."""
 _COUNTS: Final = 3  # connections, packets, octets
 
 
@@ -43,19 +46,54 @@ class Leaving:
     into: I64
 
 
+@dataclass
+class _Columns:
+    """What is known of each flow, by builder number."""
+
+    stand_in: Mask
+    stands_for: I64  # connections, packets and octets of those that left and that it stands for
+    behind: I64  # the stand-in of a flow that is set aside; -1 = it is not
+    party: I64  # of a flow that is set aside: the flow of the connection it was set aside with
+    counted: I64  # what it was counted as when it was set aside
+    last_frame: I64  # and its last frame then
+    early: Mask  # it was not over
+
+    @classmethod
+    def of(cls, count: int) -> _Columns:
+        """Columns of new flows."""
+        counts = (count, _COUNTS)
+        return cls(
+            np.zeros(count, bool),
+            np.zeros(counts, np.int64),
+            np.full(count, -1, np.int64),
+            np.full(count, -1, np.int64),
+            np.zeros(counts, np.int64),
+            np.zeros(count, np.int64),
+            np.zeros(count, bool),
+        )
+
+
 class Archive:
-    """What left memory, and which flows stand for it; flows are named by builder number."""
+    """What left memory or is set aside, and which flows stand for it; flows are named by builder number."""
 
     def __init__(self, ageing: Ageing) -> None:
         self._ageing = ageing
-        self._stands_for: I64 = np.zeros((0, _COUNTS), np.int64)
-        self._stand_in: Mask = np.zeros(0, bool)
+        self._of = _Columns.of(0)
         self._departed: dict[tuple[int, ...], I64] = {}
         self._leg_packets = 0
         self._left = 0
         self._early = 0
         self._first_ns: int | None = None
         self._last_ns: int | None = None
+
+    def _reserve(self, count: int) -> None:
+        more = count - self._of.stand_in.shape[0]
+        if more > 0:
+            fresh = _Columns.of(more)
+            for name, column in vars(self._of).items():
+                setattr(self._of, name, np.concatenate([column, getattr(fresh, name)]))
+
+    # ------------------------------------------------------------------------------- what is asked of it
 
     @property
     def connections(self) -> int:
@@ -70,19 +108,22 @@ class Archive:
         totals = np.zeros((len(channels()), _COUNTS), np.int64)
         self._reserve(channel.shape[0])
         known = np.flatnonzero(channel >= 0)
-        np.add.at(totals, channel[known], self._stands_for[known])
+        np.add.at(totals, channel[known], self._of.stands_for[known])
         for key, counts in self._departed.items():
             totals[key[0]] += counts
         return totals
 
-    def _reserve(self, count: int) -> None:
-        more = count - self._stand_in.shape[0]
-        if more > 0:
-            self._stands_for = np.concatenate([self._stands_for, np.zeros((more, _COUNTS), np.int64)])
-            self._stand_in = np.concatenate([self._stand_in, np.zeros(more, bool)])
+    def looked_at(self, count: int) -> I64:
+        """Those of `count` flows that are not set aside, ascending."""
+        self._reserve(count)
+        return np.flatnonzero(self._of.behind[:count] < 0)
 
-    def aged_out(self, numbers: I64, carriers: I64) -> AgedOut | None:
-        """What the rows of an evidence stand for; None before anything left.
+    def set_aside_now(self) -> I64:
+        """Flows that are set aside, ascending."""
+        return np.flatnonzero(self._of.behind >= 0)
+
+    def aged_out(self, numbers: I64, carriers: I64, *, glance: bool) -> AgedOut | None:
+        """What the rows of an evidence stand for; None where that is nothing.
 
         Parameters
         ----------
@@ -90,11 +131,18 @@ class Archive:
             Builder numbers of its rows.
         carriers : (K,) int64
             Rows of the flows that carry the K connections behind those.
+        glance : bool
+            Also for what is set aside.
         """
-        if not self._left:
-            return None
         self._reserve(int(numbers.max(initial=-1)) + 1)
-        own = self._stands_for[numbers]
+        stands_for = self._of.stands_for
+        if glance:
+            aside = self.set_aside_now()
+            stands_for = stands_for.copy()
+            np.add.at(stands_for, self._of.behind[aside], self._of.counted[aside])
+        own = stands_for[numbers]
+        if not own.any():
+            return None
         inside = np.zeros((carriers.shape[0], _COUNTS), np.int64)
         inside[:, 0] = own[carriers, 0]
         return AgedOut(*np.ascontiguousarray(np.concatenate([own, inside]).T))
@@ -108,14 +156,26 @@ class Archive:
         departed = Departed(*np.ascontiguousarray(table.T))
         return AgedOutSummary(departed, self._leg_packets, self._early, self._first_ns, self._last_ns)
 
-    def is_due(self, over: Mask, silent_ns: I64, flows: FlowBuilder) -> bool:
-        """Whether more is held than is wanted: flows of which some are `over`, (F,) bool, silent for `silent_ns`."""
+    # ---------------------------------------------------------------------------------- setting aside
+
+    def take_back(self, flows: FlowBuilder) -> I64:
+        """No longer set aside what had packets since, with its legs; which flows these are."""
         self._reserve(len(flows))
-        if len(flows) > self._ageing.most:
-            return True
-        ended = over & ~self._stand_in[: len(flows)] & self._forgettable(silent_ns, flows)
-        retain = self._ageing.retain
-        return int(ended.sum()) > retain + retain // _SLACK
+        columns, aside = self._of, self.set_aside_now()
+        moved: I64 = aside[flows.state.last_frame[aside] != columns.last_frame[aside]]
+        if moved.shape[0] == 0:
+            return moved
+        back: I64 = aside[np.isin(columns.party[aside], columns.party[moved])]
+        columns.behind[back], columns.party[back], columns.early[back] = -1, -1, False
+        return back
+
+    def may_set_aside(self, over: Mask, silent_ns: I64, flows: FlowBuilder) -> bool:
+        """Whether it pays to set flows aside: some are `over`, (F,) bool, silent for `silent_ns`; or too many held."""
+        count = len(flows)
+        self._reserve(count)
+        looked_at = self._of.behind[:count] < 0
+        ended = over & looked_at & ~self._of.stand_in[:count] & self._forgettable(silent_ns, flows)
+        return int(ended.sum()) > int(looked_at.sum()) // _ASIDE_SHARE or count > self._ageing.most
 
     def _forgettable(self, silent_ns: I64, flows: FlowBuilder) -> Mask:
         """Flows that may leave once they are over: not TCP that merely went silent, which may speak again."""
@@ -126,83 +186,119 @@ class Archive:
         may_speak: Mask = (flows.protocols(rows) == TCP) & ~ended & spoke
         return ~may_speak | (silent_ns > self._ageing.tcp_forget_s * SECOND)
 
-    def choose(self, result: AuditResult, over: Mask, silent_ns: I64, flows: FlowBuilder) -> Leaving:
-        """Decide who leaves, and count them.
+    def set_aside(self, result: AuditResult, numbers: I64, over: Mask, silent_ns: I64, flows: FlowBuilder) -> None:
+        """Make stand-ins of the first of each kind among what is over, and set the others aside.
 
         Parameters
         ----------
         result : AuditResult
-            Concluded of exactly these flows.
+            Concluded of the flows that are looked at.
+        numbers : (R,) int64
+            Their builder numbers, row by row.
         over : (F,) bool
         silent_ns : (F,) int64
         flows : FlowBuilder
         """
-        count = len(flows)
-        self._reserve(count)
-        groups = _Groups(result, flows)
+        self._reserve(len(flows))
+        groups = _Groups(result, numbers, len(flows))
         ended = groups.all(over & self._forgettable(silent_ns, flows))
-        silent = groups.least(silent_ns)
-        stand_in = groups.any(self._stand_in[:count])
-        # The oldest first; those that stand in already come with them, so that kinds that have become one are joined.
-        full = np.flatnonzero(ended & ~stand_in & groups.is_root)
-        full = full[np.argsort(-silent[full], kind="stable")]
-        leaving = full[: max(full.shape[0] - self._ageing.retain, 0)]
-        leaving = np.concatenate([leaving, self._pressed(groups, silent, stand_in, leaving)])
-        candidates = np.concatenate([leaving, np.flatnonzero(stand_in & groups.is_root)])
-        into = np.arange(count)
+        stand_in = groups.any(self._of.stand_in)
+        ended |= self._pressed(groups, groups.least(silent_ns), stand_in | ended)
+        # Those that stand in already come too, so that kinds that have become one are joined.
+        candidates = np.flatnonzero((ended | stand_in) & groups.is_root)
         for first, others in self._kinds(result, groups, candidates):
-            self._join(groups, first, others, into)
-        self._evict(result, groups, silent, into)
-        kept = np.flatnonzero(into == np.arange(count))
-        self._note_left(groups, into, flows)
-        return Leaving(kept, into)
+            self._join(groups, first, others, flows)
 
-    def _pressed(self, groups: _Groups, silent: I64, stand_in: Mask, leaving: I64) -> I64:
-        """Groups that must leave early because too many flows are held, those longest silent first."""
-        excess = groups.flows - int(groups.size[leaving].sum()) - self._ageing.most
-        if excess <= 0:
-            return leaving[:0]
-        excess += self._ageing.most // _SLACK
-        others = groups.is_root & ~stand_in
-        others[leaving] = False
-        order = np.flatnonzero(others)
-        order = order[np.argsort(-silent[order], kind="stable")]
-        pressed: I64 = order[: int(np.searchsorted(np.cumsum(groups.size[order]), excess)) + 1]
-        self._early += pressed.shape[0]
+    def _pressed(self, groups: _Groups, silent: I64, others: Mask) -> Mask:
+        """Groups that must go early because more flows are held than may be, those longest silent first."""
+        pressed = np.zeros(groups.rows, bool)
+        excess = groups.rows - self._ageing.most
+        if excess > 0:
+            order = np.flatnonzero(groups.is_root & ~others)
+            order = order[np.argsort(-silent[order], kind="stable")]
+            pressed[order[: excess + self._ageing.most // _SLACK]] = True
+            for group in np.flatnonzero(pressed).tolist():
+                self._of.early[groups.members(group)] = True
         return pressed
 
     def _kinds(self, result: AuditResult, groups: _Groups, candidates: I64) -> list[tuple[I64, I64]]:
         """Of each kind among the candidates those that stay, earliest first, and the others."""
         like = likenesses(result, groups.of_row, candidates)
         kinds: dict[bytes, list[int]] = {}
-        for group in np.sort(candidates).tolist():  # rows are in order of time
+        for group in candidates.tolist():  # rows are in order of time
             kinds.setdefault(like[group], []).append(group)
         return [
             (np.array(members[:OF_A_KIND], np.int64), np.array(members[OF_A_KIND:], np.int64))
             for members in kinds.values()
         ]
 
-    def _join(self, groups: _Groups, first: I64, others: I64, into: I64) -> None:
+    def _join(self, groups: _Groups, first: I64, others: I64, flows: FlowBuilder) -> None:
         """Make the groups `first` stand-ins, the first of them for `others`."""
+        columns = self._of
         for group in first.tolist():
-            self._stand_in[groups.members(group)] = True
+            columns.stand_in[groups.members(group)] = True
         target = groups.members(int(first[0]))
         for group in others.tolist():
-            leaving = groups.members(group)
-            self._stands_for[target] += groups.counts[leaving] + self._stands_for[leaving]
-            self._stand_in[leaving] = False
-            into[leaving] = target
+            members = groups.members(group)
+            for flow, stand_in in zip(members.tolist(), target.tolist(), strict=True):
+                if columns.stand_in[flow]:
+                    # It stood for others itself.
+                    columns.stands_for[stand_in] += columns.stands_for[flow]
+                    columns.stands_for[flow] = 0
+                    columns.behind[columns.behind == flow] = stand_in
+                    columns.stand_in[flow] = False
+            columns.behind[members], columns.party[members] = target, members[0]
+            columns.counted[members] = groups.counts[members]
+            columns.last_frame[members] = flows.state.last_frame[members]
 
-    def _evict(self, result: AuditResult, groups: _Groups, silent: I64, into: I64) -> None:
-        """Let stand-ins go where there are too many kinds, but for one that shows each finding and each answer."""
-        standing = groups.is_root & (into[groups.numbers] == groups.numbers)
-        rows = np.flatnonzero(standing & groups.any(self._stand_in[: groups.flows]))
+    # -------------------------------------------------------------------------------------- leaving
+
+    def must_leave(self, count: int) -> bool:
+        """Whether more of `count` flows are held than are wanted."""
+        aside = self.set_aside_now()
+        connections = int((self._of.party[aside] == aside).sum())
+        retain = self._ageing.retain
+        standing = int(self._of.stand_in.sum()) - np.unique(self._of.behind[aside]).shape[0]
+        return connections > retain + retain // _SLACK or count > self._ageing.most or standing > self._ageing.stand_ins
+
+    def leave(self, result: AuditResult, numbers: I64, silent_ns: I64, flows: FlowBuilder) -> Leaving:
+        """Decide who leaves, and count them; parameters as of `set_aside`."""
+        count = len(flows)
+        columns = self._of
+        into = np.arange(count)
+        aside = self.set_aside_now()
+        parties = aside[columns.party[aside] == aside]
+        parties = parties[np.argsort(-silent_ns[parties], kind="stable")]
+        many = parties.shape[0] - self._ageing.retain
+        if count > self._ageing.most:
+            many = max(many, count - self._ageing.most + self._ageing.most // _SLACK)
+        going = parties[: max(many, 0)]
+        gone = aside[np.isin(columns.party[aside], going)]
+        into[gone] = columns.behind[gone]
+        np.add.at(columns.stands_for, columns.behind[gone], columns.counted[gone])
+        self._left += going.shape[0]
+        self._early += int(columns.early[going].sum())
+        self._evict(result, _Groups(result, numbers, count), silent_ns, into)
+        kept = np.flatnonzero(into == np.arange(count))
+        self._note_times(np.flatnonzero(into != np.arange(count)), flows)
+        return Leaving(kept, into)
+
+    def _evict(self, result: AuditResult, groups: _Groups, silent_ns: I64, into: I64) -> None:
+        """Let stand-ins go where there are too many kinds, but for one that shows each finding and each answer.
+
+        None goes that somebody stands behind who is still there.
+        """
+        still = self.set_aside_now()
+        still = still[into[still] == still]
+        free = self._of.stand_in.copy()
+        free[self._of.behind[still]] = False
+        rows = np.flatnonzero(groups.is_root & groups.all(free[: into.shape[0]]))
         excess = rows.shape[0] - self._ageing.stand_ins
         if excess <= 0:
             return
         rows = np.setdiff1d(rows, _telling(result, rows))
         core = np.array([channel.core for channel in channels()], bool)[result.audit.channels.channel[rows]]
-        order = rows[np.lexsort((-silent[rows], core))]
+        order = rows[np.lexsort((-silent_ns[groups.numbers[rows]], core))]
         for group in order[: excess + self._ageing.stand_ins // _SLACK].tolist():
             self._depart(result, groups, group)
             into[groups.members(group)] = -1
@@ -215,17 +311,15 @@ class Archive:
         for answer in answers:
             key += [int(answer.value[group]), int(answer.grade[group])]
         members = groups.members(group)
-        total = groups.counts[members] + self._stands_for[members]
+        total = groups.counts[members] + self._of.stands_for[members]
         self._departed.setdefault(tuple(key), np.zeros(_COUNTS, np.int64))
         self._departed[tuple(key)] += total[0]
         self._leg_packets += int(total[1:, 1].sum())
-        self._stand_in[members] = False
+        self._of.stand_in[members] = False
+        self._left += 1
+        self._early += int(self._of.early[members[0]])
 
-    def _note_left(self, groups: _Groups, into: I64, flows: FlowBuilder) -> None:
-        gone = np.flatnonzero(into != np.arange(into.shape[0]))
-        if gone.shape[0] == 0:
-            return
-        self._left += int((groups.is_root & (into[groups.numbers] != groups.numbers)).sum())
+    def _note_times(self, gone: I64, flows: FlowBuilder) -> None:
         first, last = flows.state.first_ns[gone], flows.state.last_ns[gone]
         timed = last > 0
         if timed.any():
@@ -233,10 +327,14 @@ class Archive:
             self._first_ns = first_ns if self._first_ns is None else min(first_ns, self._first_ns)
             self._last_ns = last_ns if self._last_ns is None else max(last_ns, self._last_ns)
 
-    def keep(self, kept: I64) -> None:
-        """Flow ``kept[i]`` is flow i from now on."""
-        self._stands_for = self._stands_for[kept]
-        self._stand_in = self._stand_in[kept]
+    def keep(self, kept: I64, count: int) -> None:
+        """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on."""
+        place = place_of(kept, count)
+        for name, column in vars(self._of).items():
+            setattr(self._of, name, column[kept])
+        for name in ("behind", "party"):
+            column = getattr(self._of, name)
+            setattr(self._of, name, np.where(column >= 0, place[column], -1))
 
 
 def _telling(result: AuditResult, rows: I64) -> I64:
@@ -255,32 +353,28 @@ class _Groups:
 
     Attributes
     ----------
-    flows : int
+    rows : int
     numbers : (F,) int64
         Builder number of each row.
     of_row : (F + K,) int64
         Group of each row of the evidence, the K connections found inside others included.
     is_root : (F,) bool
-    size : (F,) int64
-        Flows of each group, by its row.
-    counts : (F, 3) int64
+    counts : (flows, 3) int64
         Connection, packets and octets of each flow, by builder number.
     """
 
-    def __init__(self, result: AuditResult, flows: FlowBuilder) -> None:
+    def __init__(self, result: AuditResult, numbers: I64, flows: int) -> None:
         evidence = result.audit.evidence
-        count = len(flows)
-        self.flows = count
-        self.numbers = flows.in_order()
+        self.rows = count = numbers.shape[0]
+        self.numbers = numbers
         root = evidence.root[:count]
         self.of_row = np.concatenate([root, root[evidence.carriers]])
         self.is_root: Mask = root == np.arange(count)
-        self.size = np.bincount(root, minlength=count)
         self._root = root
         self._legs: dict[int, list[int]] = {}
         for row in np.flatnonzero(~self.is_root).tolist():
             self._legs.setdefault(int(root[row]), []).append(int(self.numbers[row]))
-        self.counts = np.zeros((count, _COUNTS), np.int64)
+        self.counts = np.zeros((flows, _COUNTS), np.int64)
         self.counts[:, 0] = 1
         self.counts[self.numbers, 1] = evidence.flows.packets[:count].sum(axis=1)
         self.counts[self.numbers, 2] = evidence.flows.octets[:count].sum(axis=1)
@@ -291,18 +385,18 @@ class _Groups:
 
     def all(self, mask: Mask) -> Mask:
         """Groups of which all flows, by builder number, are in `mask`; by row: (F,) bool."""
-        found = np.ones(self.flows, bool)
+        found = np.ones(self.rows, bool)
         np.logical_and.at(found, self._root, mask[self.numbers])
         return found
 
     def any(self, mask: Mask) -> Mask:
         """Groups of which any flow, by builder number, is in `mask`; by row: (F,) bool."""
-        found = np.zeros(self.flows, bool)
+        found = np.zeros(self.rows, bool)
         np.logical_or.at(found, self._root, mask[self.numbers])
         return found
 
     def least(self, values: I64) -> I64:
         """Least of `values`, which are by builder number, in each group; by row: (F,) int64."""
-        found = np.full(self.flows, np.iinfo(np.int64).max)
+        found = np.full(self.rows, np.iinfo(np.int64).max)
         np.minimum.at(found, self._root, values[self.numbers])
         return found

@@ -37,10 +37,13 @@ class Meter:
         self._since: int | None = None
         self.total: I64 = np.zeros((self.count, 2), np.int64)
 
-    def assign(self, channel: I64) -> None:
-        """Take the channel of each flow that was read: (F,) int64."""
-        self.channel = channel
-        self.total = self._by_channel(channel, self._before)[: self.count]
+    def assign(self, channel: I64, flows: I64) -> None:
+        """Take the channels of `flows`, all of which have been read: (K,) int64 each."""
+        known = np.full(self._before.shape[0], -1, np.int64)
+        known[: self.channel.shape[0]] = self.channel
+        known[flows] = channel
+        self.channel = known
+        self.total = self._by_channel(known, self._before)[: self.count]
 
     def count_by_channel(self, chosen: Mask) -> I64:
         """How many of the `chosen` flows each channel has: (channels,) int64."""
@@ -160,9 +163,7 @@ class Glance:
         )
 
 
-def channel_of_flows(result: AuditResult, numbers: I64, count: int) -> I64:
-    """Channel of each of `count` flows by builder number, or `LEG`; `numbers` are those of the evidence's rows."""
-    channel = np.full(count, LEG, np.int64)
-    whole = np.flatnonzero(result.audit.connections[: numbers.shape[0]])
-    channel[numbers[whole]] = result.audit.channels.channel[whole]
-    return channel
+def channel_of_flows(result: AuditResult, numbers: I64) -> I64:
+    """Channel of each of the flows `numbers`, which are the evidence's first rows, or `LEG`."""
+    rows = slice(0, numbers.shape[0])
+    return np.where(result.audit.connections[rows], result.audit.channels.channel[rows], LEG)

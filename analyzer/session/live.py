@@ -20,13 +20,13 @@ from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.report.document import AuditResult, CaptureSummary, InputSummary, LeftOut
 from analyzer.report.live_view import LiveView
-from analyzer.schema import CaptureChunk, Damage, Interface, Mask, VantagePoint
+from analyzer.schema import I64, CaptureChunk, Damage, Interface, Mask, VantagePoint
 from analyzer.session.ageing import ActivityClock, Ageing, is_over
 from analyzer.session.archive import Archive, Leaving
 from analyzer.session.glance import Glance, Meter, channel_of_flows
 from analyzer.session.rereading import Rereader
 
-SHARE: Final = 10
+SHARE: Final = 12
 """One part in so many of the time may go into concluding anew."""
 LIMITS: Final = Limits(settle_octets=8 << 20, heads_budget=64 << 20)
 """Less is held of connections that go on than for a file, where many are read together because that is faster."""
@@ -96,6 +96,7 @@ class LiveSession:
         """Look: `now_ns` is the time of day. Cheap where nothing new was said."""
         pipeline = self._pipeline
         self._clock.tick(now_ns, pipeline.flows, pipeline.frames)
+        pipeline.unshelve(self._archive.take_back(pipeline.flows))
         self._meter.read(now_ns, pipeline.flows)
         over = is_over(self._ageing, self._clock, pipeline.flows)
         if self._must_conclude(now_ns, over):
@@ -120,7 +121,7 @@ class LiveSession:
     def _must_conclude(self, now_ns: int, over: Mask) -> bool:
         if now_ns < self._next_ns:
             return False
-        if self._archive.is_due(over, self._clock.silent_ns(over.shape[0]), self._pipeline.flows):
+        if self._archive.may_set_aside(over, self._clock.silent_ns(over.shape[0]), self._pipeline.flows):
             return True
         if self._concluded_frame == self._pipeline.frames:
             return False
@@ -130,23 +131,31 @@ class LiveSession:
         """Conclude anew, and let go of what is past keeping; which of the flows that stay are over."""
         begin = time.thread_time_ns()
         flows = self._pipeline.flows
-        evidence = self._pipeline.evidence(read=self._rereader.reader(exact=False), traffic=False)
-        result = self._concluded(evidence, ())
+        looked_at = self._archive.looked_at(len(flows))
+        evidence = self._pipeline.evidence(read=self._rereader.reader(exact=False), glance=looked_at)
+        numbers = looked_at[np.argsort(flows.state.order[looked_at], kind="stable")]
+        result = self._concluded(evidence, numbers, (), glance=True)
         self._glance.take(result, now_ns)
-        self._meter.assign(channel_of_flows(result, flows.in_order(), len(flows)))
+        self._meter.assign(channel_of_flows(result, numbers), numbers)
         silent_ns = self._clock.silent_ns(len(flows))
-        if self._archive.is_due(over, silent_ns, flows):
-            leaving = self._archive.choose(result, over, silent_ns, flows)
-            self._forget(leaving)
-            give_back_freed_memory()
-            over = over[leaving.kept]
+        if self._archive.may_set_aside(over, silent_ns, flows):
+            self._archive.set_aside(result, numbers, over, silent_ns, flows)
+            self._pipeline.shelve(self._archive.set_aside_now())
+        if self._archive.must_leave(len(flows)):
+            leaving = self._archive.leave(result, numbers, silent_ns, flows)
+            if leaving.kept.shape[0] < len(flows):
+                self._forget(leaving)
+                give_back_freed_memory()
+                over = over[leaving.kept]
         self._concluded_ns, self._concluded_frame = now_ns, self._pipeline.frames
         spent = time.thread_time_ns() - begin
         self._next_ns = now_ns + max(_SOONEST_NS, spent * (SHARE - 1))
         return over
 
-    def _concluded(self, evidence: Evidence, captures: Sequence[CaptureSummary]) -> AuditResult:
-        aged_out = self._archive.aged_out(self._pipeline.flows.in_order(), evidence.carriers)
+    def _concluded(
+        self, evidence: Evidence, numbers: I64, captures: Sequence[CaptureSummary], *, glance: bool
+    ) -> AuditResult:
+        aged_out = self._archive.aged_out(numbers, evidence.carriers, glance=glance)
         result = conclude(replace(evidence, aged_out=aged_out), self._pipeline.ledger, captures, self._cluster)
         return replace(result, aged_out=self._archive.summary())
 
@@ -155,7 +164,7 @@ class LiveSession:
         self._rereader.keep(leaving.kept, count)
         self._clock.keep(leaving.kept)
         self._meter.keep(leaving.kept)
-        self._archive.keep(leaving.kept)
+        self._archive.keep(leaving.kept, count)
         self._pipeline.keep(leaving.kept, leaving.into)
 
     def result(self, feed: FeedFacts) -> AuditResult:
@@ -175,7 +184,7 @@ class LiveSession:
             comments=tuple(feed.comments),
             ledger=book.ledger,
         )
-        result = self._concluded(evidence, [capture])
+        result = self._concluded(evidence, pipeline.flows.in_order(), [capture], glance=False)
         inputs = InputSummary(
             (VantagePoint("", (0,), False, ""),),
             names=tuple(dict.fromkeys(feed.names)),

@@ -79,6 +79,7 @@ class Rereader:
         settled = np.ones(count, bool)
         settled[rest] = False
         self._whole[:count] |= settled
+        self._read_at[:count][settled] = 0  # nor are they in the batch any more
         last = self._pipeline.flows.state.last_frame[rest]
         known = self._read_at[rest] == last
         if not exact:

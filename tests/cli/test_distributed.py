@@ -219,6 +219,16 @@ def test_files_read_by_workers_give_the_report_of_one_process(tmp_path: Path, cl
     assert [one["name"] for one in document["skipped"]["files"]] == [str(tmp_path / "readme.txt")]
 
 
+def test_one_file_is_read_by_a_worker_too(tmp_path: Path, cluster: RunningCluster) -> None:
+    path = str(LAB / "10-tls12.pcap")
+    assert analysed(path, "--scheduler", cluster.address) == analysed(path)
+    # One that is on no worker is not taken for one that is nowhere.
+    process = command(str(tmp_path / "absent.pcap"), "--scheduler", cluster.address)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 3
+    assert b"absent.pcap: no such file on the worker: workers read captures themselves" in err
+
+
 def test_an_object_store_gives_the_same_alone_with_workers_and_on_a_cluster(
     bucket: dict[str, str], cluster: RunningCluster, tmp_path: Path
 ) -> None:

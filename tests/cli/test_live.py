@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -27,8 +28,9 @@ from analyzer.cli import cli, live
 from analyzer.errors import PlanewireError
 from analyzer.report.live_schema import json_schema
 from analyzer.session import Ageing
+from tests.builders import Conversation
 from tests.capture_builders import frames_in
-from tests.cli.test_analyze import INSECURE, planewire
+from tests.cli.test_analyze import INSECURE, pcap, planewire
 from tests.conftest import LAB, ROOT
 
 CONTENT = INSECURE.read_bytes()
@@ -322,6 +324,12 @@ def test_damage_on_the_way_is_told_and_the_rest_kept() -> None:
     assert len(complaints(quiet.stderr)) == 1
 
 
+def test_damage_from_the_beginning_comes_after_the_beginning() -> None:
+    done = planewire("live", "-", "--format", "jsonl", stdin=CONTENT[:10])
+    assert [line["type"] for line in json_lines(done.stdout)] == ["start", "note", "summary"]
+    assert done.returncode == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -463,3 +471,26 @@ def test_a_hung_up_session_ends_it_where_no_file_is_written() -> None:
         os.kill(process.pid, signal.SIGHUP)
         assert list(lines_of(process))[-1]["ended_by"] == "termination"
         assert process.wait(20) == 1
+
+
+def hostile_capture() -> bytes:
+    """Requests to the kubelet's read-only port with a token whose claims would drive a terminal, and say so."""
+    claims = json.dumps(
+        {"sub": "system:serviceaccount:\x1b[2J\x1b]0;owned\x07\u202e:a", "iss": "\r\n\x9b31m[bold]x[/bold]"}
+    )
+    token = ".".join(
+        base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+        for part in (b'{"alg":"RS256"}', claims.encode(), b"s" * 32)
+    )
+    request = f"GET /pods HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    return pcap(Conversation(dport=10255).open().send(0, request).send(1, answer).close().frames)
+
+
+@pytest.mark.parametrize("shown_as", ["lines", "jsonl"])
+def test_nothing_of_the_wire_reaches_the_terminal_unescaped(shown_as: str) -> None:
+    done = planewire("live", "-", "--format", shown_as, stdin=hostile_capture())
+    text = done.stdout.decode()
+    assert "PW104" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "\\x1b[2J" in text or "\\u001b[2J" in text

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import yaml
 
 import analyzer
 from tests.conftest import LAB, ROOT
+from tests.netns import namespaces
+from tests.rights import obstacle
 
 PLUGIN = ROOT / "deploy" / "kubectl-planewire"
 CAPTURE = LAB / "09-anonymous-kubelet.pcap"
@@ -48,8 +51,10 @@ elif words[0] == "get":
     sys.exit("Error from server (NotFound): " + words[1])
 elif words[0] == "exec":
     command = words[words.index("--") + 1 :]
-    command = [word.replace("/capture/", str(state) + "/").replace("/reports/", str(state) + "/") for word in command]
-    sys.exit(subprocess.run(command, check=False).returncode)
+    volume = state / "volume"
+    volume.mkdir(exist_ok=True)
+    command = [word.replace("/capture", str(volume)).replace("/reports", str(volume)) for word in command]
+    sys.exit(subprocess.run([*os.environ.get("FAKE_POD", "").split(), *command], check=False).returncode)
 elif words[0] not in {"wait", "delete"}:
     sys.exit("not understood: " + words[0])
 '''
@@ -140,7 +145,7 @@ def test_one_command_gives_the_verdicts_of_analyze(desk: Desk) -> None:
         "wait",
         "-- sh -c",
         "-- true",
-        "-- gzip -c",
+        "-- sh -c",
         "delete",
     ]
     assert (desk.state / "tcpdump").read_text().split("\n") == ["-i", "any", "-s", "262144", "-U", "-w", "-", "--", ""]
@@ -293,8 +298,18 @@ def test_hostile_and_wrong_options_reach_nobody(desk: Desk, words: tuple[str, ..
 
 
 def test_the_last_report_of_the_nodes_pod_is_shown(desk: Desk) -> None:
+    (desk.state / "volume").mkdir()
     made = subprocess.run(
-        [sys.executable, "-m", "analyzer", "analyze", str(CAPTURE), "-q", "--json", str(desk.state / "report.json")],
+        [
+            sys.executable,
+            "-m",
+            "analyzer",
+            "analyze",
+            str(CAPTURE),
+            "-q",
+            "--json",
+            str(desk.state / "volume" / "report.json"),
+        ],
         cwd=ROOT,
         check=False,
     )
@@ -340,3 +355,90 @@ def test_kubectl_finds_the_plugin() -> None:
 
 def test_the_recorded_cluster_is_what_the_fake_answers_with() -> None:
     assert {item["kind"] for item in yaml.safe_load((CLUSTER / "cluster.json").read_text())["items"]} >= {"Node"}
+
+
+SERVE = """
+import http.server, threading, time, urllib.request
+server = http.server.HTTPServer(("127.0.0.1", 10255), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+for _ in range(40):
+    try:
+        urllib.request.urlopen("http://127.0.0.1:10255/").read()
+    except OSError:
+        pass
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.live
+def test_tcpdump_captures_with_the_rights_of_the_pod(desk: Desk) -> None:
+    """The pod's command line with the machine's own tcpdump, in a network of its own, with the pod's capabilities."""
+    if obstacle():
+        pytest.skip(obstacle())
+    (desk.folder / "bin" / "tcpdump").unlink()
+    for folder in (desk.folder, desk.state):
+        folder.chmod(0o755)
+    with namespaces("node") as (space,):
+        space.start(sys.executable, "-c", SERVE, cwd="/")
+        kept = "-all,+net_raw,+setuid,+setgid,+kill"
+        rights = ["setpriv", f"--bounding-set={kept}", "--inh-caps=-all", "--no-new-privs"]
+        done = desk.run(
+            "node1", "-d", "4", "--no-facts", "--no-call", "--", "--no-color", FAKE_POD=" ".join(space.command(*rights))
+        )
+    assert done.returncode == 1, done.stderr
+    assert "PW102" in done.stdout
+    assert re.search(r"[1-9][0-9]* packets captured", done.stderr), done.stderr
+    pod = desk.pod()["spec"]["containers"][0]
+    asked = pod["securityContext"]["capabilities"]["add"]
+    assert {f"+{name.lower()}" for name in asked} == set(kept.split(",")[1:]), "the rights tried are those asked for"
+
+
+@pytest.mark.live
+def test_the_installed_pod_captures_by_itself(desk: Desk) -> None:
+    """As the DaemonSet's user, who has NET_RAW only where the runtime starts the program itself."""
+    with namespaces("node") as (space,):
+        space.start(sys.executable, "-c", SERVE, cwd="/")
+        done = desk.run(
+            "node1", "-d", "4", "--no-facts", "--installed", "-f", "tcp", "--", "--json", "report.json", "--no-color",
+            FAKE_POD=" ".join(space.command()),
+        )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "PW102" in done.stdout
+    report = json.loads((desk.folder / "report.json").read_text())
+    assert report["captures"][0]["interfaces"][0]["filter"] == "tcp"
+    assert list((desk.state / "volume").iterdir()) == [], "nothing is left in the pod"
+    assert "create" not in [call[1] for call in desk.calls]
+    capturing = next(call for call in desk.calls if "live" in call)
+    assert capturing[3:6] == ["--", "planewire", "live"], "a shell in between would lose the capability"
+
+
+def understood(*words: str) -> None:
+    """Have kubectl itself read a command line, and stop at its help."""
+    at = words.index("--") if "--" in words else len(words)
+    done = subprocess.run(
+        ["kubectl", *words[:at], "--help"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout, words
+
+
+@pytest.mark.kubectl
+def test_kubectl_knows_every_word_that_the_plugin_says_to_it(desk: Desk) -> None:
+    desk.run("node1", "-n", "audit", "--context", "lab", "--", "-q")
+    desk.run("--watch", "node1", "--", "--help")
+    said = [call for call in desk.calls if "get" not in call[:2] or "--selector" in call]
+    assert {word for call in said for word in call[:3]} >= {"create", "wait", "exec", "delete", "get"}
+    for call in said:
+        understood(*call)
+    with pytest.raises(AssertionError):
+        understood("delete", "pod", "x", "--no-such-option")
+
+
+@pytest.mark.kubectl
+def test_kubectl_knows_the_words_of_the_documents() -> None:
+    text = (ROOT / "docs" / "live.md").read_text().replace("\\\n", " ")
+    lines = [line for line in re.findall(r"^ {4}kubectl (.*)$", text, re.M) if not line.startswith("planewire")]
+    lines = [re.split(r" [#|]", line)[0].strip() for line in lines]
+    assert {line.split()[0] for line in lines} == {"apply", "debug", "kustomize"}
+    for line in lines:
+        understood(*shlex.split(line))

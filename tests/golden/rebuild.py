@@ -97,7 +97,9 @@ def write_reports(folder: Path) -> None:
 def main() -> None:
     """Rebuild everything."""
     from tests.golden.commands import generated_commands
+    from tests.golden.screen import LIVE, generated_live
 
+    LIVE.write_text(generated_live(LIVE.read_text()))
     readme = ROOT / "README.md"
     readme.write_text(generated_readme(readme.read_text()))
     COMMANDS.write_text(generated_commands(COMMANDS.read_text()))

@@ -18,6 +18,7 @@ import yaml
 from analyzer.cli import COMMANDS, cli
 from tests.conftest import ROOT
 from tests.golden.commands import generated_commands, options_of, usage_of
+from tests.golden.screen import LIVE, generated_live
 
 TEXT = (ROOT / "docs" / "commands.md").read_text()
 
@@ -34,6 +35,8 @@ def section(name: str) -> str:
 
 def test_the_generated_parts_are_what_the_program_says_today() -> None:
     assert generated_commands(TEXT) == TEXT, "run `make golden`"
+    shown = LIVE.read_text()
+    assert generated_live(shown) == shown, "run `make golden`"
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))

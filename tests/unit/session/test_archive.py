@@ -29,6 +29,11 @@ def of_channels(document: Document) -> dict[str, dict[str, object]]:
     }
 
 
+def traffic(document: Document) -> dict[str, object]:
+    """Traffic over time; events are those of the connections in the table."""
+    return {name: said for name, said in document["timeline"].items() if not name.startswith("event")}
+
+
 def totals(document: Document) -> tuple[int, int, int]:
     """Packets in flows by the ledger; by the table and what aged out; connections likewise."""
     data, gone = document["connections"]["data"], document["aged_out"]
@@ -49,6 +54,17 @@ def test_forgetting_changes_nothing_that_is_said(path: Path, retain: int) -> Non
     assert [e["roles"] for e in seen["endpoints"]] == [e["roles"] for e in whole["endpoints"]]
     assert seen["quality"]["shares"] == whole["quality"]["shares"]
     assert seen["ledger"]["balanced"]
+    assert traffic(seen) == traffic(whole)
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
+def test_what_is_set_aside_is_in_the_report_as_if_it_had_been_looked_at(path: Path) -> None:
+    seen, views = live(path, eager(10_000), seed=2, most=400 if path.stat().st_size < 3_000_000 else 6000)
+
+    assert seen == from_file(path)
+    shown = {row.id: (row.verdict, row.connections, row.packets, row.octets) for row in views[-1].channels}
+    told = {row["id"]: (row["verdict"], row["connections"], row["packets"], row["octets"]) for row in seen["channels"]}
+    assert shown == told
 
 
 def test_the_lab_has_connections_that_leave() -> None:

@@ -92,7 +92,7 @@ def veth(
     run("ip", "link", "add", name, "netns", left.name, "type", "veth", "peer", "name", name, "netns", right.name)
     for number, space in enumerate((left, right), start=1):
         if quiet:
-            space.run("sysctl", "-q", "-w", f"net.ipv6.conf.{name}.disable_ipv6=1")
+            space.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{name}/disable_ipv6", check=False)
         space.ip("address", "add", f"{network}.{number}/24", "dev", name)
         space.ip("link", "set", name, "up")
 

@@ -93,7 +93,8 @@ def _opened(options: LiveOptions) -> Feed:
     except RingUnavailable as reason:
         from analyzer.capture.sniffed import SniffedFeed
 
-        return SniffedFeed(options.interfaces, options.bpf, options.snaplen, options.promiscuous, str(reason))
+        told = (options.bpf, options.snaplen, options.promiscuous, options.buffer_octets)
+        return SniffedFeed(options.interfaces, *told, str(reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +256,8 @@ class _RingFeed:
                 else:
                     self._hand_on(self._piece(ready))
                 self._look_again()
+            for row in list(self._leaving):
+                self._part(row)
         except BaseException as error:
             self._error = error
         finally:
@@ -300,7 +303,8 @@ class _RingFeed:
         """Whether a ring that gets nothing more since then has handed over all that it had."""
         ring = self._rings[row]
         late = since_s is not None and time.monotonic() > since_s + _DRAIN_S
-        return not ring.ready() and (late or not ring.waiting())
+        waiting = ring.waiting()  # asked first: a block that is handed over in between is ready then
+        return not ring.ready() and (late or not waiting)
 
     def _wait(self) -> None:
         """Wait for a block, or for news of an interface."""
@@ -327,16 +331,20 @@ class _RingFeed:
             elif now > since_s + _GRACE_S and since_s >= 0:
                 self._down_since[row] = -1.0  # said, and still looked at: it may disappear yet
                 self._note(row, "went down; it is captured on again as soon as it is up")
-        for row, (since_s, reason) in list(self._leaving.items()):
+        for row, (since_s, _) in list(self._leaving.items()):
             if self._is_empty(row, since_s):
-                del self._leaving[row]
-                self._lost.add(row)
-                self._note(row, f"{reason}; what was captured until then is kept")
+                self._part(row)
 
     def _leave(self, row: int, reason: str) -> None:
         self._poller.unregister(self._rings[row].fileno())
         self._down_since.pop(row, None)
         self._leaving[row] = (time.monotonic(), reason)
+
+    def _part(self, row: int) -> None:
+        """An interface is gone, and has handed over all."""
+        _, reason = self._leaving.pop(row)
+        self._lost.add(row)
+        self._note(row, f"{reason}; what was captured until then is kept")
 
     def _note(self, row: int, what: str) -> None:
         device = self._rings[row].device

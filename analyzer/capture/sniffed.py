@@ -22,6 +22,8 @@ from analyzer.schema import CaptureChunk, Damage, Interface
 _FRAMES: Final = 4096
 """Frames of a chunk at most."""
 _LARGEST: Final = 1 << 18
+_MAX_BUFFER: Final = (1 << 30) - 1
+"""The system doubles it, in 32 bits with a sign."""
 _SOL_PACKET: Final = 263
 _PACKET_STATISTICS: Final = 6
 _LINK_TYPES: Final = {"Ether": 1, "CookedLinux": 113, "CookedLinuxV2": 276, "Loopback": 0, "IP": 101, "IPv6": 101}
@@ -38,6 +40,8 @@ class SniffedFeed:
     expression : str or None
     snaplen : int
     promiscuous : bool
+    buffer_octets : int
+        Of each socket, as far as the system lets anybody have (net.core.rmem_max).
     reason : str
         Why it is not the ring.
     """
@@ -45,7 +49,13 @@ class SniffedFeed:
     format = "live"
 
     def __init__(
-        self, interfaces: tuple[str, ...], expression: str | None, snaplen: int, promiscuous: bool, reason: str
+        self,
+        interfaces: tuple[str, ...],
+        expression: str | None,
+        snaplen: int,
+        promiscuous: bool,
+        buffer_octets: int,
+        reason: str,
     ) -> None:
         from scapy.all import conf
 
@@ -59,6 +69,7 @@ class SniffedFeed:
         self.octets_read = 0
         self.ended = False
         self._snaplen: Final = snaplen
+        self._buffer_octets: Final = buffer_octets
         self._sockets: list[Any] = []
         self._open: list[int] = []
         self._frames = self._lag_ns = 0
@@ -122,6 +133,8 @@ class SniffedFeed:
             raise kind from None
         except OSError as error:
             raise InterfaceError(name, f"cannot be captured on: {error.strerror or error}") from None
+        if isinstance(inner := getattr(endpoint, "ins", None), socket.socket):
+            inner.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(self._buffer_octets, _MAX_BUFFER))
         layer = getattr(endpoint, "LL", None)
         number = conf.l2types.layer2num.get(layer, 1)
         link_type = _LINK_TYPES.get(getattr(layer, "__name__", ""), number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,14 @@ import pytest
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
+from analyzer import session
+from analyzer.capture.feed import feed_of
 from analyzer.capture.source import open_capture
 from analyzer.cli import cli, live
 from analyzer.errors import PlanewireError
+from analyzer.pipeline import Limits
 from analyzer.report.live_schema import json_schema
-from analyzer.session import Ageing
+from analyzer.session import LIMITS, Ageing, LiveSession
 from tests.builders import Conversation
 from tests.capture_builders import frames_in
 from tests.cli.test_analyze import INSECURE, pcap, planewire
@@ -365,6 +370,31 @@ def test_usage(arguments: tuple[str, ...], says: str) -> None:
     told = done.output + (str(done.exception) if isinstance(done.exception, PlanewireError) else "")
     assert getattr(done.exception, "exit_code", done.exit_code) == 2
     assert says in " ".join(told.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limits"),
+    [((), LIMITS), (("--head-octets", "2048"), replace(LIMITS, head_octets=2048))],
+    ids=["", "--head-octets"],
+)
+def test_the_command_holds_as_little_as_a_session_does(
+    arguments: tuple[str, ...], limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[LiveSession] = []
+
+    class Noted(LiveSession):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(session, "LiveSession", Noted)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    with open_capture(str(INSECURE)) as reader:
+        monkeypatch.setattr(live, "_read_feed", lambda _: feed_of(reader))
+        CliRunner().invoke(cli, ["live", "-", "-q", *arguments], catch_exceptions=False)
+
+    (one,) = made
+    assert one.limits == limits
 
 
 def test_what_can_never_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:

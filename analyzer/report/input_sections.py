@@ -188,9 +188,10 @@ def quality_notes(result: AuditResult) -> Document:
         "read, and the receiver may have read the other.",
     )
     if result.ledger.left_out:
+        left_out = result.inputs.left_out
         notes.append(
-            f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} (of "
-            f"one recording) and were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows "
+            f"About {left_out.flows:,} flows came past the limit of {left_out.limit:,} (of one recording; where limits "
+            f"differ, the least) and were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows "
             "raises the limit."
         )
     if quality.dropped:

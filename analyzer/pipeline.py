@@ -190,8 +190,10 @@ class Pipeline:
         self.keys.add(key_log)
 
     def add(self, chunk: CaptureChunk, comments: Sequence[tuple[int, str]] = ()) -> None:
-        """Take the frames of one chunk, and what the capture says of some of them: (frame, text)."""
-        self._said = {frame: text for frame, text in comments if frame}
+        """Take the frames of one chunk, and what the capture says of some of them, or of later ones: (frame, text)."""
+        # Whoever reads ahead of the chunks knows what is said of frames that are yet to come.
+        self._said = {frame: text for frame, text in self._said.items() if frame >= chunk.first_frame}
+        self._said |= {frame: text for frame, text in comments if frame}
         if chunk.vantage != self._vantage:
             # What a decoder remembers of one vantage point's packets says nothing of another's.
             self._vantage = chunk.vantage

@@ -260,7 +260,7 @@ def table(tried: list[Program], missing: list[str], arguments: argparse.Namespac
     machine = f"{platform.machine()}, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
     lines = [
         f"Measured by `sudo python benchmarks/live.py --rounds {arguments.rounds} --seconds {arguments.seconds:g}` on "
-        f"a {os.cpu_count()}-core virtual machine ({machine}): scaled lab traffic of {octets:.0f} octets a packet, ",
+        f"a {os.cpu_count()}-core virtual machine ({machine}): scaled lab traffic of {octets:.0f} octets a packet,",
         f"{arguments.connections:,} connections in {arguments.packets:,} packets, tcpreplay over a veth pair, a buffer "
         f"of {BUFFER_MIB} MiB where the program lets one say so. Where the sender was the bound, the program may be "
         "faster than that.",

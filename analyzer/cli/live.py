@@ -59,7 +59,7 @@ Without any privilege here, and on macOS or from another machine:
   ssh node sudo tcpdump -i any -U -w - not port 22 or not host ME | planewire live -
   kubectl planewire NODE
 Keys on the screen: q quit, ? help, j k select, Enter open, Tab other list, s sort, / filter, p pause.
-SIGINT and SIGTERM end with the report, a second one without; SIGHUP starts the next file of --write."""
+SIGINT and SIGTERM end with the report, a second one of either without; SIGHUP starts the next file of --write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +241,8 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
     # Imported before the interfaces are open: meanwhile their buffers would fill.
     from analyzer.cli.live_run import LiveRun, Plan
     from analyzer.cli.live_signals import Signals
-    from analyzer.pipeline import Limits
     from analyzer.report.document import build_document
-    from analyzer.session import Ageing, LiveSession
+    from analyzer.session import LIMITS, Ageing, LiveSession
 
     def publish(result: AuditResult) -> None:
         write_outputs(build_document(result, settings.fail_on), outputs)
@@ -257,7 +256,7 @@ def _run(settings: LiveSettings, outputs: Outputs) -> int:
         if feed is None:
             feed = _read_feed(settings)
         writer = _open_writer(settings)
-        limits = Limits() if settings.head_octets is None else Limits(head_octets=settings.head_octets)
+        limits = LIMITS if settings.head_octets is None else replace(LIMITS, head_octets=settings.head_octets)
         session = LiveSession(context, limits, keys, Ageing(**ageing))
         signals, display = Signals(), _display(shown_as, no_color=settings.no_color)
         plan = Plan(settings.duration, settings.packets, settings.interval, settings.write == "-")

@@ -479,10 +479,7 @@ class _Inference:
         self._give(etcd, "server", ETCD, "serves etcd's client API")
         if CONTROL_PLANE not in self.roles.listed:
             self._give(etcd, "client", CONTROL_PLANE, "is a client of etcd")
-        if self.kind(ServiceKind.KONNECTIVITY_AGENTS).any():
-            return
-        if CONTROL_PLANE in self.roles.listed:
-            self._calls_from_elsewhere()
+        if CONTROL_PLANE in self.roles.listed or self.kind(ServiceKind.KONNECTIVITY_AGENTS).any():
             return
         # Whoever calls kubelets with a client certificate is the API server, on whatever address its cloud gives it.
         # So is whoever sends requests with the headers of its proxy. Both may come through a tunnel, hence the guard.
@@ -500,24 +497,6 @@ class _Inference:
             # Mid-connection only: nothing but the port tells.
             middle = self.kind(ServiceKind.KUBELET) & self.evidence.mid_connection
             self._give(middle, "client", CONTROL_PLANE, "holds long connections to kubelets; none better here")
-
-    def _calls_from_elsewhere(self) -> None:
-        """An API server that calls kubelets from addresses the inventory does not list, as EKS's does.
-
-        For exec, attach and port-forward it offers http/1.1 alone (client-go's dialer for upgrades), with its client
-        certificate. Collectors of metrics may be Go programs with certificates too, and open no such sessions. Where a
-        listed address of the control plane calls kubelets itself, an unlisted one is somebody else's.
-        """
-        roles = self.roles
-        kubelet = self.kind(ServiceKind.KUBELET)
-        if NODE not in roles.listed or (kubelet & roles.client_is(CONTROL_PLANE)).any():
-            return
-        unknown = ~np.any([roles.client_is(role) for role in ROLES], axis=0)
-        session = self.evidence.tls_text_in("alpn_offered", frozenset({"http/1.1"}))
-        session &= self.evidence.tls_is("established", Ternary.YES)
-        like = kubelet & self.go & self.presented & session & unknown
-        reason = "opens sessions at kubelets with a client certificate as the API server does; the inventory lacks it"
-        self._give(like, "client", CONTROL_PLANE, reason)
 
     def _legs(self) -> None:
         """Translated connections: where one leg ends at the API server, the address dialled is its Service."""

@@ -13,7 +13,10 @@ _SECRETS = ("bearer", "basic", "digest", "negotiate", "token")
 def _check(audit: Audit) -> Outcome:
     n = len(audit.evidence)
     violation, frames, detail = np.zeros(n, bool), np.zeros(n, np.int64), {}
+    hidden = np.zeros(n, bool)
     for flow, requests in audit.evidence.requests.items():
+        # A field that refers to a header table from before the capture may be the credential (RFC 7541 2.3.2).
+        hidden[flow] = any(r.undecoded for r in requests)
         for request in requests:
             if request.credential.startswith(_SECRETS) and not request.decrypted:
                 violation[flow] = True
@@ -27,7 +30,7 @@ def _check(audit: Audit) -> Outcome:
     # An encrypted connection complies; one whose protocol is unknown may hide a token: not decidable.
     return outcome(
         scope=(audit.connections | violation) & (clear | (answer.value == Encryption.UNDECIDABLE)),
-        decidable=clear,
+        decidable=clear & (violation | ~hidden),
         violation=violation,
         grade=Grade.OBSERVED,
         frames=[frames],
@@ -51,7 +54,8 @@ CREDENTIAL_CLEARTEXT = Rule(
     source="https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/",
     cis="",
     limits="Behind the first 16 KiB of a direction 64 distinct requests are read; of HTTP/1 only those that begin a "
-    "segment. The capture notes say where there were more.",
+    "segment. The capture notes say where there were more. Where HTTP/2 was joined in its middle, fields may refer to "
+    "what was sent before; the question stays open then.",
     filter="http.authorization || http2.headers.authorization",
     check=_check,
 )

@@ -32,6 +32,7 @@ _SLACK: Final = 4
 _ASIDE_SHARE: Final = 8
 """One part in so many of what is looked at is over before it is set aside."""
 _COUNTS: Final = 3  # connections, packets, octets
+_ANSWERS: Final = 8  # channel, whether it was silent, and three answers with their grades
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,12 @@ class _Columns:
     stand_in: Mask
     stands_for: I64  # connections, packets and octets of those that left and that it stands for
     behind: I64  # the stand-in of a flow that is set aside; -1 = it is not
-    party: I64  # of a flow that is set aside: the flow of the connection it was set aside with
-    counted: I64  # what it was counted as when it was set aside
-    last_frame: I64  # and its last frame then
+    party: I64  # of a flow that is set aside, and of a stand-in: the flow of the connection it is so with
+    place: I64  # of a stand-in: its place among the flows of that connection
+    kind: I64  # of a stand-in: the same for those that are alike
+    told: NDArray[np.int16]  # of a stand-in: as in `Archive._departed`
+    counted: I64  # what a flow was counted as when it was set aside
+    last_frame: I64  # its last frame when it was set aside, or became a stand-in
     early: Mask  # it was not over
 
     @classmethod
@@ -67,6 +71,9 @@ class _Columns:
             np.zeros(counts, np.int64),
             np.full(count, -1, np.int64),
             np.full(count, -1, np.int64),
+            np.zeros(count, np.int64),
+            np.zeros(count, np.int64),
+            np.zeros((count, _ANSWERS), np.int16),
             np.zeros(counts, np.int64),
             np.zeros(count, np.int64),
             np.zeros(count, bool),
@@ -122,6 +129,11 @@ class Archive:
         """Flows that are set aside, ascending."""
         return np.flatnonzero(self._of.behind >= 0)
 
+    def behind(self) -> tuple[I64, I64]:
+        """Flows that are set aside, ascending, and the stand-in of each."""
+        aside = self.set_aside_now()
+        return aside, self._of.behind[aside]
+
     def aged_out(self, numbers: I64, carriers: I64, *, glance: bool) -> AgedOut | None:
         """What the rows of an evidence stand for; None where that is nothing.
 
@@ -152,22 +164,55 @@ class Archive:
         if not self._left:
             return None
         rows = [[*key, *counts.tolist()] for key, counts in sorted(self._departed.items())]
-        table = np.array(rows, np.int64).reshape(len(rows), 8 + _COUNTS)
+        table = np.array(rows, np.int64).reshape(len(rows), _ANSWERS + _COUNTS)
         departed = Departed(*np.ascontiguousarray(table.T))
         return AgedOutSummary(departed, self._leg_packets, self._early, self._first_ns, self._last_ns)
 
     # ---------------------------------------------------------------------------------- setting aside
 
     def take_back(self, flows: FlowBuilder) -> I64:
-        """No longer set aside what had packets since, with its legs; which flows these are."""
+        """No longer set aside what had packets since, with its legs; which flows these are.
+
+        Nor does a stand-in that had packets stand for any other: it may be like them no more.
+        """
         self._reserve(len(flows))
         columns, aside = self._of, self.set_aside_now()
-        moved: I64 = aside[flows.state.last_frame[aside] != columns.last_frame[aside]]
-        if moved.shape[0] == 0:
-            return moved
-        back: I64 = aside[np.isin(columns.party[aside], columns.party[moved])]
+        spoke = flows.state.last_frame[: columns.last_frame.shape[0]] != columns.last_frame
+        moved = columns.party[aside[spoke[aside]]]
+        standing = np.flatnonzero(columns.stand_in)
+        leaving = np.unique(columns.party[standing[spoke[standing]]])
+        if leaving.shape[0]:
+            moved = np.concatenate([moved, self._dismiss(leaving, standing, aside)])
+        back: I64 = aside[np.isin(columns.party[aside], moved)]
         columns.behind[back], columns.party[back], columns.early[back] = -1, -1, False
         return back
+
+    def _dismiss(self, leaving: I64, standing: I64, aside: I64) -> I64:
+        """Let others of their kind stand in for the stand-ins with the parties `leaving`.
+
+        Where there is none, those that left are counted as what was said of them last; the parties of those that are
+        set aside are returned.
+        """
+        columns = self._of
+        standing = standing[np.argsort(columns.place[standing], kind="stable")]
+        party = columns.party[standing]
+        staying = standing[~np.isin(party, leaving)]
+        orphans = [np.empty(0, np.int64)]
+        for root in leaving.tolist():
+            members = standing[party == root]
+            heirs = staying[columns.kind[staying] == columns.kind[root]]
+            heirs = heirs[columns.party[heirs] == columns.party[heirs[:1]]]
+            behind = columns.behind[aside]
+            if heirs.shape[0]:
+                for flow, heir in zip(members.tolist(), heirs.tolist(), strict=True):
+                    columns.stands_for[heir] += columns.stands_for[flow]
+                    columns.behind[aside[behind == flow]] = heir
+            else:
+                self._count_departed(columns.told[root], columns.stands_for[members])
+                orphans.append(columns.party[aside[np.isin(behind, members)]])
+            columns.stands_for[members] = 0
+            columns.stand_in[members], columns.party[members], columns.early[members] = False, -1, False
+        return np.concatenate(orphans)
 
     def may_set_aside(self, over: Mask, silent_ns: I64, flows: FlowBuilder) -> bool:
         """Whether it pays to set flows aside: some are `over`, (F,) bool, silent for `silent_ns`; or too many held."""
@@ -206,8 +251,12 @@ class Archive:
         ended |= self._pressed(groups, groups.least(silent_ns), stand_in | ended)
         # Those that stand in already come too, so that kinds that have become one are joined.
         candidates = np.flatnonzero((ended | stand_in) & groups.is_root)
-        for first, others in self._kinds(result, groups, candidates):
+        said = _said(result)
+        for kind, first, others in self._kinds(result, groups, candidates):
             self._join(groups, first, others, flows)
+            for group in first.tolist():
+                members = groups.members(group)
+                self._of.kind[members], self._of.told[members] = kind, said[group]
 
     def _pressed(self, groups: _Groups, silent: I64, others: Mask) -> Mask:
         """Groups that must go early because more flows are held than may be, those longest silent first."""
@@ -221,22 +270,29 @@ class Archive:
                 self._of.early[groups.members(group)] = True
         return pressed
 
-    def _kinds(self, result: AuditResult, groups: _Groups, candidates: I64) -> list[tuple[I64, I64]]:
-        """Of each kind among the candidates those that stay, earliest first, and the others."""
+    def _kinds(self, result: AuditResult, groups: _Groups, candidates: I64) -> list[tuple[int, I64, I64]]:
+        """Of each kind among the candidates its number, those that stay, earliest first, and the others."""
         like = likenesses(result, groups.of_row, candidates)
         kinds: dict[bytes, list[int]] = {}
         for group in candidates.tolist():  # rows are in order of time
             kinds.setdefault(like[group], []).append(group)
         return [
-            (np.array(members[:OF_A_KIND], np.int64), np.array(members[OF_A_KIND:], np.int64))
-            for members in kinds.values()
+            (
+                int.from_bytes(kind[:8], "little", signed=True),
+                np.array(members[:OF_A_KIND], np.int64),
+                np.array(members[OF_A_KIND:], np.int64),
+            )
+            for kind, members in kinds.items()
         ]
 
     def _join(self, groups: _Groups, first: I64, others: I64, flows: FlowBuilder) -> None:
         """Make the groups `first` stand-ins, the first of them for `others`."""
         columns = self._of
         for group in first.tolist():
-            columns.stand_in[groups.members(group)] = True
+            members = groups.members(group)
+            columns.stand_in[members], columns.party[members] = True, members[0]
+            columns.place[members] = np.arange(members.shape[0])
+            columns.last_frame[members] = flows.state.last_frame[members]
         target = groups.members(int(first[0]))
         for group in others.tolist():
             members = groups.members(group)
@@ -299,25 +355,24 @@ class Archive:
         rows = np.setdiff1d(rows, _telling(result, rows))
         core = np.array([channel.core for channel in channels()], bool)[result.audit.channels.channel[rows]]
         order = rows[np.lexsort((-silent_ns[groups.numbers[rows]], core))]
+        said = _said(result)
         for group in order[: excess + self._ageing.stand_ins // _SLACK].tolist():
-            self._depart(result, groups, group)
+            self._depart(said, groups, group)
             into[groups.members(group)] = -1
 
-    def _depart(self, result: AuditResult, groups: _Groups, group: int) -> None:
-        audit, verdicts = result.audit, result.audit.verdicts
-        answers = (verdicts.encryption, verdicts.client_certificate, verdicts.server_verification)
-        silent = audit.evidence.identification.protocol[group] == Protocol.NO_DATA
-        key = [int(audit.channels.channel[group]), int(silent)]
-        for answer in answers:
-            key += [int(answer.value[group]), int(answer.grade[group])]
+    def _depart(self, said: NDArray[np.int16], groups: _Groups, group: int) -> None:
         members = groups.members(group)
-        total = groups.counts[members] + self._of.stands_for[members]
-        self._departed.setdefault(tuple(key), np.zeros(_COUNTS, np.int64))
-        self._departed[tuple(key)] += total[0]
-        self._leg_packets += int(total[1:, 1].sum())
+        self._count_departed(said[group], groups.counts[members] + self._of.stands_for[members])
         self._of.stand_in[members] = False
         self._left += 1
         self._early += int(self._of.early[members[0]])
+
+    def _count_departed(self, said: NDArray[np.int16], counts: I64) -> None:
+        """Count a connection and its legs, (members, 3), without a stand-in."""
+        if counts.any():
+            own = self._departed.setdefault(tuple(said.tolist()), np.zeros(_COUNTS, np.int64))
+            own += counts[0]
+            self._leg_packets += int(counts[1:, 1].sum())
 
     def _note_times(self, gone: I64, flows: FlowBuilder) -> None:
         first, last = flows.state.first_ns[gone], flows.state.last_ns[gone]
@@ -335,6 +390,18 @@ class Archive:
         for name in ("behind", "party"):
             column = getattr(self._of, name)
             setattr(self._of, name, np.where(column >= 0, place[column], -1))
+
+
+def _said(result: AuditResult) -> NDArray[np.int16]:
+    """What was said of each row, as the first columns of `Departed` have it: (F, 8)."""
+    audit, verdicts = result.audit, result.audit.verdicts
+    columns: list[NDArray[Any]] = [
+        audit.channels.channel,
+        audit.evidence.identification.protocol == Protocol.NO_DATA,
+    ]
+    for answer in (verdicts.encryption, verdicts.client_certificate, verdicts.server_verification):
+        columns += [answer.value, answer.grade]
+    return np.stack(columns, axis=1).astype(np.int16)
 
 
 def _telling(result: AuditResult, rows: I64) -> I64:

@@ -37,11 +37,16 @@ class Meter:
         self._since: int | None = None
         self.total: I64 = np.zeros((self.count, 2), np.int64)
 
-    def assign(self, channel: I64, flows: I64) -> None:
-        """Take the channels of `flows`, all of which have been read: (K,) int64 each."""
+    def assign(self, channel: I64, flows: I64, aside: I64, behind: I64) -> None:
+        """Take the channels of `flows`, all of which have been read: (K,) int64 each.
+
+        `aside` (S,) int64 are flows that are set aside, which have the channel of those they stand `behind`: there
+        their connections are counted too, whatever becomes known of the cluster after they were set aside.
+        """
         known = np.full(self._before.shape[0], -1, np.int64)
         known[: self.channel.shape[0]] = self.channel
         known[flows] = channel
+        known[aside] = np.where(known[aside] == LEG, LEG, known[behind])
         self.channel = known
         self.total = self._by_channel(known, self._before)[: self.count]
 

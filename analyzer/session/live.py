@@ -81,6 +81,11 @@ class LiveSession:
         self._concluded_frame = 0
         self._next_ns = 0
 
+    @property
+    def limits(self) -> Limits:
+        """What bounds it."""
+        return self._pipeline.limits
+
     def use_secrets(self, key_log: bytes) -> None:
         """Take a key log that the capture holds: for connections that have not been settled yet."""
         self._pipeline.use_secrets(key_log)
@@ -96,7 +101,10 @@ class LiveSession:
         """Look: `now_ns` is the time of day. Cheap where nothing new was said."""
         pipeline = self._pipeline
         self._clock.tick(now_ns, pipeline.flows, pipeline.frames)
-        pipeline.unshelve(self._archive.take_back(pipeline.flows))
+        back = self._archive.take_back(pipeline.flows)
+        if back.shape[0]:
+            pipeline.unshelve(back)
+            self._rereader.again(back)
         self._meter.read(now_ns, pipeline.flows)
         over = is_over(self._ageing, self._clock, pipeline.flows)
         if self._must_conclude(now_ns, over):
@@ -136,7 +144,7 @@ class LiveSession:
         numbers = looked_at[np.argsort(flows.state.order[looked_at], kind="stable")]
         result = self._concluded(evidence, numbers, (), glance=True)
         self._glance.take(result, now_ns)
-        self._meter.assign(channel_of_flows(result, numbers), numbers)
+        self._meter.assign(channel_of_flows(result, numbers), numbers, *self._archive.behind())
         silent_ns = self._clock.silent_ns(len(flows))
         if self._archive.may_set_aside(over, silent_ns, flows):
             self._archive.set_aside(result, numbers, over, silent_ns, flows)

@@ -42,6 +42,12 @@ class Rereader:
         self._read_at[:] = 0
         self._whole[:] = False
 
+    def again(self, flows: I64) -> None:
+        """Read `flows` anew the next time: they were out of sight, which looks as if they had been settled."""
+        self._reserve()
+        self._read_at[flows] = 0
+        self._whole[flows] = False
+
     def keep(self, kept: I64, count: int) -> None:
         """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on."""
         self._reserve()
@@ -76,16 +82,16 @@ class Rereader:
     def _read(self, rest: I64, *, exact: bool) -> Batch:
         self._reserve()
         count = len(self._pipeline.flows)
-        settled = np.ones(count, bool)
-        settled[rest] = False
-        self._whole[:count] |= settled
-        self._read_at[:count][settled] = 0  # nor are they in the batch any more
+        # The others are settled, or out of sight until `again`; nor are they in the batch any more.
+        gone = np.ones(count, bool)
+        gone[rest] = False
+        self._whole[:count] |= gone
+        self._read_at[:count][gone] = 0
         last = self._pipeline.flows.state.last_frame[rest]
         known = self._read_at[rest] == last
         if not exact:
             known |= self._whole[rest]
-        if self._batch is None:
-            known[:] = False
+        known &= np.isin(rest, self._batch.flows) if self._batch is not None else False
         new = rest[~known]
         fresh = self._pipeline.interpret(new)
         self._read_at[new] = last[~known]

@@ -19,7 +19,7 @@ class AnonymousAnswers(NamedTuple):
     Attributes
     ----------
     served, read : (F,) bool
-        Served anonymously; requests and their answers are readable, in clear or decrypted.
+        Served anonymously; requests and their answers are readable, in clear or decrypted, in all their fields.
     shown : dict of int to (int, str)
         Frame and request line by connection.
     """
@@ -45,6 +45,8 @@ def anonymous_answers(evidence: Evidence, absent: Mask) -> AnonymousAnswers:
         answers = [m.status for m in evidence.responses.get(flow, ())]
         if not answers:
             continue
+        if any(r.undecoded for r in requests):
+            continue  # what refers to a header table from before the capture may be the credential (RFC 7541 2.3.2)
         read[flow] = True
         if not absent[flow] or any(r.credential for r in requests):
             continue

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gc
 import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,14 @@ import pytest
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
+from analyzer import session
+from analyzer.capture.feed import feed_of
 from analyzer.capture.source import open_capture
 from analyzer.cli import cli, live
 from analyzer.errors import PlanewireError
+from analyzer.pipeline import Limits
 from analyzer.report.live_schema import json_schema
-from analyzer.session import Ageing
+from analyzer.session import LIMITS, Ageing, LiveSession
 from tests.builders import Conversation
 from tests.capture_builders import frames_in
 from tests.cli.test_analyze import INSECURE, pcap, planewire
@@ -39,10 +45,12 @@ VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 
 @contextmanager
-def running(*arguments: str | Path, first: bytes = CONTENT, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    *arguments: str | Path, first: bytes = CONTENT, under: tuple[str, ...] = (), **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
     """A run over standard input that stays open; what it is given is written at once."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "analyzer", "live", "-", *map(str, arguments)],
+        [*under, sys.executable, "-m", "analyzer", "live", "-", *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=options.pop("stdout", subprocess.PIPE),
         stderr=subprocess.PIPE,
@@ -135,7 +143,7 @@ def test_lines_for_people_end_with_the_report() -> None:
     text = done.stdout.decode()
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ start: -, by standard input\n", text)
     assert " finding high PW101/apiserver-to-node-proxy observed: " in text
-    assert "end (end of input): 258 packets, 0 dropped, 7 connections, 4 channels" in text
+    assert "end (end of input): 258 packets, drops not recorded, 7 connections, 4 channels" in text
     assert "3 of 4 channels between control plane and nodes are at risk." in text
     assert done.returncode == 1
 
@@ -176,13 +184,14 @@ def test_signals_end_with_the_report(tmp_path: Path, sent: signal.Signals, said:
     assert "</html>" in (tmp_path / "r.html").read_text()
 
 
-def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(tmp_path: Path, second: signal.Signals) -> None:
     with running("--format", "jsonl", "--json", tmp_path / "r.json") as process:
         wait_for(process, "channel")
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)  # the input stays open: the run waits a second for what may still come
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 128 + signal.SIGINT
+        process.send_signal(second)
+        assert process.wait(20) == 128 + second
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
     assert not (tmp_path / "r.json").exists()
@@ -363,6 +372,31 @@ def test_usage(arguments: tuple[str, ...], says: str) -> None:
     assert says in " ".join(told.split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "limits"),
+    [((), LIMITS), (("--head-octets", "2048"), replace(LIMITS, head_octets=2048))],
+    ids=["", "--head-octets"],
+)
+def test_the_command_holds_as_little_as_a_session_does(
+    arguments: tuple[str, ...], limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[LiveSession] = []
+
+    class Noted(LiveSession):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(session, "LiveSession", Noted)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    with open_capture(str(INSECURE)) as reader:
+        monkeypatch.setattr(live, "_read_feed", lambda _: feed_of(reader))
+        CliRunner().invoke(cli, ["live", "-", "-q", *arguments], catch_exceptions=False)
+
+    (one,) = made
+    assert one.limits == limits
+
+
 def test_what_can_never_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with running("--json", tmp_path / "no" / "r.json", first=b"") as process:
         assert process.wait(20) == 3
@@ -471,6 +505,29 @@ def test_a_hung_up_session_ends_it_where_no_file_is_written() -> None:
         os.kill(process.pid, signal.SIGHUP)
         assert list(lines_of(process))[-1]["ended_by"] == "termination"
         assert process.wait(20) == 1
+
+
+@pytest.mark.skipif(shutil.which("nohup") is None, reason="no nohup here")
+def test_nohup_outlives_the_session() -> None:
+    with running("--format", "jsonl", under=("nohup",)) as process:
+        wait_for(process, "channel")
+        os.kill(process.pid, signal.SIGHUP)
+        time.sleep(0.3)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert list(lines_of(process))[-1]["ended_by"] == "end of input"
+        assert process.wait(20) == 1
+
+
+def test_drops_that_the_capture_does_not_record_are_not_nought(tmp_path: Path) -> None:
+    done = planewire("live", "-", "--format", "jsonl", "--json", str(tmp_path / "r.json"), stdin=CONTENT)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    VALIDATOR.validate(summary)
+    assert summary["dropped"] is None
+    assert json.loads((tmp_path / "r.json").read_text())["quality"]["dropped"] is None
+    text = planewire("live", "-", "--format", "lines", stdin=CONTENT).stdout.decode()
+    assert "258 packets, drops not recorded," in text
+    assert " 0 dropped" not in text
 
 
 def hostile_capture() -> bytes:

@@ -8,7 +8,6 @@ from functools import cache
 from ipaddress import IPv6Address
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from analyzer.capture.source import open_capture
@@ -17,8 +16,6 @@ from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, Network, assign_roles
 from analyzer.pipeline import Pipeline
 from analyzer.protocols.evidence import Evidence
-from analyzer.registries import Ternary
-from analyzer.schema import Mask
 from analyzer.user_files import load_cluster
 from tests.conftest import LAB, SHARED
 from tests.moved_cluster import Move, MovedDecoder
@@ -174,57 +171,3 @@ def test_what_an_inventory_leaves_out_is_asked_of_the_traffic(
         assert {after for before, after in zip(whole, few, strict=True) if before != after} <= {"workload"}
     else:
         assert few == whole
-
-
-INTERFACE = np.frombuffer(bytes(10) + b"\xff\xff" + bytes([198, 51, 100, 7]), np.uint8)
-KUBELET_CALLS = "apiserver-to-kubelet"
-
-
-def _calling_from(read: Evidence, rows: list[int]) -> Evidence:
-    """The same connections, those of `rows` from an address that no inventory has: a managed cloud's interface."""
-    address = read.flows.address.copy()
-    address[rows, 0] = INTERFACE
-    return replace(read, flows=replace(read.flows, address=address))
-
-
-def _sessions(read: Evidence) -> Mask:
-    upgrades = read.tls_text_in("alpn_offered", frozenset({"http/1.1"})) & read.client_is_go
-    return upgrades & read.tls_is("client_certificate", Ternary.YES) & read.tls_is("established", Ternary.YES)
-
-
-@pytest.mark.parametrize("path", DECLARED, ids=lambda path: path.name)
-def test_an_api_server_at_an_unlisted_address_is_known_by_its_sessions_or_left_open(path: Path) -> None:
-    """EKS dials kubelets from addresses of its own. Who opened a session is known, with all its calls."""
-    roles, read = declared(path), evidence(path)
-    assert roles is not None
-    whole = found(read, roles)
-    if "konnectivity-agent-to-server" in whole or "ssh-tunnel" in whole:
-        return  # those calls come from nodes
-    calls = [row for row, channel in enumerate(whole) if channel == KUBELET_CALLS]
-    few = found(_calling_from(read, calls), roles)
-    expected = KUBELET_CALLS if _sessions(read)[calls].any() else "user-to-kubelet"
-    assert {few[row] for row in calls} <= {expected}
-    assert [few[row] for row in range(len(few)) if row not in calls] == [
-        channel for row, channel in enumerate(whole) if row not in calls
-    ]
-
-
-def test_the_recordings_show_both() -> None:
-    kinds = {
-        bool(_sessions(evidence(path)).any())
-        for path in DECLARED
-        if KUBELET_CALLS in found(evidence(path), declared(path))
-    }
-    assert kinds == {True, False}
-
-
-def test_an_unlisted_caller_beside_a_listed_one_is_a_stranger() -> None:
-    """The listed control plane calls kubelets; the same calls from an address it does not have are somebody else's."""
-    path = next(p for p in DECLARED if p.name.startswith("01-default"))
-    roles, read = declared(path), evidence(path)
-    calls = [row for row, channel in enumerate(found(read, roles)) if channel == KUBELET_CALLS]
-    moved, left = calls[::2], calls[1::2]
-    assert _sessions(read)[moved].any()
-    channels_now = found(_calling_from(read, moved), roles)
-    assert {channels_now[row] for row in moved} == {"user-to-kubelet"}
-    assert {channels_now[row] for row in left} == {KUBELET_CALLS}

@@ -107,11 +107,11 @@ def bypass(direct: list[bytes]) -> AuditResult:
     return audit(tls(8132, server=CP, client=NODE1) + direct, facts())
 
 
-def stranger(recording: str = "05-proxy") -> AuditResult:
+def stranger() -> AuditResult:
     """The API server's calls to a kubelet, in a cluster whose inventory does not list the address they come from."""
     elsewhere = {**INVENTORY[-1], "subsets": [{"addresses": [{"ip": "10.0.0.99"}], "ports": [{"port": 6443}]}]}
     context = facts(objects=[node("node1", NODE1), elsewhere], files={"kube-apiserver.yaml": "kind: List"})
-    return excerpt(recording, to_or_from(10250), context)
+    return excerpt("01-default", to_or_from(10250), context)
 
 
 def anonymous() -> AuditResult:

@@ -267,8 +267,12 @@ def test_a_new_connection_is_judged_with_the_next_look() -> None:
     assert {f.first_seen_ns for f in view.findings if f.channel == "kubelet-readonly"} == {view.time_ns}
 
 
-def test_what_was_set_aside_and_speaks_is_looked_at_again() -> None:
-    """Eight alike are over, five of them set aside; one of these asks for more, and what it asks is a finding."""
+@pytest.mark.parametrize("in_between", [False, True], ids=["nothing", "another connection"])
+def test_what_was_set_aside_and_speaks_is_looked_at_again(in_between: bool) -> None:
+    """Eight alike are over, five of them set aside; one of these asks for more, and what it asks is a finding.
+
+    Whether verdicts were concluded in the meantime, without what is set aside, makes no difference.
+    """
     watched = Watched(closed_s=1.0)
     talks = [http(sport=40000 + number).close(1) for number in range(8)]
     for talk in talks:
@@ -276,12 +280,45 @@ def test_what_was_set_aside_and_speaks_is_looked_at_again() -> None:
     before = watched.look(130)
     assert before.open_connections == 0
 
+    if in_between:
+        assert watched.feed(http(sport=41000).frames, 135).concluded_ns == BEGIN + 135 * SECOND
     token = b"Authorization: Basic YTpi\r\n"
     watched.feed(taken(talks[-1].send(0, b"GET /other HTTP/1.1\r\nHost: x\r\n" + token + b"\r\n")), 140)
     view = watched.look(141)
 
-    assert view.open_connections == 1
+    assert view.open_connections == 1 + in_between
     assert "PW104" in {f.code for f in view.findings} - {f.code for f in before.findings}
-    assert sum(channel.connections for channel in view.channels) == 8
+    assert sum(channel.connections for channel in view.channels) == 8 + in_between
     assert sum(channel.packets for channel in view.channels) == watched.frames
-    assert len(watched.report()["connections"]["data"]["packets"]) == 8
+    assert len(watched.report()["connections"]["data"]["packets"]) == 8 + in_between
+
+    view = watched.feed(http(sport=41001, dport=10255).frames, 145)
+
+    assert view.concluded_ns == view.time_ns
+    assert sum(channel.connections for channel in view.channels) == 9 + in_between
+
+
+@pytest.mark.parametrize(
+    ("speak", "without"), [pytest.param(1, 0, id="others stand in"), pytest.param(3, 5, id="nobody is left")]
+)
+def test_a_stand_in_that_speaks_stands_for_no_other(speak: int, without: int) -> None:
+    """Eight alike are over and five of them have left; what a stand-in says then, those never said."""
+    watched = Watched(retain=0, closed_s=1.0, half_closed_s=1.0)
+    talks = [http(sport=40000 + number).close(1) for number in range(8)]
+    for number, talk in enumerate(talks):
+        watched.feed(taken(talk), number)
+    watched.look(30)
+    assert watched.look(60).aged_out == 5
+
+    token = b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YTpi\r\n\r\n"
+    watched.feed([frame for talk in talks[:speak] for frame in taken(talk.send(0, token))], 70)
+    view = watched.look(100)
+
+    (shown,) = (finding.connections for finding in view.findings if finding.code == "PW104")
+    assert shown == speak
+    document = watched.report()
+    assert document["aged_out"]["connections"] == 5
+    assert document["aged_out"]["without_stand_in"] == without
+    (row,) = document["channels"]
+    assert (row["connections"], row["packets"], row["encryption"]["cleartext"]) == (8, watched.frames, 8)
+    assert document["ledger"]["balanced"]

@@ -29,8 +29,8 @@ class InterfaceStatistics:
     Attributes
     ----------
     name : str
-    received : int
-        Frames that passed the filter, those dropped included.
+    received : int or None
+        Frames that passed the filter, those dropped included; None where the system does not tell.
     dropped : int or None
         Frames of these that were lost because the buffer was full; None where the system does not tell.
     freezes : int
@@ -38,7 +38,7 @@ class InterfaceStatistics:
     """
 
     name: str
-    received: int
+    received: int | None
     dropped: int | None
     freezes: int = 0
 
@@ -56,7 +56,7 @@ class LiveStatistics:
         Age that the newest frame of the last chunk had when it was handed out; 0 before there was one.
     """
 
-    received: int
+    received: int | None
     dropped: int | None
     interfaces: tuple[InterfaceStatistics, ...]
     lag_ns: int
@@ -97,14 +97,17 @@ class Feed(TypingProtocol):
 
 def total(interfaces: tuple[InterfaceStatistics, ...], lag_ns: int) -> LiveStatistics:
     """Add up interfaces; what one of them cannot tell is not known of all."""
-    dropped = [one.dropped for one in interfaces]
-    known = [count for count in dropped if count is not None]
     return LiveStatistics(
-        received=sum(one.received for one in interfaces),
-        dropped=sum(known) if len(known) == len(dropped) else None,
+        received=_sum([one.received for one in interfaces]),
+        dropped=_sum([one.dropped for one in interfaces]),
         interfaces=interfaces,
         lag_ns=lag_ns,
     )
+
+
+def _sum(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def feed_of(reader: CaptureReader) -> Feed:
@@ -168,13 +171,14 @@ class _ReaderFeed:
     def statistics(self) -> LiveStatistics:
         """See `Feed`. What was lost is what the capture itself says of it (pcapng statistics), often nothing."""
         told = tuple(
-            InterfaceStatistics(one.name, one.received or 0, one.dropped)
+            InterfaceStatistics(one.name, one.received, one.dropped)
             for one in self.interfaces
             if one.received is not None or one.dropped is not None
         )
         drops = [one.dropped for one in told if one.dropped is not None]
         dropped = sum(drops) if drops else None
-        return LiveStatistics(self._frames + (dropped or 0), dropped, told, self._lag_ns)
+        received = self._frames + dropped if dropped is not None else None
+        return LiveStatistics(received, dropped, told, self._lag_ns)
 
     def stop(self) -> None:
         """See `Feed`. The program that writes to us, which is interrupted with us, has a second to end in."""

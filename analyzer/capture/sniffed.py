@@ -102,8 +102,7 @@ class SniffedFeed:
         told = []
         for row, interface in enumerate(self.interfaces):
             self._count(row)
-            received, dropped = self._received[row] + (self._dropped[row] or 0), self._dropped[row]
-            told.append(InterfaceStatistics(interface.name, received, dropped))
+            told.append(InterfaceStatistics(interface.name, self.interfaces[row].received, self._dropped[row]))
         return total(tuple(told), self._lag_ns)
 
     def stop(self) -> None:
@@ -179,7 +178,7 @@ class SniffedFeed:
                 _packets, drops = struct.unpack("=II", endpoint.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
                 self._dropped[row] = (self._dropped[row] or 0) + drops
         dropped = self._dropped[row]
-        received = self._received[row] + (dropped or 0)
+        received = self._received[row] + dropped if dropped is not None else None
         interface = self.interfaces[row]
         self.interfaces[row] = Interface(
             interface.link_type, interface.snaplen, interface.name, filter=interface.filter, received=received,

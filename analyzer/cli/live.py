@@ -59,7 +59,7 @@ Without any privilege here, and on macOS or from another machine:
   ssh node sudo tcpdump -i any -U -w - not port 22 or not host ME | planewire live -
   kubectl planewire NODE
 Keys on the screen: q quit, ? help, j k select, Enter open, Tab other list, s sort, / filter, p pause.
-SIGINT and SIGTERM end with the report, a second one without; SIGHUP starts the next file of --write."""
+SIGINT and SIGTERM end with the report, a second one of either without; SIGHUP starts the next file of --write."""
 
 
 @dataclass(frozen=True, slots=True)

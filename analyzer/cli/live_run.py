@@ -139,6 +139,7 @@ class LiveRun:
                 # What was captured until now is still taken.
                 self._feed.stop()
             chunk = self._feed.poll(min(POLL_S, max(0.0, next_tick - now)))
+            self._use_secrets()
             if chunk is not None and (ends := self._take(chunk)) is not None:
                 return ends
             if chunk is not None and calm:
@@ -158,21 +159,25 @@ class LiveRun:
         wanted = self._plan.packets
         if wanted is not None and self._packets + len(chunk) > wanted:
             chunk = first_frames(chunk, wanted - self._packets)
-        feed, session = self._feed, self._session
-        for key_log in feed.secrets[self._secrets :]:
-            session.use_secrets(key_log)
-        self._secrets = len(feed.secrets)
-        session.add(chunk, feed.comments[self._comments :])
-        self._comments = len(feed.comments)
+        said = self._feed.comments[self._comments :]
+        self._comments += len(said)
+        self._session.add(chunk, said)
         self._packets += len(chunk)
         if self._writer is not None:
-            self._writer.add(chunk, feed.interfaces)
+            self._writer.add(chunk, self._feed.interfaces)
         newest = int(chunk.time_ns[-1]) if len(chunk) else 0
         if newest > 0:
             self._worst_lag_s = max(self._worst_lag_s, (time.time_ns() - newest) / 1e9)
         if self._plan.into_pipe and self._writer is not None and self._writer.problem:
             return "quit"  # whoever read the packets went away
         return "packets" if wanted is not None and self._packets >= wanted else None
+
+    def _use_secrets(self) -> None:
+        # The thread that reads appends meanwhile: what was taken is counted, not what is there afterwards.
+        secrets = self._feed.secrets[self._secrets :]
+        self._secrets += len(secrets)
+        for key_log in secrets:
+            self._session.use_secrets(key_log)
 
     def _attend(self, moment: Moment) -> bool:
         """Do what signals and keys ask for; True where that is to end."""
@@ -232,7 +237,7 @@ class LiveRun:
             self._feed.how,
             time.monotonic() - self._began,
             statistics.received,
-            statistics.dropped or 0,
+            statistics.dropped,
             self._lag_s,
             str(self._writer.files[-1]) if self._writer is not None and self._writer.files else "",
             # The first is not shown yet: nothing comes before the beginning.

@@ -21,7 +21,8 @@ class Signals:
     Attributes
     ----------
     ended_by : EndedBy or None
-        An interrupt or a termination was asked for; the same signal again ends the program at once.
+        An interrupt or a termination was asked for; another one ends the program at once. A hang-up asks for the
+        end as well, but never for an end at once: the terminal and the shell both send one when a session ends.
     rotate, resized, suspend : bool
         SIGHUP, SIGWINCH and SIGTSTP came; whoever acts on one clears it.
     """
@@ -37,13 +38,17 @@ class Signals:
         Parameters
         ----------
         rotates : bool
-            There is a file to rotate; without one SIGHUP keeps its meaning, the end of a session.
+            There is a file to rotate; without one SIGHUP keeps its meaning, the end of a session, or none, where
+            whoever started the program wants it to outlive that (nohup).
         screen : bool
             There is a screen, which a size or a stop concerns.
         """
         handlers: dict[int, _Handler] = {signal.SIGINT: self._interrupt, signal.SIGTERM: self._terminate}
         if hasattr(signal, "SIGHUP"):
-            handlers[signal.SIGHUP] = self._hang_up if rotates else self._terminate
+            if rotates:
+                handlers[signal.SIGHUP] = self._rotate
+            elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                handlers[signal.SIGHUP] = self._hang_up
         if screen and hasattr(signal, "SIGWINCH"):
             handlers[signal.SIGWINCH] = self._resize
             handlers[signal.SIGTSTP] = self._stop
@@ -69,11 +74,14 @@ class Signals:
         self._end("termination", number)
 
     def _end(self, reason: EndedBy, number: int) -> None:
-        if self.ended_by == reason:
+        if self.ended_by is not None:
             sys.exit(_STATUS + number)
         self.ended_by = reason
 
     def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        self.ended_by = self.ended_by or "termination"
+
+    def _rotate(self, _number: int, _frame: FrameType | None) -> None:
         self.rotate = True
 
     def _resize(self, _number: int, _frame: FrameType | None) -> None:

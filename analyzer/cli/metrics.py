@@ -71,7 +71,7 @@ class LiveCollector(Collector):
                     key = (finding.code, finding.severity)
                     self._findings[key] = self._findings.get(key, 0) + 1
             self._known = current
-            values = (view.frames, view.octets, health.received or 0, health.dropped, view.aged_out)
+            values = (view.frames, view.octets, health.received or 0, health.dropped or 0, view.aged_out)
             for name, value in zip(self._peaks, values, strict=True):
                 self._peaks[name] = max(self._peaks[name], value)
 
@@ -99,9 +99,6 @@ class LiveCollector(Collector):
         metrics: list[Metric] = [
             CounterMetricFamily("planewire_packets_total", "Packets taken.", peaks["packets"]),
             CounterMetricFamily("planewire_bytes_total", "Bytes of them, on the wire.", peaks["octets"]),
-            CounterMetricFamily(
-                "planewire_capture_dropped_packets_total", "Packets that the kernel dropped.", peaks["dropped"]
-            ),
             GaugeMetricFamily(
                 "planewire_capture_lag_seconds", "From a packet's own time to when it was counted.", health.lag_s
             ),
@@ -114,6 +111,13 @@ class LiveCollector(Collector):
             ),
             GaugeMetricFamily("planewire_verdict_age_seconds", "Since verdicts were last concluded.", age_s),
         ]
+        # Nought is not said of what nobody counts.
+        if health.dropped is not None:
+            metrics.append(
+                CounterMetricFamily(
+                    "planewire_capture_dropped_packets_total", "Packets that the kernel dropped.", peaks["dropped"]
+                )
+            )
         if health.received is not None:
             metrics.append(
                 CounterMetricFamily(

@@ -41,7 +41,7 @@ class LeftOut:
 
     flows: int = 0
     limit: int = 0
-    where: str = "of one recording"
+    where: str = "of one recording; where limits differ, the least"
     option: str = "--max-flows"
 
 

@@ -187,8 +187,8 @@ def quality_notes(result: AuditResult) -> Document:
         "hold different octets for one place of a stream, as an attacker or a broken device sends: the first copy is "
         "read, and the receiver may have read the other.",
     )
-    left_out = result.inputs.left_out
     if result.ledger.left_out:
+        left_out = result.inputs.left_out
         notes.append(
             f"About {left_out.flows:,} flows came past the limit of {left_out.limit:,} ({left_out.where}) and were not "
             f"kept: {result.ledger.left_out:,} packets are in no verdict. {left_out.option} raises the limit."

@@ -33,7 +33,10 @@ _TERMS: Final = (
     (
         "Header",
         (
-            ("dropped", "packets that the kernel could not hand over; what they would have shown is missing"),
+            (
+                "dropped",
+                "packets that the kernel could not hand over; what they held is in no verdict; ? is unknown",
+            ),
             ("lag", "from a packet's time to when it was counted"),
             ("held", "connections in memory"),
             ("aged out", "let go after their end or silence; still counted, with their verdict"),

@@ -61,7 +61,7 @@ class Drops:
     def line(self, moment: Moment) -> DropsLine | None:
         """Return the line that is due, if one is."""
         dropped, now = moment.health.dropped, moment.health.running_s
-        if dropped <= self._told or now - self._told_at < DROPS_S:
+        if dropped is None or dropped <= self._told or now - self._told_at < DROPS_S:
             return None
         more, self._told, self._told_at = dropped - self._told, dropped, now
         return {
@@ -136,8 +136,9 @@ def _said(line: LiveLine) -> str:
             return f"note: {line['text']}"
         case "summary":
             found = ", ".join(f"{count} {severity}" for severity, count in _counts(line) if count) or "none"
+            dropped = "drops not recorded" if line["dropped"] is None else f"{line['dropped']:,} dropped"
             return (
-                f"end ({line['ended_by']}): {number_text(line['packets'], 'packet')}, {line['dropped']:,} dropped, "
+                f"end ({line['ended_by']}): {number_text(line['packets'], 'packet')}, {dropped}, "
                 f"{number_text(line['connections'], 'connection')}, {number_text(len(line['channels']), 'channel')}; "
                 f"findings: {found}"
             )

@@ -155,7 +155,7 @@ class SummaryLine(TypedDict):
     duration_s: float
     packets: Count
     octets: Count
-    dropped: Count
+    dropped: Annotated[Count | None, Keywords("Null where whoever captured does not tell.")]
     connections: Count
     aged_out: Count
     channels: list[ChannelSum]

@@ -77,7 +77,8 @@ def _header(moment: Moment, state: ScreenState) -> list[Text]:
     if health.how not in (_STANDARD_INPUT, health.name):
         first.append(f"  {visible(health.how)}", "dim")
     second = Text(f"{view.frames:,} packets  {_rates(view.packets_per_s, view.octets_per_s)}  ")
-    second.append(f"dropped {health.dropped:,}", "bold red" if health.dropped else "")
+    dropped = "?" if health.dropped is None else f"{health.dropped:,}"
+    second.append(f"dropped {dropped}", "bold red" if health.dropped else "")
     second.append(f"  {_lag(health)}")
     third = Text(f"connections: {view.open_connections:,} open, {view.retained_connections:,} held, ")
     third.append(f"{view.aged_out:,} aged out")

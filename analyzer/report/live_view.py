@@ -141,8 +141,8 @@ class LiveHealth:
         Since the start.
     received : int or None
         Packets that the kernel saw on the interfaces, taken or dropped; None where nobody counts them.
-    dropped : int
-        Of them, those that the kernel dropped since the start.
+    dropped : int or None
+        Of them, those that the kernel dropped since the start; None where nobody counts them.
     lag_s : float
         From a packet's own time to when it was counted, lately.
     writing : str
@@ -155,7 +155,7 @@ class LiveHealth:
     how: str
     running_s: float
     received: int | None = None
-    dropped: int = 0
+    dropped: int | None = None
     lag_s: float = 0.0
     writing: str = ""
     problem: str = ""

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -45,10 +46,12 @@ VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 
 @contextmanager
-def running(*arguments: str | Path, first: bytes = CONTENT, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    *arguments: str | Path, first: bytes = CONTENT, under: tuple[str, ...] = (), **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
     """A run over standard input that stays open; what it is given is written at once."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "analyzer", "live", "-", *map(str, arguments)],
+        [*under, sys.executable, "-m", "analyzer", "live", "-", *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=options.pop("stdout", subprocess.PIPE),
         stderr=subprocess.PIPE,
@@ -141,7 +144,7 @@ def test_lines_for_people_end_with_the_report() -> None:
     text = done.stdout.decode()
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ start: -, by standard input\n", text)
     assert " finding high PW101/apiserver-to-node-proxy observed: " in text
-    assert "end (end of input): 258 packets, 0 dropped, 7 connections, 4 channels" in text
+    assert "end (end of input): 258 packets, drops not recorded, 7 connections, 4 channels" in text
     assert "3 of 4 channels between control plane and nodes are at risk." in text
     assert done.returncode == 1
 
@@ -182,13 +185,14 @@ def test_signals_end_with_the_report(tmp_path: Path, sent: signal.Signals, said:
     assert "</html>" in (tmp_path / "r.html").read_text()
 
 
-def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(tmp_path: Path, second: signal.Signals) -> None:
     with running("--format", "jsonl", "--json", tmp_path / "r.json") as process:
         wait_for(process, "channel")
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)  # the input stays open: the run waits a second for what may still come
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 128 + signal.SIGINT
+        process.send_signal(second)
+        assert process.wait(20) == 128 + second
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
     assert not (tmp_path / "r.json").exists()
@@ -502,6 +506,29 @@ def test_a_hung_up_session_ends_it_where_no_file_is_written() -> None:
         os.kill(process.pid, signal.SIGHUP)
         assert list(lines_of(process))[-1]["ended_by"] == "termination"
         assert process.wait(20) == 1
+
+
+@pytest.mark.skipif(shutil.which("nohup") is None, reason="no nohup here")
+def test_nohup_outlives_the_session() -> None:
+    with running("--format", "jsonl", under=("nohup",)) as process:
+        wait_for(process, "channel")
+        os.kill(process.pid, signal.SIGHUP)
+        time.sleep(0.3)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert list(lines_of(process))[-1]["ended_by"] == "end of input"
+        assert process.wait(20) == 1
+
+
+def test_drops_that_the_capture_does_not_record_are_not_nought(tmp_path: Path) -> None:
+    done = planewire("live", "-", "--format", "jsonl", "--json", str(tmp_path / "r.json"), stdin=CONTENT)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    VALIDATOR.validate(summary)
+    assert summary["dropped"] is None
+    assert json.loads((tmp_path / "r.json").read_text())["quality"]["dropped"] is None
+    text = planewire("live", "-", "--format", "lines", stdin=CONTENT).stdout.decode()
+    assert "258 packets, drops not recorded," in text
+    assert " 0 dropped" not in text
 
 
 def hostile_capture() -> bytes:

@@ -91,7 +91,7 @@ def test_only_what_capturing_needs_is_asked_for(tmp_path: Path, components: tupl
 
 @pytest.mark.kubectl
 def test_metrics_and_probes_meet_at_the_same_address(tmp_path: Path) -> None:
-    for components, address, probed in (((), "127.0.0.1", "127.0.0.1"), (("metrics-on-node",), "$(HOST_IP)", None)):
+    for components, address, probed in (((), "127.0.0.1", "127.0.0.1"), (("metrics-on-node",), "[$(HOST_IP)]", None)):
         (container,) = pod(built(tmp_path, components))["containers"]
         (metrics,) = [word for word in container["args"] if word.startswith("--metrics=")]
         assert metrics == f"--metrics={address}:9464"
@@ -130,19 +130,22 @@ def test_linters_are_content() -> None:
 
 
 @pytest.mark.kubectl
+@pytest.mark.parametrize("address", ["10.0.0.11", "2001:db8::11"])
 @pytest.mark.parametrize(
     "components", [(), *((name,) for name in ALL), ALL], ids=lambda names: "+".join(names) or "base"
 )
-def test_the_command_understands_what_the_manifest_asks_for(tmp_path: Path, components: tuple[str, ...]) -> None:
+def test_the_command_understands_what_the_manifest_asks_for(
+    tmp_path: Path, components: tuple[str, ...], address: str
+) -> None:
     (container,) = pod(built(tmp_path, components))["containers"]
-    words = [word.replace("$(HOST_IP)", "10.0.0.11") for word in container["args"]]
+    words = [word.replace("$(HOST_IP)", address) for word in container["args"]]
     group = click.Context(cli)
     command = cli.get_command(group, words[0])
     assert command is not None
     with command.make_context("live", words[1:], parent=group) as understood:
         assert understood.params["interface"] == ("any",)
         host, port = understood.params["metrics"]
-        assert (host, port) == ("10.0.0.11" if "metrics-on-node" in components else "127.0.0.1", 9464)
+        assert (host, port) == (address if "metrics-on-node" in components else "127.0.0.1", 9464)
         assert (understood.params["keep"] or 1) * (understood.params["rotate"] or 0) <= 1_000_000_000
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
     for word in words:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import analyzer
+from analyzer.capture.source import open_capture
 from tests.conftest import LAB, ROOT
 from tests.netns import namespaces
 from tests.rights import obstacle
@@ -26,6 +27,7 @@ from tests.rights import obstacle
 PLUGIN = ROOT / "deploy" / "kubectl-planewire"
 CAPTURE = LAB / "09-anonymous-kubelet.pcap"
 CLUSTER = LAB / "clusters" / "09-anonymous-kubelet"
+SECTION = b"\x0a\x0d\x0d\x0a"
 
 KUBECTL = '''\
 """Answers as kubectl would: objects from a recorded cluster, and the pod's commands run here with its volume moved."""
@@ -410,6 +412,31 @@ def test_the_installed_pod_captures_by_itself(desk: Desk) -> None:
     assert "create" not in [call[1] for call in desk.calls]
     capturing = next(call for call in desk.calls if "live" in call)
     assert capturing[3:6] == ["--", "planewire", "live"], "a shell in between would lose the capability"
+
+
+@pytest.mark.live
+def test_of_a_long_capture_the_installed_pod_keeps_the_newest_half_and_more(desk: Desk) -> None:
+    served = desk.folder / "served"
+    served.mkdir()
+    (served / "index.html").write_bytes(bytes(60_000))
+    with namespaces("node") as (space,):
+        space.start(sys.executable, "-c", SERVE, cwd=served)  # 2.4 MB in four seconds
+        done = desk.run(
+            "node1", "-d", "6", "--no-facts", "--no-call", "--installed", "--max-mb", "1", "-w", "kept.gz",
+            "--", "--json", "report.json", "--no-color", FAKE_POD=" ".join(space.command()),
+        )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    octets = gzip.decompress((desk.folder / "kept.gz").read_bytes())
+    assert 500_000 < len(octets) <= 1_000_000
+    # Two files one after the other, and read as one recording: no frame of either is missing.
+    with open_capture(str(desk.folder / "kept.gz")) as reader:
+        frames = sum(len(chunk) for chunk in reader)
+        assert reader.damage == []
+    report = json.loads((desk.folder / "report.json").read_text())
+    (capture,) = report["captures"]
+    assert (capture["frames"], report["ledger"]["frames"]) == (frames, frames)
+    assert octets.count(SECTION) == 2
+    assert octets.count(b"GET / HTTP/1.1") >= 500_000 // 65_000
 
 
 def understood(*words: str) -> None:

@@ -43,6 +43,15 @@ def test_a_carrier_is_known_by_whatever_it_carried(packet: bytes, kind: Protocol
     assert evidence.identification.protocol[0] == kind
 
 
+def test_what_is_said_of_frames_yet_to_come_waits_for_them() -> None:
+    pipeline = Pipeline()
+    frames = [ethernet(ipv4(tcp(b"x", sport=port))) for port in (1001, 1002, 1003)]
+    pipeline.add(chunk(frames[:1]), [(0, "of the section"), (1, "one"), (3, "three")])
+    pipeline.add(chunk(frames[1:2], first_frame=2), [(2, "two")])
+    pipeline.add(chunk(frames[2:], first_frame=3))
+    assert pipeline.evidence().comments == {0: ("one",), 1: ("two",), 2: ("three",)}
+
+
 def test_a_flow_of_nat_traversal_holds_ike_and_esp() -> None:
     """RFC 3948 2: IKE behind four zero octets, ESP by its SPI, and a single ff to keep the mapping alive."""
     ike = bytes(4) + bytes(range(1, 17)) + bytes([33, 0x20, 35, 8]) + bytes(4) + struct.pack(">I", 28)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -24,7 +25,9 @@ from analyzer.pipeline import Progress, Work
 from analyzer.workers import Tally
 
 CONNECT_S: Final = 15
-"""Seconds to wait for the scheduler, and again for a first worker."""
+"""Seconds to wait in all, until the scheduler and its workers have answered."""
+_CLOSE_S: Final = 5
+"""Seconds that the connection has to end in."""
 RETRIES: Final = 2
 """Times that work which failed is tried again. Work whose worker died is given to another by the scheduler itself, as
 often as its ``distributed.scheduler.allowed-failures`` says (3)."""
@@ -48,33 +51,63 @@ def connect(address: str) -> Iterator[Cluster]:
         from distributed.comm.core import CommClosedError
     except ImportError:
         raise MissingProgramError("--scheduler needs Dask: pip install 'planewire[distributed]'") from None
-    # Its log is for who runs the cluster; what concerns the user is said once, by an error.
+    patience = _Patience(address)
+    with _quiet():
+        _reach(address, patience)
+        try:
+            client = Client(address, timeout=patience.left(), set_as_default=False, name="planewire")
+        except OSError as error:
+            raise SchedulerError(address, f"the scheduler takes no connection: {reason_of(error)}") from None
+        try:
+            cluster = Cluster(client, address)
+            cluster.check(patience)
+            yield cluster
+        except CommClosedError:
+            raise SchedulerError(address, "the connection to the scheduler was lost") from None
+        finally:
+            client.close(timeout=_CLOSE_S)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask's log is for who runs the cluster; what concerns the user is said once, by an error."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module="distributed")
-    _reach(address)
-    client = Client(address, timeout=CONNECT_S, set_as_default=False, name="planewire")
     try:
-        cluster = Cluster(client, address)
-        cluster.check()
-        yield cluster
-    except CommClosedError:
-        raise SchedulerError(address, "the connection to the scheduler was lost") from None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="distributed")
+            yield
     finally:
-        client.close(timeout=CONNECT_S)
+        logging.disable(before)
 
 
-def _reach(address: str) -> None:
+class _Patience:
+    """What is left of `CONNECT_S` from now on."""
+
+    def __init__(self, address: str) -> None:
+        self._address: Final = address
+        self._end: Final = time.monotonic() + CONNECT_S
+
+    def left(self) -> float:
+        """Seconds; raises a `SchedulerError` where there are none."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise SchedulerError(self._address, f"the cluster is not ready within {CONNECT_S} seconds")
+        return left
+
+
+def _reach(address: str, patience: _Patience) -> None:
     """See that a scheduler answers: a client that does not come to be takes long to end."""
     from distributed.core import rpc
     from distributed.security import Security
 
     async def ask() -> str:
-        async with rpc(address, timeout=_patience(), connection_args=Security().get_connection_args("client")) as peer:
+        async with rpc(address, timeout=_dial_s(), connection_args=Security().get_connection_args("client")) as peer:
             identity: dict[str, str] = await peer.identity()
             return identity.get("type", "")
 
     try:
-        kind = asyncio.run(asyncio.wait_for(ask(), CONNECT_S))
+        kind = asyncio.run(asyncio.wait_for(ask(), patience.left()))
     except TimeoutError:
         raise SchedulerError(address, f"no Dask scheduler answers within {CONNECT_S} seconds") from None
     except Exception as error:
@@ -83,8 +116,8 @@ def _reach(address: str) -> None:
         raise SchedulerError(address, f"a Dask {kind.lower() or 'process'} answers there, not a scheduler")
 
 
-def _patience() -> float:
-    """Seconds to wait for the scheduler: ours, or fewer where Dask is so configured."""
+def _dial_s() -> float:
+    """Seconds to wait for a connection to the scheduler: ours, or fewer where Dask is so configured."""
     import dask
     from dask.utils import parse_timedelta
 
@@ -107,14 +140,18 @@ class Cluster:
         self._address: Final = address
         self._run: Final = uuid4().hex
 
-    def check(self) -> None:
+    def check(self, patience: _Patience) -> None:
         """Raise a `SchedulerError` unless there are workers, all with the version that runs here."""
         try:
-            self._client.wait_for_workers(1, timeout=CONNECT_S)
+            self._client.wait_for_workers(1, timeout=patience.left())
         except TimeoutError:
             raise SchedulerError(self._address, f"the scheduler has no worker after {CONNECT_S} seconds") from None
         here = version("planewire")
-        there = self._client.run(version, "planewire", on_error="return")
+        run = self._client._run  # what `run` calls, which waits for ever for a worker that is stopped
+        try:
+            there = self._client.sync(run, version, "planewire", on_error="return", callback_timeout=patience.left())
+        except TimeoutError:
+            raise SchedulerError(self._address, f"a worker does not answer within {CONNECT_S} seconds") from None
         for worker, found in sorted(there.items()):
             if isinstance(found, PackageNotFoundError):
                 raise SchedulerError(
@@ -144,9 +181,10 @@ class Cluster:
         tally = Tally(progress)
         # The largest first: what is left at the end is small, and keeps no one waiting.
         movable = sorted((p for p in portions if p.portable), key=lambda p: -p.size)
+        given = self._hand_over(work)
         portion_of = {
             self._client.submit(
-                _read, work, portion, version("planewire"), key=f"planewire-read-{self._run}-{number}", retries=RETRIES
+                _read, given, portion, version("planewire"), key=f"planewire-read-{self._run}-{number}", retries=RETRIES
             ): portion
             for number, portion in enumerate(movable)
         }
@@ -162,10 +200,22 @@ class Cluster:
         finally:
             if portion_of:
                 self._client.cancel(list(portion_of))
+            given.release()
         for portion in portions:
             if not portion.portable:
                 partials += work.read_portion(portion, workers, tally.here())
         return partials
+
+    def _hand_over(self, work: Work) -> Any:  # noqa: ANN401
+        """Give the workers what is to be done, secrets and all, once and not with each portion.
+
+        It is a task, not scattered data: where the workers that hold it die, it is made again.
+        """
+        given = self._client.submit(_itself, work, key=f"planewire-work-{self._run}", retries=RETRIES)
+        with suppress(Exception):
+            # A portion is given to workers that hold it: to all of them.
+            self._client.replicate([given])
+        return given
 
     def _result(self, future: Any, portion: Portion, work: Work) -> list[Partial]:  # noqa: ANN401
         try:
@@ -176,6 +226,11 @@ class Cluster:
             reason = f"no worker could read it: {_why(error)}"
             return [work.nothing(number, recording, reason) for number, recording in portion.recordings]
         return found
+
+
+def _itself(work: Work) -> Work:
+    """On a worker: keep it for the portions."""
+    return work
 
 
 def _look(examine: Callable[[Candidate], Examined], candidates: Sequence[Candidate]) -> list[Examined]:

@@ -85,6 +85,8 @@ LATE_OCTETS: Final = 16 << 20
 
 MAX_FLOWS: Final = 1_000_000
 """Flows kept of one recording, which is read in memory that follows them and so is bounded (see `FlowBuilder`)."""
+TOGETHER: Final = 4
+"""Times `Limits.max_flows` that are kept of all recordings of a run together."""
 MAX_COMMENTS: Final = 3
 """Distinct packet comments kept of one connection."""
 
@@ -575,18 +577,44 @@ def conclude(
     return AuditResult(audit, findings, counts, ledger, captures, cluster.summary, cluster.suppressions)
 
 
+def flow_limits(portions: Sequence[Portion], each: int) -> tuple[int, ...]:
+    """Flows kept of each recording, by its number: `each`, and less where together they may be too many.
+
+    Half of `TOGETHER` times `each` is for all alike, half goes by the octets of their files. It is settled before
+    anything is read, so that it is the same whoever reads what, and one that is flooded takes nothing from the others.
+    """
+    octets: dict[int, int] = {}
+    for portion in portions:
+        # The members of an archive lie in one file.
+        octets |= {number: portion.size // len(portion.recordings) for number, _ in portion.recordings}
+    if len(octets) <= TOGETHER:
+        return (each,) * len(octets)
+    half, whole = TOGETHER * each // 2, max(sum(octets.values()), 1)
+    return tuple(max(1, min(each, half // len(octets) + half * octets[number] // whole)) for number in sorted(octets))
+
+
 @dataclass(frozen=True)
 class Work:
-    """What is to be done with a recording: the same wherever it is done."""
+    """What is to be done with a recording: the same wherever it is done.
+
+    Attributes
+    ----------
+    limits : Limits
+    keys : KeyLog or None
+    flow_limits : tuple of int
+        Flows kept of each recording (`flow_limits`); none where `limits` say it.
+    """
 
     limits: Limits
     keys: KeyLog | None
+    flow_limits: tuple[int, ...] = ()
 
     def read(
         self, reader: CaptureReader, number: int = 0, workers: int = 1, progress: Progress | None = None
     ) -> Partial:
         """Read all frames of one reader and everything they say."""
-        pipeline = Pipeline(self.limits, None if self.keys is None else self.keys.copy(), workers)
+        limits = replace(self.limits, max_flows=self.flow_limits[number]) if self.flow_limits else self.limits
+        pipeline = Pipeline(limits, None if self.keys is None else self.keys.copy(), workers)
         comments = secrets = 0
         for chunk in reader:
             for key_log in reader.secrets[secrets:]:
@@ -689,7 +717,8 @@ def run(
         keys = KeyLog() if keys is None else keys.copy()
         for key_log in several.leading_secrets:
             keys.add(key_log)
-    work = Work(limits or Limits(), keys)
+    limits = limits or Limits()
+    work = Work(limits, keys, flow_limits(several.portions, limits.max_flows) if several is not None else ())
     if several is not None:
         merged = merge((spread or _in_children)(several.portions, work, workers, progress))
         assert len(merged) == 1, "every recording gives a result"
@@ -722,7 +751,7 @@ def run(
         )
     ledger, left_out = (
         Ledger.total([book.ledger for book in whole.books]),
-        LeftOut(whole.left_out, work.limits.max_flows),
+        LeftOut(whole.left_out, min(work.flow_limits, default=limits.max_flows)),
     )
     evidence = finish(whole.assembled)
     del whole  # what is joined is as large as what is concluded from it

@@ -40,10 +40,10 @@ class RunningCluster:
 
 
 @contextmanager
-def running(environment: Mapping[str, str]) -> Iterator[RunningCluster]:
+def running(environment: Mapping[str, str], workers: int = WORKERS) -> Iterator[RunningCluster]:
     """Start a cluster with this environment; it ends with the context."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.dask_cluster"],
+        [sys.executable, "-m", "tests.dask_cluster", str(workers)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -64,7 +64,7 @@ def _main() -> None:
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=WORKERS, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        n_workers=int(sys.argv[1]), threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
     ) as cluster:
         _say({"address": cluster.scheduler_address})
         for _ in sys.stdin:

@@ -28,7 +28,10 @@ _PAUSE_S: Final = 0.5
 _MAX_REASON: Final = 200
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
-_AUTHORITY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/@:]*:(?!\d+(?:/|$)).*?@|[^/@]*@)")
+_AUTHORITY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/@:]*:(?!\d+(?:/|$)).*?@(?:[^/]*@)?|[^/]*@)")
+"""What may open an address: up to the last ``@`` before the path; a password may hold one, and unquoted slashes too."""
+_CONTAINER: Final = re.compile(r"(?:abfss?|wasbs?)://[^/@:]*@[^/@]*(?:/|$)", re.IGNORECASE)
+"""Where what stands before the ``@`` is no user, but where the file is: ``abfs://container@account...``."""
 _CHAINED: Final = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 """Between the links of a chain (``filecache::https://...``): elsewhere ``::`` may be a part of a name or a password."""
 _HTTP: Final = re.compile(r"https?://", re.IGNORECASE)
@@ -41,7 +44,7 @@ def is_url(text: str) -> bool:
 
 def shown(url: str) -> str:
     """The address without a user, a password or a signature in it."""
-    parts = [_AUTHORITY.sub(r"\1", part) for part in _CHAINED.split(url)]
+    parts = [part if _CONTAINER.match(part) else _AUTHORITY.sub(r"\1", part) for part in _CHAINED.split(url)]
     return "::".join(part.split("?")[0].split("#")[0] if _HTTP.match(part) else part for part in parts)
 
 
@@ -64,6 +67,11 @@ class RemoteFile:
     filesystem: Any
     path: str
     size: int | None
+
+    @property
+    def identity(self) -> tuple[Any, str]:
+        """The same for the same file alone; two names, which are without queries and users, may be shown alike."""
+        return self.filesystem, self.path
 
     def __str__(self) -> str:
         return self.name

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -453,11 +453,26 @@ def _portions(recordings: Sequence[Recording]) -> list[Portion]:
         portions.append(joined)
         holder.update(dict.fromkeys(archives, joined))
     portions.sort()
-    return [Portion(tuple((number, recordings[number]) for number in numbers)) for numbers in portions]
+    return [
+        Portion(tuple((number, recordings[number]) for number in sorted(numbers, key=lambda n: _place(recordings[n]))))
+        for numbers in portions
+    ]
+
+
+def _place(recording: Recording) -> tuple[str, _Key]:
+    """Where a recording lies in its archive: read in that order, it is read once, whatever the order of time."""
+    return min(_place_of(capture) for capture in recording.captures)
 
 
 def _archive_of(capture: Capture) -> _Archive | None:
     return next((a for a in getattr(capture.open, "args", ()) if isinstance(a, _Archive)), None)
+
+
+def _place_of(capture: Capture) -> tuple[str, _Key]:
+    archive = _archive_of(capture)
+    if archive is None:
+        return "", ()
+    return archive.name, next(a for a in getattr(capture.open, "args", ()) if isinstance(a, tuple))
 
 
 def _is_pipe(path: str) -> bool:
@@ -520,7 +535,8 @@ class _Planner:
         self._captures: list[Capture] = []
         self._found: list[Candidate | Skipped] = []
         self._seen: set[tuple[int, int]] = set()
-        self._seen_remote: set[str] = set()
+        self._seen_remote: set[tuple[Any, str]] = set()
+        self._shown: dict[str, int] = {}
         self._files = 0
 
     def add(self, source: Source) -> None:
@@ -609,12 +625,16 @@ class _Planner:
         self._files += 1
         if self._files > MAX_FILES:
             self._found.append(Skipped(file.name, f"more than {MAX_FILES} files", named))
-        elif file.name in self._seen_remote:
+        elif file.identity in self._seen_remote:
             if named:
                 self._found.append(Skipped(file.name, "the same file as one before it", named=False))
         else:
-            self._seen_remote.add(file.name)
-            self._found.append(Candidate(file.name, file, node, named, file.size or 0))
+            self._seen_remote.add(file.identity)
+            # What tells two apart may be what is not shown, a query: then they are counted. Not by numbers, by which
+            # files of one recording differ.
+            before = self._shown[file.name] = self._shown.get(file.name, -1) + 1
+            name = f"{file.name} ({_letters(before)})" if before else file.name
+            self._found.append(Candidate(name, replace(file, name=name), node, named, file.size or 0))
 
     def examine(self) -> None:
         """Look into what was found: which of it are captures, and when they begin."""
@@ -638,6 +658,11 @@ class _Planner:
                 self._files += len(captures)
             self._captures += captures
             self.secrets.extend(examined.secrets)
+
+
+def _letters(number: int) -> str:
+    """0 as a, 1 as b, 26 as aa."""
+    return (_letters(number // 26 - 1) if number >= 26 else "") + chr(ord("a") + number % 26)
 
 
 def _in_time(capture: Capture) -> tuple[bool, bool, int, tuple[tuple[int, int, str], ...]]:
@@ -743,7 +768,7 @@ class _Archive:
     """An archive whose captures are opened by their place in it, forwards as far as possible."""
 
     def __init__(self, name: str, place: str | RemoteFile, opening: Opening) -> None:
-        self._path: Final = name
+        self.name: Final = name
         self._place: Final = place
         self._opening: Final = opening
         self._walker: Generator[tuple[_Key, str, FileReader], None, None] | None = None
@@ -770,24 +795,24 @@ class _Archive:
             self._at = at
             if at == key:
                 return reader
-        raise CaptureFormatError(self._path, 0, "the archive changed while it was read")
+        raise CaptureFormatError(self.name, 0, "the archive changed while it was read")
 
     def _restart(self) -> None:
         self._passes += 1
         if self._passes > MAX_PASSES:
             raise CaptureFormatError(
-                self._path,
+                self.name,
                 0,
                 f"its captures lie so far from the order of time that it would be read more than {MAX_PASSES} times: "
                 "unpack it and name the folder",
             )
         self.close()
-        found = open_source(self._path, open_octets(self._place, self._opening), self._opening)
+        found = open_source(self.name, open_octets(self._place, self._opening), self._opening)
         if not isinstance(found, TarStream):
-            raise CaptureFormatError(self._path, 0, "the file changed while it was read")
+            raise CaptureFormatError(self.name, 0, "the file changed while it was read")
         self._stream = found
         # What is skipped was told when the archive was first looked at.
-        self._walker = _walk(self._path, found, self._opening, _Skips(), 1)
+        self._walker = _walk(self.name, found, self._opening, _Skips(), 1)
         self._at = ()
 
 

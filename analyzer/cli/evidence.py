@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from analyzer.excerpt import Excerpt
     from analyzer.pipeline import ClusterContext
     from analyzer.protocols.tls.keylog import KeyLog
+
+_NAMED: Final = 3
+"""Captures in archives that an error names."""
 
 
 @click.command(name="evidence")
@@ -84,13 +87,17 @@ def _cut(
         document = as_document(build_document(run(reader, context, keys=keys)))
     chosen = select(document, finding)
     problem = FindingError(f"{chosen['id']}: no frame shows it")
-    for name, _ in files_showing(document, chosen, "evidence"):
+    files, archived = files_showing(document, chosen, "evidence")
+    for name, _ in files:
         try:
             return name, cut_out(name, chosen["id"], context, keys=keys, redact=redact)
         except FindingError as error:
             problem = error
     if len(document["captures"]) == 1:
         raise problem
+    if archived:
+        names = ", ".join(name for name, _ in archived[:_NAMED])
+        raise FindingError(f"{chosen['id']} shows in no file by itself; unpack the archives to try {names} as well")
     raise FindingError(f"{chosen['id']} shows in none of the captures by itself, only in all of them together")
 
 

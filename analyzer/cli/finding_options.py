@@ -14,7 +14,6 @@ from analyzer.errors import InputError
 if TYPE_CHECKING:
     from analyzer.report.schema_document import Document
 
-NO_FILE: Final = "is no file"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _DECORATORS: Final = (
     click.argument("captures", nargs=-1, required=True, type=click.Path(), metavar="CAPTURE..."),
@@ -32,19 +31,20 @@ def finding_options(function: _Function) -> _Function:
 
 
 def regular_file(path: str, command: str) -> None:
-    """Refuse what can be read only once.
+    """Refuse what can be read only once, and what is not here.
 
     Raises
     ------
     InputError
-        It is a pipe or standard input, or not there.
+        It is a pipe or standard input, lies in a storage, or is not there.
     """
+    _not_elsewhere(path, command)
     try:
         mode = Path(path).stat().st_mode
     except OSError as error:
         raise InputError(path, error.strerror or "cannot be read") from None
     if not stat.S_ISREG(mode):
-        raise InputError(path, f"{NO_FILE}; {command} reads a capture more than once: save it first")
+        raise _once_only(path, command)
 
 
 def rereadable(paths: Sequence[str], command: str) -> None:
@@ -53,13 +53,26 @@ def rereadable(paths: Sequence[str], command: str) -> None:
     Raises
     ------
     InputError
-        One is a pipe, standard input or a server.
+        One is a pipe, standard input or a server, or lies in a storage.
     """
     from analyzer.capture.growing import parse_address
 
     for path in paths:
         if path == "-" or parse_address(path) is not None or _is_special(path):
-            raise InputError(path, f"{NO_FILE}; {command} reads a capture more than once: save it first")
+            raise _once_only(path, command)
+        _not_elsewhere(path, command)
+
+
+def _once_only(path: str, command: str) -> InputError:
+    return InputError(path, f"is no file; {command} reads a capture more than once: save it first")
+
+
+def _not_elsewhere(path: str, command: str) -> None:
+    from analyzer.capture.growing import parse_address
+    from analyzer.capture.remote import is_url, shown
+
+    if is_url(path) and parse_address(path) is None:
+        raise InputError(shown(path), f"lies in a storage, which {command} does not read: copy it to this machine")
 
 
 def _is_special(path: str) -> bool:
@@ -70,8 +83,15 @@ def _is_special(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def files_showing(document: Document, finding: Mapping[str, Any], command: str) -> list[tuple[str, list[int]]]:
+def files_showing(
+    document: Document, finding: Mapping[str, Any], command: str
+) -> tuple[list[tuple[str, list[int]]], list[tuple[str, list[int]]]]:
     """Captures that hold the frames of a finding, each with its frames; those with most of them first.
+
+    Returns
+    -------
+    files, archived : lists of (str, list of int)
+        Those that are files of their own, and those that lie in archives.
 
     Raises
     ------
@@ -81,7 +101,8 @@ def files_showing(document: Document, finding: Mapping[str, Any], command: str) 
     found = []
     for shown in sorted(finding["evidence"], key=lambda entry: -len(entry["frames"])):
         found.append((str(document["captures"][shown["capture"]]["name"]), list(shown["frames"])))
-    files = [(name, frames) for name, frames in found if Path(name).is_file()]
-    if found and not files:
-        raise InputError(found[0][0], f"lies in an archive; unpack that for {command}")
-    return files
+    files = [one for one in found if Path(one[0]).is_file()]
+    archived = [one for one in found if not Path(one[0]).is_file()]
+    if archived and not files:
+        raise InputError(archived[0][0], f"lies in an archive; unpack that for {command}")
+    return files, archived

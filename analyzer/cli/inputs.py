@@ -83,7 +83,8 @@ _OPTIONS: Final = (
         default=MAX_FLOWS,
         show_default=True,
         metavar="N",
-        help="Flows kept of each recording. Past three quarters of it those that carry no payload (a SYN flood, a "
+        help="Flows kept of each recording, and four times as many of all together: of more than four recordings each "
+        "has its part, larger files more. Past three quarters of it those that carry no payload (a SYN flood, a "
         "scan) are counted and not kept, past all of it any; the ledger says how many.",
     ),
     click.option(
@@ -193,9 +194,13 @@ def limits_of(options: InputOptions) -> Limits:
 
 
 def _node(text: str) -> Any:  # noqa: ANN401 - a Source, whose module is imported late
+    from analyzer.capture.remote import is_url, shown
     from analyzer.capture.several import Source
 
     name, equals, path = text.partition("=")
+    if is_url(text):
+        # An address, whose query may hold the equals sign, and a password.
+        raise click.UsageError(f"--node {shown(text)!r}: expected NAME=PATH.")
     if not equals or not name.strip() or not path:
         raise click.UsageError(f"--node {text!r}: expected NAME=PATH.")
     return Source(path, name.strip())

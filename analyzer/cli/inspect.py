@@ -38,7 +38,9 @@ def command(
         return
     several = len(document["captures"]) > 1
     room = n_frames
-    for name, numbers in files_showing(document, chosen, "inspect"):
+    files, archived = files_showing(document, chosen, "inspect")
+    left -= sum(len(numbers) for _, numbers in archived)
+    for name, numbers in files:
         frames = numbers[:room]
         room, left = room - len(frames), left - len(frames)
         for frame in dissect(name, frames, keys) if frames else ():
@@ -49,3 +51,5 @@ def command(
                     click.echo(f"    {line}")
     if left > 0:
         click.echo(f"\nand {left} more frames; --frames shows them")
+    for name, numbers in archived:
+        click.echo(f"\nand {len(numbers)} frames of {visible(name)}, which lies in an archive; unpack that to see them")

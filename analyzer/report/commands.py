@@ -29,7 +29,8 @@ def _holding(document: Document, finding: FindingEntry) -> tuple[str, list[int]]
         return capture_arguments(document), []
     shown = finding["evidence"][0]
     capture = document["captures"][shown["capture"]]
-    return (shlex.quote(visible(capture["name"])) if _is_file(capture) else "CAPTURE"), shown["frames"]
+    here = _is_file(capture) and "://" not in capture["name"]
+    return (shlex.quote(visible(capture["name"])) if here else "CAPTURE"), shown["frames"]
 
 
 def _is_file(capture: CaptureEntry) -> bool:

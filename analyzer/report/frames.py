@@ -6,8 +6,10 @@ driven by a printed frame.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 PARTITION_COLUMNS: Final = ("vantage", "channel", "protocol")
 """What connections may be partitioned by in Parquet."""
 _PARTITIONED: Final = "connections"
+_MAX_NAME: Final = 255
+"""Octets of a file's name that every file system takes."""
 _NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
 PARQUET_FILES: Final = ("connections.parquet", "channels.parquet", "findings.parquet")
 
@@ -123,7 +127,7 @@ def _write_partitions(frame: pd.DataFrame, place: Path, column: str) -> list[Pat
 
     frame = frame.assign(connection=range(len(frame)))
     rows_of = frame.groupby(column, observed=True, sort=True).indices
-    folders = {value: f"{column}={quote(str(value), safe='') or _NO_VALUE}" for value in rows_of}
+    folders = {value: _folder(column, str(value)) for value in rows_of}
     others = {one.name for one in place.glob("*")} - set(folders.values())
     if others:
         # A reader takes all that is there for one table.
@@ -145,6 +149,20 @@ def _write_partitions(frame: pd.DataFrame, place: Path, column: str) -> list[Pat
         )
         paths.append(write_atomically(path, octets.getvalue()))
     return paths
+
+
+def _folder(column: str, value: str) -> str:
+    """Name of a partition's folder, which readers decode; a value too long for one is cut, and told apart by a hash."""
+    name = f"{column}={quote(value, safe='') or _NO_VALUE}"
+    if len(name) <= _MAX_NAME:
+        return name
+    # Letters of other scripts are three octets, or nine where they are encoded.
+    name = f"{column}={''.join(c if c.isalnum() else quote(c, safe='') for c in value)}"
+    if len(name.encode()) <= _MAX_NAME:
+        return name
+    mark = f"~{hashlib.sha256(value.encode()).hexdigest()[:16]}"
+    kept = name.encode()[: _MAX_NAME - len(mark)].decode(errors="ignore")
+    return re.sub("%.?$", "", kept) + mark
 
 
 def _frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:

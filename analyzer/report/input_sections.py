@@ -188,10 +188,10 @@ def quality_notes(result: AuditResult) -> Document:
         "read, and the receiver may have read the other.",
     )
     if result.ledger.left_out:
+        left_out = result.inputs.left_out
         notes.append(
-            f"About {result.inputs.left_out.flows:,} flows came past the limit of {result.inputs.left_out.limit:,} (of "
-            f"one recording) and were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows "
-            "raises the limit."
+            f"About {left_out.flows:,} flows came past the limit of {left_out.limit:,} ({left_out.where}) and were not "
+            f"kept: {result.ledger.left_out:,} packets are in no verdict. {left_out.option} raises the limit."
         )
     if quality.dropped:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")

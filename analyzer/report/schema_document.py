@@ -224,7 +224,7 @@ class LeftOutEntry(TypedDict):
     flows: Annotated[int, Keywords("About how many.", minimum=0)]
     packets: Count
     octets: Count
-    limit: Count
+    limit: Annotated[int, Keywords("Flows kept of one recording; of many, the least of any.", minimum=0)]
 
 
 class Ledger(TypedDict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import shutil
 import signal
@@ -12,7 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,11 @@ from typing import Any
 import psutil
 import pytest
 
+from analyzer.capture.several import Source, open_captures
+from analyzer.errors import SchedulerError
+from analyzer.pipeline import Spread, run
+from analyzer.protocols.tls.keylog import KeyLog
+from analyzer.report.document import build_document
 from tests.conftest import LAB, ROOT
 from tests.dask_cluster import WORKERS, RunningCluster, running
 
@@ -375,6 +383,72 @@ def test_a_worker_with_another_version_is_refused(tmp_path: Path, cluster: Runni
     assert len(err.splitlines()) == 1
     assert b"has planewire 0." in err
     assert err.endswith(b"and this is 9.9.9\n")
+
+
+@contextmanager
+def _paused(pids: list[int]) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _settings() -> tuple[int, list[object]]:
+    return logging.root.manager.disable, list(warnings.filters)
+
+
+def test_one_wait_for_scheduler_and_workers_and_what_was_silenced_speaks_again(
+    cluster: RunningCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analyzer import distributed
+
+    before = _settings()
+    with distributed.connect(cluster.address):
+        assert logging.root.manager.disable == logging.CRITICAL
+    assert _settings() == before
+    monkeypatch.setattr(distributed, "CONNECT_S", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, running(os.environ, workers=0) as empty:
+        address = "tcp://{}:{}".format(*silent.getsockname())
+        for place, said, paused in (
+            (address, "no Dask scheduler answers within 2 seconds", []),
+            (empty.address, "the scheduler has no worker after 2 seconds", []),
+            (cluster.address, "a worker does not answer within 2 seconds", cluster.workers()),
+        ):
+            begin = time.monotonic()
+            with _paused(paused), pytest.raises(SchedulerError, match=said), distributed.connect(place):
+                raise AssertionError
+            assert time.monotonic() - begin < 2 + distributed._CLOSE_S
+            assert _settings() == before
+
+
+def test_secrets_are_sent_once_and_not_with_each_capture(
+    cluster: RunningCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analyzer.distributed import connect
+
+    sent: list[int] = []
+
+    def counted(log: KeyLog) -> dict[str, Any]:
+        sent.append(len(log))
+        return vars(log)
+
+    monkeypatch.setattr(KeyLog, "__getstate__", counted, raising=False)
+    paths = [LAB / "11-keylog-dsb.pcapng", *(LAB / name for name in NODES.values())]
+
+    def analysed_here(spread: Spread | None) -> Any:
+        with open_captures([Source(str(path)) for path in paths]) as reader:
+            assert len(reader.leading_secrets) > 0
+            return build_document(run(reader, spread=spread))
+
+    expected = analysed_here(None)
+    assert sent == []
+    with connect(cluster.address) as one:
+        assert analysed_here(one.read) == expected
+    assert len(sent) == 1
+    assert sent[0] > 0
 
 
 def test_without_dask_the_message_says_what_to_install(tmp_path: Path) -> None:

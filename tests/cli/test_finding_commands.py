@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -103,6 +104,50 @@ def test_a_pipe_is_refused(arguments: tuple[str, ...]) -> None:
     device = [os.devnull if argument == "-" else argument for argument in arguments]
     with pytest.raises(InputError, match="save it first"):
         raise invoke(*device).exception or AssertionError
+
+
+@pytest.mark.parametrize(
+    "arguments", [("inspect", "URL", "PW1"), ("evidence", "URL", "PW1", "-o", "x"), ("verify", "URL")]
+)
+def test_what_lies_in_a_storage_is_refused_before_it_is_read(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analyzer.capture.several.find", None)
+    url = "http://user:hunter2@127.0.0.1:9/x.pcap?sig=hunter2"
+    with pytest.raises(InputError) as raised:
+        raise invoke(*(url if argument == "URL" else argument for argument in arguments)).exception or AssertionError
+    assert str(raised.value) == (
+        f"http://127.0.0.1:9/x.pcap: lies in a storage, which {arguments[0]} does not read: copy it to this machine"
+    )
+
+
+def test_a_node_that_lacks_its_name_is_told_without_credentials() -> None:
+    for url in ("http://user:hunter2@127.0.0.1:9/x.pcap", "http://127.0.0.1:9/x?key=hunter2"):
+        done = invoke("analyze", "--node", url)
+        assert done.exit_code == 2
+        assert "expected NAME=PATH" in done.stderr
+        assert "hunter2" not in done.output
+
+
+def half_in_an_archive(folder: Path) -> Path:
+    """Two captures that show PW201, one as a file, one in an archive."""
+    folder.mkdir()
+    shutil.copy(LEAKING, folder / "node-a.pcap")
+    with tarfile.open(folder / "rest.tar", "w") as archive:
+        archive.add(LAB / "10-tls12.pcap", "node-b.pcap")
+    return folder
+
+
+@pytest.mark.tshark
+def test_inspect_says_what_lies_in_an_archive(tmp_path: Path) -> None:
+    folder = half_in_an_archive(tmp_path / "nodes")
+    done = invoke("inspect", folder, "PW201", "--frames=1000")
+    assert done.exit_code == 0, done.exception
+    assert f" of {folder / 'node-a.pcap'}\n" in done.stdout
+    assert "--frames shows them" not in done.stdout
+    said = re.findall(r"\nand (\d+) frames of (.*), which lies in an archive; unpack that to see them\n", done.stdout)
+    assert [name for _, name in said] == [f"{folder / 'rest.tar'}:node-b.pcap"]
+    assert int(said[0][0]) > 0
 
 
 @pytest.mark.tshark

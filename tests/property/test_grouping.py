@@ -21,14 +21,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analyzer import workers
-from analyzer.capture.several import CaptureSet, Portion, Source, open_captures
+from analyzer.capture.several import Capture, CaptureSet, Portion, Recording, Source, open_captures
 from analyzer.capture.source import Opening
 from analyzer.partial import Partial, merge
-from analyzer.pipeline import Limits, Progress, Work, run
+from analyzer.pipeline import TOGETHER, Limits, Progress, Work, flow_limits, run
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Ternary
 from analyzer.report.document import build_document
 from analyzer.workers import Task, can_fork
+from tests.builders import SYN, Conversation, ethernet, ipv4, tcp
+from tests.capture_builders import Frame, pcap_file
 from tests.conftest import LAB
 
 CHOSEN = (
@@ -87,6 +89,22 @@ def test_any_grouping_in_any_order_gives_the_same(data: st.DataObject) -> None:
 
     with opened(captures()) as reader:
         assert text(run(reader, limits=LIMITS, spread=given_so)) == expected
+
+
+def in_one_pipeline(paths: Sequence[Path]) -> str:
+    """What one pipeline over all captures gives, which numbers everything through and joins nothing."""
+
+    def whole(_: object, work: Work, *__: object) -> list[Partial]:
+        with opened(paths) as reader:
+            return [work.read(reader)]
+
+    with opened(paths) as reader:
+        return text(run(reader, limits=LIMITS, spread=whole))
+
+
+def test_what_is_joined_is_what_one_pipeline_gives() -> None:
+    """The oracle that shares nothing with joining: a column that is not moved is wrong on one side only."""
+    assert in_one_pipeline(captures()) == partials()[1]
 
 
 def test_merging_leaves_what_is_merged_as_it_was() -> None:
@@ -213,6 +231,52 @@ def test_secrets_at_the_beginning_of_one_capture_open_those_of_another(tmp_path:
     # The same packets at two vantage points, and the secrets in but one of the files.
     assert decrypted[0][0] == decrypted[0][1] > 0
     assert decrypted[0] == decrypted[1]
+
+
+def a_flood(connections: int, node: int) -> bytes:
+    """So many bare SYNs from one node's hosts, and one connection that says something at the end."""
+    syns = [ethernet(ipv4(tcp(b"", n + 1, 80, n, 0, SYN), f"10.{node}.0.1")) for n in range(connections)]
+    said = Conversation(client=f"10.{node}.0.2", dport=10250).open().send(0, b"GET /pods HTTP/1.1\r\n\r\n").frames
+    return pcap_file([Frame(octets, 10**18 + i) for i, octets in enumerate([*syns, *said])])
+
+
+def test_all_flows_together_are_bounded_whoever_reads_and_in_whatever_order(tmp_path: Path) -> None:
+    limits = Limits(max_flows=1000, epoch_frames=100)
+    paths = [tmp_path / f"node-{chr(97 + node)}.pcap" for node in range(10)]
+    for node, path in enumerate(paths):
+        # One of them is no flood.
+        path.write_bytes(a_flood(1500 if node else 3, node))
+    found = []
+    for order, count in ((paths, 1), (paths[::-1], 1), (paths, 3)):
+        with opened(order, count) as reader:
+            found.append(build_document(run(reader, limits=limits, workers=count)))
+    assert found[1:] == found[:-1]
+    ledger = found[0]["ledger"]
+    assert ledger["balanced"]
+    assert 2500 < ledger["flows"] <= TOGETHER * 1000
+    # Each flood's packets, and the handshake of the connection behind it: each is a flow that is kept, or left out.
+    assert ledger["flows"] + ledger["left_out"]["packets"] == 9 * (1501 + 3) + 4
+    assert 200 <= ledger["left_out"]["limit"] < 1000
+    # Nobody who says something has lost a place.
+    assert found[0]["channels"]
+    assert sum(1 for row in found[0]["connections"]["protocol"] if row == "http1") == 10
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=30), st.integers(1000, 10**6))
+def test_the_parts_of_the_bound_keep_it(sizes: list[int], each: int) -> None:
+    def start(_: int | None) -> Any:
+        raise AssertionError
+
+    portions = [
+        Portion(((number, Recording((Capture("x", "", True, start, size=size),))),))
+        for number, size in enumerate(sizes)
+    ]
+    limits = flow_limits(portions, each)
+    assert len(limits) == len(sizes)
+    assert sum(limits) <= TOGETHER * each
+    assert max(limits) <= each
+    assert min(limits) >= min(each, TOGETHER * each // 2 // len(sizes))
+    assert [limits[i] for i in np.argsort(sizes, kind="stable")] == sorted(limits)
 
 
 def _without_secrets(octets: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,14 @@ def test_a_storage_that_ends_a_file_early_is_told() -> None:
         ("filecache::https://user:secret@host/x?secret", "filecache::https://host/x"),
         ("sftp://root@host/x.pcap", "sftp://host/x.pcap"),
         ("https://host:9000/a@b.pcap", "https://host:9000/a@b.pcap"),
+        ("sftp://user:secret@secret@host/x@y.pcap", "sftp://host/x@y.pcap"),
+        ("sftp://secret@secret@host/x.pcap", "sftp://host/x.pcap"),
+        ("s3://key:sec/ret@secret@bucket/x.pcap", "s3://bucket/x.pcap"),
+        ("abfs://c1@account.dfs.core.windows.net/x.pcap", "abfs://c1@account.dfs.core.windows.net/x.pcap"),
+        ("WASBS://c1@account/x", "WASBS://c1@account/x"),
+        ("abfss://user:secret@account/x", "abfss://account/x"),
+        ("abfs://c1@secret@account/x", "abfs://account/x"),
+        ("http://c1@account/x", "http://account/x"),
     ],
 )
 def test_addresses_are_shown_without_what_opens_them(address: str, as_shown: str) -> None:
@@ -120,6 +129,12 @@ def test_addresses_are_shown_without_what_opens_them(address: str, as_shown: str
 def test_no_password_is_ever_shown(user: str, rest: str) -> None:
     said = shown(f"https://u{user.replace('@', '').replace('/', '')}:hunter2@host/{rest}?k=hunter2")
     assert "hunter2" not in said
+
+
+@given(st.text("ab:@?#.", max_size=12), st.text("abc/:.", max_size=8))
+def test_no_part_of_a_password_is_shown_up_to_the_last_at_of_the_host(user: str, rest: str) -> None:
+    assert "hunter2" not in shown(f"sftp://u{user}@hunter2@host/{rest}")
+    assert "hunter2" not in shown(f"sftp://u:hunter2{user}@host/{rest}")
 
 
 def test_a_file_here_is_not_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +202,39 @@ def test_what_cannot_be_found_is_one_line(address: str, said: str) -> None:
     with pytest.raises(InputError) as raised:
         open_captures([Source(address)])
     assert str(raised.value) == said
+
+
+class Named:
+    """A storage whose files are told apart by what is not shown: a query, a container."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+
+    def info(self, path: str) -> dict[str, object]:
+        return {"name": path, "type": "file", "size": len(self.files[path])}
+
+    def open(self, path: str, *_: object, **__: object) -> io.BytesIO:
+        return io.BytesIO(self.files[path])
+
+
+@pytest.mark.parametrize(
+    ("addresses", "names"),
+    [
+        (["http://h/get?file=a", "http://h/get?file=b"], ["http://h/get", "http://h/get (b)"]),
+        (["abfs://c1@account/x.pcap", "abfs://c2@account/x.pcap"], None),
+    ],
+)
+def test_files_that_differ_by_what_is_not_shown_are_two(
+    addresses: list[str], names: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    octets = [(LAB / name).read_bytes() for name in ("05-proxy-cleartext.pcap", "10-tls12.pcap")]
+    system = Named(dict(zip(addresses, octets, strict=True)))
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: (system, url))
+    with open_captures([Source(address) for address in [*addresses, addresses[0]]]) as reader:
+        document = build_document(run(reader))
+    assert sorted(capture["name"] for capture in document["captures"]) == (names or addresses)
+    assert len(document["vantage_points"]) == 2
+    assert [one["reason"] for one in document["skipped"]["files"]] == ["the same file as one before it"]
 
 
 def test_what_must_be_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

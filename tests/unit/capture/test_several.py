@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import tarfile
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -19,6 +20,8 @@ from analyzer.capture import several
 from analyzer.capture.several import CaptureSet, Source, open_captures
 from analyzer.capture.source import Opening
 from analyzer.errors import CaptureFormatError, InputError, PlanewireError
+from analyzer.pipeline import run
+from analyzer.report.document import build_document
 from analyzer.schema import CaptureReader
 from tests.capture_builders import Frame, enhanced, interface, options, pcap_file, section
 
@@ -303,6 +306,35 @@ def test_a_recording_cut_anywhere_is_the_recording(
     whole = opened(folder)
     assert [row.octets for row in whole.rows] == [frame.octets for frame in frames]
     assert len(whole.places) == 1
+
+
+def test_an_archive_of_many_recordings_is_read_in_its_own_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest first, and more of them than an archive may be passed over."""
+    archive = tmp_path / "nodes.tar"
+    letters = [f"{a}{b}" for a in "abcdefgh" for b in "abcde"]
+    members = {f"{name}.pcap": capture(10.0 * (40 - at), 2) for at, name in enumerate(letters)}
+    with tarfile.open(archive, "w") as out:
+        for name, octets in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(octets)
+            out.addfile(member, io.BytesIO(octets))
+    passes: list[int] = []
+    restart = several._Archive._restart
+
+    def counted(archive: several._Archive) -> None:
+        passes.append(1)
+        restart(archive)
+
+    monkeypatch.setattr(several._Archive, "_restart", counted)
+    with open_captures([Source(str(archive))]) as reader:
+        document = build_document(run(reader))
+    assert len(passes) == 1
+    assert document["skipped"]["count"] == 0
+    # Numbered in order of time all the same.
+    assert [one["name"] for one in document["captures"]] == [f"{archive}:{name}.pcap" for name in letters[::-1]]
+    assert document["ledger"]["frames"] == 80
 
 
 def test_files_and_skipped_names_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,14 @@ from copy import deepcopy
 import pytest
 from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
+from hpack.table import HeaderTable
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.protocols import header_blocks
 from analyzer.protocols.header_blocks import MAX_HEADER_LIST, MAX_TABLE, BlockReader
 
+STATIC = frozenset(HeaderTable.STATIC_TABLE)
 names = st.sampled_from([b":method", b":path", b"x-token", b"user-agent", b"grpc-timeout"])
 field_lists = st.lists(st.tuples(names, st.binary(max_size=40)), min_size=1, max_size=5)
 conversations = st.lists(st.lists(field_lists, min_size=1, max_size=6), min_size=1, max_size=4)
@@ -57,6 +59,43 @@ def test_any_connections_in_any_state_of_the_memory_say_what_hpack_says(
         patch.setattr(header_blocks, "_REMEMBERED", memory)
         for blocks in [*directions, *directions]:
             assert read(blocks) == plainly(blocks)
+
+
+@given(conversations, st.sampled_from([0, 300, 1 << 20]), st.integers(0, 5))
+def test_a_connection_joined_in_its_middle_says_what_hpack_says_or_that_it_is_not_known(
+    conversations: list[list[list[tuple[bytes, bytes]]]], memory: int, missed: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(header_blocks, "_REMEMBERED", memory)
+        for conversation in [*conversations, *conversations]:
+            encoder = Encoder()
+            blocks = [encoder.encode(fields, huffman=bool(len(fields) % 2)) for fields in conversation]
+            whole, seen = plainly(blocks)[missed:], blocks[missed:]
+            joined, known = BlockReader(joined=True), set(STATIC)
+            for block, said in zip(seen, whole, strict=True):
+                found = joined.decode(block)
+                assert found is not None
+                assert said is not None
+                rest = iter(said)
+                assert all(field in rest for field in found.fields), "in their order, and none that was not said"
+                assert len(found.fields) + found.undecoded == len(said)
+                # What was said since is known, and what every table holds; only what came before may be missing.
+                assert [one for one in said if one in known] == [one for one in found.fields if one in known]
+                known |= {one for one in found.fields if one[0] in (b"x-token", b"grpc-timeout", b"user-agent")}
+                if not missed:
+                    assert not found.undecoded
+
+
+def test_the_same_octets_are_told_apart_by_how_their_connection_was_met() -> None:
+    encoder = Encoder()
+    first, second = (encoder.encode([(b"x-token", b"one")]) for _ in range(2))
+    for _ in range(2):
+        met, joined = BlockReader(joined=False), BlockReader(joined=True)
+        assert read([first, second], met) == [[(b"x-token", b"one")]] * 2
+        said = joined.decode(second)
+        assert said is not None
+        assert (list(said.fields), said.undecoded) == ([], 1)
+        assert read([second]) == [None]
 
 
 @given(st.lists(st.binary(max_size=30), max_size=5))

@@ -134,5 +134,30 @@ def test_partitions_hold_every_connection_once_and_in_one_schema(tmp_path: Path,
         write_parquet(document, tmp_path / "out", column)
 
 
+def test_the_longest_names_are_folders_too(tmp_path: Path) -> None:
+    document = example_document(60)
+    names = (
+        "節" * 35,
+        "節" * 80 + "/..",
+        "節" * 100 + "a",
+        "節" * 100 + "b",
+        "n" * 253,
+        "n" * 254,
+        "/" * 200,
+        "a\\\u202e" * 70,
+    )
+    document["connections"]["data"]["vantage"] = [names[row % len(names)] for row in range(60)]
+    paths = write_parquet(document, tmp_path / "out", "vantage")[:-2]
+    folders = {path.parent.name for path in paths}
+    assert len(folders) == len(names)
+    assert all(len(name.encode()) <= 255 for name in folders)
+    assert {path.parent.parent for path in paths} == {tmp_path / "out" / "connections"}
+    read = dataset.dataset(tmp_path / "out" / "connections", partitioning="hive").to_table().to_pandas()
+    assert sorted(read["connection"]) == list(range(60))
+    # What fits is read as it is; what is cut stays told apart.
+    assert {names[0], names[1]} < set(read["vantage"])
+    assert read["vantage"].nunique() == len(names)
+
+
 def test_the_command_offers_the_columns_there_are() -> None:
     assert outputs.PARTITION_COLUMNS == PARTITION_COLUMNS

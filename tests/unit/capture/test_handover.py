@@ -122,7 +122,5 @@ def test_one_that_is_silent_is_ended_in_time() -> None:
     queue: HandOver[bytes] = HandOver(len, 10)
     begin = time.monotonic()
     queue.end_within(0.1)
-    assert not queue.ended
-    assert queue.take(30) is None
-    assert queue.ended
+    assert [queue.ended, queue.take(30), queue.ended] == [False, None, True]
     assert time.monotonic() - begin < 10

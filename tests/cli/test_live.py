@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from analyzer import session
 from analyzer.capture.feed import feed_of
 from analyzer.capture.source import open_capture
-from analyzer.cli import cli, live
+from analyzer.cli import cli, live, live_settings
 from analyzer.errors import PlanewireError
 from analyzer.pipeline import Limits
 from analyzer.report.live_schema import json_schema
@@ -41,7 +41,7 @@ from tests.conftest import LAB, ROOT
 
 CONTENT = INSECURE.read_bytes()
 HEADER, FRAMES = 24, 258
-SAME_LIMIT = ("--max-flows", str(2 * live.MAX_CONNECTIONS))
+SAME_LIMIT = ("--max-flows", str(2 * live_settings.MAX_CONNECTIONS))
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 
@@ -391,14 +391,14 @@ def test_the_command_holds_as_little_as_a_session_does(
     monkeypatch.setattr(session, "LiveSession", Noted)
     # In this process, which goes on afterwards.
     monkeypatch.setattr(gc, "freeze", lambda: None)
-    monkeypatch.setattr(live, "_drop_privileges", lambda *_: "")
+    monkeypatch.setattr(live, "give_up_rights", lambda *_: "")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     with open_capture(str(INSECURE)) as reader:
-        monkeypatch.setattr(live, "_read_feed", lambda _: feed_of(reader))
+        monkeypatch.setattr(live, "read_feed", lambda _: feed_of(reader))
         CliRunner().invoke(cli, ["live", "-", "-q", *arguments], catch_exceptions=False)
 
     (one,) = made
-    assert one.limits == replace(limits, max_flows=2 * live.MAX_CONNECTIONS)
+    assert one.limits == replace(limits, max_flows=2 * live_settings.MAX_CONNECTIONS)
 
 
 def test_what_can_never_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:
@@ -416,10 +416,10 @@ def test_an_unreadable_input_is_one_line() -> None:
 
 def test_the_defaults_that_help_shows_are_those_in_force() -> None:
     ageing = Ageing()
-    assert {name: getattr(ageing, f"{name.replace('-', '_')}_s") for name in live.AGES} == live.AGES
-    named = {f"{name.replace('-', '_')}_s" for name in live.AGES}
+    assert {name: getattr(ageing, f"{name.replace('-', '_')}_s") for name in live_settings.AGES} == live_settings.AGES
+    named = {f"{name.replace('-', '_')}_s" for name in live_settings.AGES}
     assert named == {name for name in Ageing.__dataclass_fields__ if name.endswith("_s")}
-    assert (ageing.retain, ageing.most) == (live.RETAIN, live.MAX_CONNECTIONS)
+    assert (ageing.retain, ageing.most) == (live_settings.RETAIN, live_settings.MAX_CONNECTIONS)
 
 
 def test_pcap_over_ip(tmp_path: Path) -> None:

@@ -3,22 +3,26 @@
     python benchmarks/soak.py --rate 20000 --minutes 30            paced, as packets would come
     python benchmarks/soak.py --rate 1000 --hours 72 --fast        days of capture time, as fast as they can be read
     python benchmarks/soak.py --rate 20000 --minutes 30 --send veth0 --watch PID
+    python benchmarks/soak.py --rate 1000 --minutes 5 --flood 20000 --most 50000
 
 One cluster of lab recordings talks for ever: connections that end in the recordings come again and again from other
-client ports, those that stay open go on sending. Packets are made in numpy and handed to a `LiveSession` in this
-process; its CPU time is taken around its calls alone. With ``--send`` they go out at an interface instead (it must be
-up, with an MTU of 65535), and what is measured is the process that watches them, such as ``planewire live -i veth1``.
-Every row printed is one interval; the last lines are the summary.
+client ports, those that stay open go on sending, and some pairs of UDP ports speak again long after they were over.
+With ``--flood`` there are SYNs besides, so many a second and each from another address. Packets are made in numpy and
+handed to a `LiveSession` in this process; its CPU time is taken around its calls alone. With ``--send`` they go out at
+an interface instead (it must be up, with an MTU of 65535), and what is measured is the process that watches them, such
+as ``planewire live -i veth1``. Every row printed is one interval; the last lines are the summary.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import socket
+import struct
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +44,10 @@ _EPHEMERAL: Final = 32768
 _PORTS: Final = 28000
 _LONG_STEP: Final = 1 << 20
 """Octets by which the streams of connections that stay open go on from one copy to the next."""
+_PAIRS: Final = 16
+"""Pairs of UDP ports, the same for ever."""
+_PAIR_SILENT_S: Final = 60
+"""Seconds after which the first of them speaks again; each other waits as many longer than the one before."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,19 @@ class Recording:
     source_port: I64  # offset of the ports of packets whose connection comes again from another port, -1 = of others
     again: Mask  # of connections that stay open: carries what may come again
     ephemeral: U8  # 0: the source port is the client's, 1: the destination port
+    pair: I64  # which pair of UDP ports that speaks again and again, -1 = none of them
+
+
+def datagrams() -> list[bytes]:
+    """One of each pair of UDP ports."""
+    ethernet = bytes.fromhex("020000000001020000000002") + b"\x08\x00"
+    return [
+        ethernet
+        + struct.pack(">BBHHHBBH4s4s", 0x45, 0, 60, 1, 0, 64, 17, 0, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]))
+        + struct.pack(">HHHH", 20000 + pair, 53, 40, 0)
+        + bytes(32)
+        for pair in range(_PAIRS)
+    ]
 
 
 def prepare() -> Recording:
@@ -78,14 +99,18 @@ def prepare() -> Recording:
     transport = network + (octets[network] & 15).astype(np.int64) * 4
     flags = octets[np.minimum(transport + 13, octets.shape[0] - 1)]
     low = octets[transport].astype(np.int64) << 8 | octets[transport + 1]
+    more = datagrams()
+    own = np.array([len(datagram) for datagram in more])
+    none = np.full(_PAIRS, -1, np.int64)
     return Recording(
-        octets,
-        start[kept],
-        length[kept],
-        np.where(is_tcp, transport + 4, -1),
-        np.where(stays, -1, transport),
-        stays & (flags & (SYN | FIN | RST) == 0),
-        (low < _EPHEMERAL).astype(np.uint8),
+        np.concatenate([octets, np.frombuffer(b"".join(more), np.uint8)]),
+        np.concatenate([start[kept], octets.shape[0] + np.cumsum(own) - own]),
+        np.concatenate([length[kept], own]),
+        np.concatenate([np.where(is_tcp, transport + 4, -1), none]),
+        np.concatenate([np.where(stays, -1, transport), none]),
+        np.concatenate([stays & (flags & (SYN | FIN | RST) == 0), none >= 0]),
+        np.concatenate([low < _EPHEMERAL, none >= 0]).astype(np.uint8),
+        np.concatenate([np.full(kept.shape[0], -1), np.arange(_PAIRS)]),
     )
 
 
@@ -103,7 +128,7 @@ class Endless:
         self._copy = 0
         self._at = 0
         self._sent = 0
-        self.connections = 0
+        self._spoke_s = np.full(_PAIRS, -np.inf)  # when each pair of UDP ports spoke last
         self._octets, self._rows = self._make()
 
     def _make(self) -> tuple[U8, I64]:
@@ -126,7 +151,11 @@ class Endless:
                 octets[recording.sequence[tcp] + field + i] = (value >> shift & 255).astype(np.uint8)
         rows = np.arange(recording.start.shape[0])
         if copy:
-            rows = rows[(recording.source_port >= 0) | recording.again]
+            rows = rows[(recording.source_port >= 0) | recording.again | (recording.pair >= 0)]
+        now_s = self._sent / self._rate
+        speaks = now_s - self._spoke_s > _PAIR_SILENT_S * np.arange(1, _PAIRS + 1)
+        self._spoke_s[speaks] = now_s
+        rows = rows[(recording.pair[rows] < 0) | speaks[recording.pair[rows]]]
         self._copy += 1
         return octets, rows
 
@@ -148,6 +177,32 @@ class Endless:
         return chunks
 
 
+class Flood:
+    """SYNs, each from another address, to one port."""
+
+    def __init__(self, rate: int, begin_ns: int) -> None:
+        self._rate, self._begin_ns = rate, begin_ns
+        self._sent = 0
+        segment = struct.pack(">HHIIBBHHH", 40000, 10250, 1, 0, 0x50, SYN, 65535, 0, 0)
+        network = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 40, 1, 0, 64, 6, 0, bytes(4), bytes([10, 9, 0, 2]))
+        ethernet = bytes.fromhex("020000000001020000000002") + b"\x08\x00"
+        self._packet = np.frombuffer(ethernet + network + segment, np.uint8)
+
+    def take(self, count: int, first_frame: int) -> CaptureChunk:
+        """The next `count`, the first of them with this frame number."""
+        packets = np.tile(self._packet, (count, 1))
+        number = self._sent + np.arange(count)
+        source = ETHERNET_HEADER + 12
+        packets[:, source : source + 4] = (11 << 24 | number)[:, None] >> np.array([24, 16, 8, 0]) & 255
+        # Or they would be taken for one connection, seen behind many translators.
+        packets[:, source + 8 : source + 10] = (1024 + number % 50000)[:, None] >> np.array([8, 0]) & 255
+        packets[:, source + 12 : source + 16] = (number * 2654435761)[:, None] >> np.array([24, 16, 8, 0]) & 255
+        self._sent += count
+        length = np.full(count, self._packet.shape[0])
+        times = self._begin_ns + (number * (1e9 / self._rate)).astype(np.int64)
+        return _chunk(packets.reshape(-1), np.arange(count) * length, length, times, first_frame)
+
+
 def resident(process: int | None = None) -> int:
     """Octets of memory a process has in use, this one if none is given."""
     return int(Path(f"/proc/{process or 'self'}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
@@ -165,6 +220,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20, help="intervals printed")
     parser.add_argument("--retain", type=int, default=Ageing().retain)
     parser.add_argument("--stand-ins", type=int, default=Ageing().stand_ins)
+    parser.add_argument("--most", type=int, default=Ageing().most)
+    parser.add_argument("--flood", type=int, default=0, metavar="RATE", help="SYNs a second besides, not with --send")
     parser.add_argument("--send", metavar="INTERFACE", help="send the packets there")
     parser.add_argument("--watch", type=int, metavar="PID", help="with --send: the process to measure")
     options = parser.parse_args()
@@ -174,7 +231,7 @@ def main() -> None:
     if options.send:
         send(endless, options, seconds)
         return
-    session = LiveSession(ageing=Ageing(retain=options.retain, stand_ins=options.stand_ins))
+    session = LiveSession(ageing=Ageing(retain=options.retain, stand_ins=options.stand_ins, most=options.most))
     run(session, endless, options, seconds)
 
 
@@ -182,6 +239,7 @@ def run(session: LiveSession, endless: Endless, options: argparse.Namespace, sec
     """Feed the session and print what it took."""
     begin = time.monotonic()
     wall_ns = time.time_ns()
+    flood, frames = Flood(max(options.flood, 1), wall_ns), 0
     cpu = row_cpu = 0.0
     ticks: list[float] = []
     ages: list[float] = []
@@ -193,6 +251,12 @@ def run(session: LiveSession, endless: Endless, options: argparse.Namespace, sec
     view = None
     while past < seconds:
         chunks = endless.take(int(options.rate * options.poll))
+        if options.flood:
+            # Numbered anew where both come.
+            chunks.append(flood.take(int(options.flood * options.poll), 0))
+            before = np.cumsum([frames, *map(len, chunks)]).tolist()
+            chunks = [replace(chunk, first_frame=1 + first) for chunk, first in zip(chunks, before, strict=False)]
+            frames = before[-1]
         past += options.poll
         if not options.fast:
             time.sleep(max(begin + past - time.monotonic(), 0))
@@ -224,7 +288,8 @@ def run(session: LiveSession, endless: Endless, options: argparse.Namespace, sec
         f"\n{options.rate:,} packets a second for {seconds:,.0f} s of capture time ({took:,.0f} s of wall time): "
         f"CPU {cpu / seconds * 100:.1f} % of a core by capture time; looks took {np.median(ticks) * 1e3:.0f} ms "
         f"(median), {np.quantile(ticks, 0.99) * 1e3:.0f} ms (99 %), {max(ticks) * 1e3:.0f} ms (most); verdicts were at "
-        f"most {max(ages):.1f} s old; {growth(memory)}."
+        f"most {max(ages):.1f} s old; {growth(memory)}; at its peak it was "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6:.0f} MB."
     )
 
 

@@ -37,10 +37,12 @@ class CaptureSummary:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Flows that came past the limit: about how many, and the limit."""
+    """Flows that came past the limit: about how many, the limit, of what, and the option that raises it."""
 
     flows: int = 0
     limit: int = 0
+    where: str = "of one recording; where limits differ, the least"
+    option: str = "--max-flows"
 
 
 @dataclass(frozen=True)

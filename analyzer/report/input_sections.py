@@ -190,9 +190,8 @@ def quality_notes(result: AuditResult) -> Document:
     if result.ledger.left_out:
         left_out = result.inputs.left_out
         notes.append(
-            f"About {left_out.flows:,} flows came past the limit of {left_out.limit:,} (of one recording; where limits "
-            f"differ, the least) and were not kept: {result.ledger.left_out:,} packets are in no verdict. --max-flows "
-            "raises the limit."
+            f"About {left_out.flows:,} flows came past the limit of {left_out.limit:,} ({left_out.where}) and were not "
+            f"kept: {result.ledger.left_out:,} packets are in no verdict. {left_out.option} raises the limit."
         )
     if quality.dropped:
         notes.append(f"The capture itself says that {quality.dropped} frames were dropped.")

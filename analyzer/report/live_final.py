@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from analyzer.report.live_rows import identity_of, live_channel, live_finding
 from analyzer.report.live_view import LiveChannel, LiveFinding, Moment
-from analyzer.report.schema_document import QUESTIONS, ChannelEntry, FindingEntry, as_document
+from analyzer.report.schema_document import ChannelEntry, FindingEntry, as_document
 
 
 def at_the_end(moment: Moment, document: Mapping[str, Any]) -> Moment:
@@ -28,52 +29,19 @@ def at_the_end(moment: Moment, document: Mapping[str, Any]) -> Moment:
     return replace(moment, view=replace(view, channels=channels, findings=findings, concluded_ns=view.time_ns))
 
 
-def identity_of(row: Mapping[str, Any]) -> str:
-    """Return what names a finding from tick to tick; a suppression splits one in two."""
-    accepted = row["suppression"]
-    return str(row["id"]) if accepted is None else f"{row['id']}/{accepted['source']}"
-
-
 def _channel(row: ChannelEntry, known: LiveChannel | None) -> LiveChannel:
-    answers: dict[str, Any] = {**row}
-    grades: dict[str, Any] = {**row["grades"]}
-    return LiveChannel(
-        id=row["id"],
-        title=row["title"],
-        core=row["core"],
-        verdict=row["verdict"],
-        sentence=row["sentence"],
-        answers={question: answers[question] for question in QUESTIONS},
-        grades={question: grades[question] for question in QUESTIONS},
-        connections=row["connections"],
-        open=known.open if known is not None else 0,
-        packets=row["packets"],
-        octets=row["octets"],
-        packets_per_s=known.packets_per_s if known is not None else 0.0,
-        octets_per_s=known.octets_per_s if known is not None else 0.0,
-        clients=tuple(row["clients"]),
-        servers=tuple(row["servers"]),
+    rates = (known.packets_per_s, known.octets_per_s) if known is not None else (0.0, 0.0)
+    return live_channel(
+        row,
+        open_now=known.open if known is not None else 0,
+        traffic=(row["packets"], row["octets"]),
+        rates=rates,
     )
 
 
 def _finding(row: FindingEntry, before: Mapping[str, LiveFinding], now_ns: int) -> LiveFinding:
-    identity = identity_of(row)
-    known = before.get(identity)
-    accepted = row["suppression"]
-    return LiveFinding(
-        identity=identity,
-        code=row["code"],
-        name=row["name"],
-        title=row["title"],
-        severity=row["severity"],
-        grade=row["grade"],
-        channel=row["channel"],
-        # Connections that left memory are counted by the session alone.
-        connections=max(len(row["connections"]), known.connections if known is not None else 0),
-        sentence=row["message"],
-        first_seen_ns=known.first_seen_ns if known is not None else now_ns,
-        hosts=tuple(row["hosts"]),
-        frames=tuple(row["frames"]),
-        filter=row["filter"],
-        suppressed=accepted["reason"] if accepted is not None else "",
-    )
+    known = before.get(identity_of(row))
+    if known is None:
+        return live_finding(row, len(row["connections"]), now_ns)
+    # Connections that left memory are counted by the session alone.
+    return live_finding(row, max(len(row["connections"]), known.connections), known.first_seen_ns)

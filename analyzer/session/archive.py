@@ -85,6 +85,9 @@ class Archive:
 
     def __init__(self, ageing: Ageing) -> None:
         self._ageing = ageing
+        # However many kinds there are, half of what may be held is for connections that are not over.
+        self._stand_ins = min(ageing.stand_ins, ageing.most // 2)
+        self._least = 0
         self._of = _Columns.of(0)
         self._departed: dict[tuple[int, ...], I64] = {}
         self._leg_packets = 0
@@ -220,7 +223,15 @@ class Archive:
         self._reserve(count)
         looked_at = self._of.behind[:count] < 0
         ended = over & looked_at & ~self._of.stand_in[:count] & self._forgettable(silent_ns, flows)
-        return int(ended.sum()) > int(looked_at.sum()) // _ASIDE_SHARE or count > self._ageing.most
+        return int(ended.sum()) > int(looked_at.sum()) // _ASIDE_SHARE or self._is_crowded(count)
+
+    def _is_crowded(self, count: int) -> bool:
+        """Whether `count` flows are more than may be held, and than could not but stay when last some had to leave."""
+        return count > max(self._ageing.most, self._least)
+
+    def is_overrun(self, count: int) -> bool:
+        """Whether `count` flows are so many more than may be held that some have to leave soon."""
+        return self._is_crowded(count) and count > self._ageing.most + self._ageing.most // _SLACK
 
     def _forgettable(self, silent_ns: I64, flows: FlowBuilder) -> Mask:
         """Flows that may leave once they are over: not TCP that merely went silent, which may speak again."""
@@ -314,8 +325,11 @@ class Archive:
         aside = self.set_aside_now()
         connections = int((self._of.party[aside] == aside).sum())
         retain = self._ageing.retain
-        standing = int(self._of.stand_in.sum()) - np.unique(self._of.behind[aside]).shape[0]
-        return connections > retain + retain // _SLACK or count > self._ageing.most or standing > self._ageing.stand_ins
+        standing = self._of.stand_in & (self._of.party == np.arange(self._of.party.shape[0]))
+        standing[self._of.behind[aside]] = False
+        return (
+            connections > retain + retain // _SLACK or int(standing.sum()) > self._stand_ins or self._is_crowded(count)
+        )
 
     def leave(self, result: AuditResult, numbers: I64, silent_ns: I64, flows: FlowBuilder) -> Leaving:
         """Decide who leaves, and count them; parameters as of `set_aside`."""
@@ -337,26 +351,33 @@ class Archive:
         self._evict(result, _Groups(result, numbers, count), silent_ns, into)
         kept = np.flatnonzero(into == np.arange(count))
         self._note_times(np.flatnonzero(into != np.arange(count)), flows)
+        self._least = kept.shape[0]
         return Leaving(kept, into)
 
     def _evict(self, result: AuditResult, groups: _Groups, silent_ns: I64, into: I64) -> None:
         """Let stand-ins go where there are too many kinds, but for one that shows each finding and each answer.
 
-        None goes that somebody stands behind who is still there.
+        So it is where too much is held even without those that leave now. None goes that somebody stands behind who
+        is still there.
         """
         still = self.set_aside_now()
         still = still[into[still] == still]
         free = self._of.stand_in.copy()
         free[self._of.behind[still]] = False
         rows = np.flatnonzero(groups.is_root & groups.all(free[: into.shape[0]]))
-        excess = rows.shape[0] - self._ageing.stand_ins
-        if excess <= 0:
+        too_many = rows.shape[0] - self._stand_ins
+        excess = int((into == np.arange(into.shape[0])).sum()) - self._ageing.most
+        going = max(
+            too_many + self._stand_ins // _SLACK if too_many > 0 else 0,
+            excess + self._ageing.most // _SLACK if excess > 0 else 0,
+        )
+        if going == 0:
             return
         rows = np.setdiff1d(rows, _telling(result, rows))
         core = np.array([channel.core for channel in channels()], bool)[result.audit.channels.channel[rows]]
         order = rows[np.lexsort((-silent_ns[groups.numbers[rows]], core))]
         said = _said(result)
-        for group in order[: excess + self._ageing.stand_ins // _SLACK].tolist():
+        for group in order[:going].tolist():
             self._depart(said, groups, group)
             into[groups.members(group)] = -1
 

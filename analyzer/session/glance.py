@@ -11,14 +11,12 @@ import numpy as np
 from analyzer.cluster.catalogue import channels
 from analyzer.flows import FlowBuilder
 from analyzer.report.document import AuditResult, Document, at_a_glance
-from analyzer.report.live_final import identity_of
+from analyzer.report.live_rows import identity_of, live_channel, live_finding
 from analyzer.report.live_view import LiveChannel, LiveFinding
-from analyzer.report.schema_document import QUESTIONS
 from analyzer.schema import I64, Mask
 
 RATE_NS: Final = 3_000_000_000
 """Time over which a rate is taken."""
-_MAX_ENDPOINTS: Final = 8
 LEG: Final = -2
 """In place of the channel of a flow that is a leg of another."""
 
@@ -121,26 +119,18 @@ class Glance:
     def channels(self, meter: Meter, open_by_channel: I64, left: I64) -> tuple[LiveChannel, ...]:
         """Channels, worst first, with counts of now; `left` as of `Archive.by_channel`."""
         rates, _, _ = meter.rates()
+        traffic = meter.total + left[:, 1:]
         rows = []
         for row in self._channels:
             number = self._number[row["id"]]
+            packets, octets = traffic[number].tolist()
+            packets_per_s, octets_per_s = rates[number].tolist()
             rows.append(
-                LiveChannel(
-                    row["id"],
-                    row["title"],
-                    row["core"],
-                    row["verdict"],
-                    row["sentence"],
-                    {question: row[question] for question in QUESTIONS},
-                    row["grades"],
-                    row["connections"],
-                    int(open_by_channel[number]),
-                    int(meter.total[number, 0] + left[number, 1]),
-                    int(meter.total[number, 1] + left[number, 2]),
-                    float(rates[number, 0]),
-                    float(rates[number, 1]),
-                    tuple(row["clients"][:_MAX_ENDPOINTS]),
-                    tuple(row["servers"][:_MAX_ENDPOINTS]),
+                live_channel(
+                    row,
+                    open_now=int(open_by_channel[number]),
+                    traffic=(packets, octets),
+                    rates=(packets_per_s, octets_per_s),
                 )
             )
         return tuple(rows)
@@ -148,23 +138,7 @@ class Glance:
     def findings(self) -> tuple[LiveFinding, ...]:
         """Findings, most severe first."""
         return tuple(
-            LiveFinding(
-                identity,
-                row["code"],
-                row["name"],
-                row["title"],
-                row["severity"],
-                row["grade"],
-                row["channel"],
-                connections,
-                row["message"],
-                self._first_seen[identity],
-                tuple(row["hosts"]),
-                tuple(row["frames"]),
-                row["filter"],
-                row["suppression"]["reason"] if row["suppression"] else "",
-            )
-            for identity, connections, row in self._findings
+            live_finding(row, connections, self._first_seen[identity]) for identity, connections, row in self._findings
         )
 
 

@@ -28,6 +28,8 @@ from analyzer.session.rereading import Rereader
 
 SHARE: Final = 12
 """One part in so many of the time may go into concluding anew."""
+OVERRUN_SHARE: Final = 2
+"""Where connections come faster than they can be let go of."""
 LIMITS: Final = Limits(settle_octets=8 << 20, heads_budget=64 << 20)
 """Less is held of connections that go on than for a file, where many are read together because that is faster."""
 _SOONEST_NS: Final = 250_000_000
@@ -56,7 +58,8 @@ class LiveSession:
     ----------
     cluster : ClusterContext, optional
     limits : Limits, optional
-        `LIMITS` if not given.
+        `LIMITS` if not given. Twice as many flows are held as `ageing` says at the very most: between two conclusions
+        more may come than that, and nothing can leave.
     keys : KeyLog, optional
     ageing : Ageing, optional
     """
@@ -70,7 +73,9 @@ class LiveSession:
     ) -> None:
         self._cluster = cluster or ClusterContext()
         self._ageing = ageing or Ageing()
-        self._pipeline = Pipeline(limits or LIMITS, keys)
+        limits = limits or LIMITS
+        most = min(limits.max_flows, 2 * self._ageing.most)
+        self._pipeline = Pipeline(replace(limits, max_flows=most), keys)
         self._clock = ActivityClock()
         self._meter = Meter()
         self._glance = Glance()
@@ -80,6 +85,7 @@ class LiveSession:
         self._concluded_ns = 0
         self._concluded_frame = 0
         self._next_ns = 0
+        self._next_overrun_ns = 0
 
     @property
     def limits(self) -> Limits:
@@ -127,7 +133,8 @@ class LiveSession:
         )
 
     def _must_conclude(self, now_ns: int, over: Mask) -> bool:
-        if now_ns < self._next_ns:
+        overrun = self._archive.is_overrun(over.shape[0])
+        if now_ns < (self._next_overrun_ns if overrun else self._next_ns):
             return False
         if self._archive.may_set_aside(over, self._clock.silent_ns(over.shape[0]), self._pipeline.flows):
             return True
@@ -157,7 +164,8 @@ class LiveSession:
                 over = over[leaving.kept]
         self._concluded_ns, self._concluded_frame = now_ns, self._pipeline.frames
         spent = time.thread_time_ns() - begin
-        self._next_ns = now_ns + max(_SOONEST_NS, spent * (SHARE - 1))
+        self._next_ns = now_ns + max(_SOONEST_NS, spent * SHARE)
+        self._next_overrun_ns = now_ns + max(_SOONEST_NS, spent * OVERRUN_SHARE)
         return over
 
     def _concluded(
@@ -196,6 +204,6 @@ class LiveSession:
         inputs = InputSummary(
             (VantagePoint("", (0,), False, ""),),
             names=tuple(dict.fromkeys(feed.names)),
-            left_out=LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows),
+            left_out=LeftOut(pipeline.flows.left_out, pipeline.limits.max_flows, "held at a time", "--max-connections"),
         )
         return replace(result, inputs=inputs)

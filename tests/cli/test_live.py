@@ -41,6 +41,7 @@ from tests.conftest import LAB, ROOT
 
 CONTENT = INSECURE.read_bytes()
 HEADER, FRAMES = 24, 258
+SAME_LIMIT = ("--max-flows", str(2 * live.MAX_CONNECTIONS))
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 
@@ -108,7 +109,7 @@ def complaints(error: bytes) -> list[str]:
 def test_the_report_is_that_of_analyze(name: str, tmp_path: Path) -> None:
     content = (LAB / name).read_bytes()
     one = planewire("live", "-", "--json", tmp_path / "live.json", "-q", stdin=content)
-    other = planewire("analyze", "-", "--json", tmp_path / "analyze.json", "-q", stdin=content)
+    other = planewire("analyze", "-", *SAME_LIMIT, "--json", tmp_path / "analyze.json", "-q", stdin=content)
     assert one.returncode == other.returncode
     assert json.loads((tmp_path / "live.json").read_bytes()) == json.loads((tmp_path / "analyze.json").read_bytes())
     assert one.stdout == b""
@@ -394,7 +395,7 @@ def test_the_command_holds_as_little_as_a_session_does(
         CliRunner().invoke(cli, ["live", "-", "-q", *arguments], catch_exceptions=False)
 
     (one,) = made
-    assert one.limits == limits
+    assert one.limits == replace(limits, max_flows=2 * live.MAX_CONNECTIONS)
 
 
 def test_what_can_never_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:
@@ -486,7 +487,7 @@ def test_suppressions_keys_and_cluster_are_taken_as_analyze_takes_them(tmp_path:
     )
     assert {line["change"] for line in lines if line["type"] == "finding"} == {"new"}
     assert {line["suppressed"] for line in lines if line["type"] == "finding"} == {"", "known"}
-    planewire("analyze", "-", *given, "--json", tmp_path / "analyze.json", stdin=CONTENT)
+    planewire("analyze", "-", *SAME_LIMIT, *given, "--json", tmp_path / "analyze.json", stdin=CONTENT)
     one, other = (json.loads((tmp_path / name).read_bytes()) for name in ("live.json", "analyze.json"))
     assert one == other
     assert one["cluster"]["given"]

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import run
+from analyzer.pipeline import Limits, run
 from analyzer.report.document import build_document
 from analyzer.report.live_view import LiveView
 from analyzer.report.schema_document import Document, as_document
 from analyzer.schema import CaptureChunk
-from analyzer.session import LiveSession
+from analyzer.session import Ageing, LiveSession
 
 
 def pieces(chunk: CaptureChunk, chance: random.Random, most: int) -> Iterator[CaptureChunk]:
@@ -30,9 +30,9 @@ def pieces(chunk: CaptureChunk, chance: random.Random, most: int) -> Iterator[Ca
 
 
 def from_file(path: Path) -> Document:
-    """What `analyze` says of a recording."""
+    """What `analyze` says of a recording, with the limit of a live session."""
     with open_capture(str(path)) as reader:
-        return as_document(build_document(run(reader)))
+        return as_document(build_document(run(reader, limits=Limits(max_flows=2 * Ageing().most))))
 
 
 def live(path: Path, session: LiveSession, seed: int = 0, most: int = 400) -> tuple[Document, list[LiveView]]:

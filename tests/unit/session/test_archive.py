@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from analyzer.report.schema_document import Document
-from analyzer.session import Ageing, LiveSession
+from analyzer.session import Ageing, LiveSession, archive
+from tests.builders import Conversation, chunk
 from tests.conftest import all_lab_captures
 from tests.unit.session.feeding import from_file, live
+from tests.unit.session.test_ageing import BEGIN, REQUEST, Watched, http
 
 RECORDINGS = [path for path in all_lab_captures() if path.stat().st_size > 100]
 CROWDED = [path for path in RECORDINGS if path.stem in ("08b-etcd-cleartext", "14-mixed-node.pcap", "08-etcd-mtls")]
@@ -113,3 +115,65 @@ def test_past_the_most_open_connections_leave_and_are_counted_as_early() -> None
     packets, counted, _ = totals(seen)
     assert packets == counted
     assert seen["ledger"]["balanced"]
+
+
+@pytest.mark.parametrize("sources", [1100, 3000, 4500])
+def test_past_the_most_kinds_leave_too_and_an_idle_session_is_left_alone(sources: int) -> None:
+    """Every connection is of another kind, as those of a scan are, or of clients that come once."""
+    watched = Watched(most=1000)
+    talks = [Conversation(client=f"10.1.{n >> 8}.{n & 255}", dport=9100, isn=(n, n)).open() for n in range(sources)]
+    for at in range(0, sources, 250):
+        frames = [frame for talk in talks[at : at + 250] for frame in talk.send(0, REQUEST).close(1).frames]
+        watched.feed(frames, at / 25)
+
+    view = watched.look(1000)
+
+    assert view.retained_connections <= 1000
+    assert view.retained_connections + view.aged_out == sources
+    assert watched.look(1001).concluded_ns == watched.look(1100).concluded_ns == watched.look(5000).concluded_ns
+    assert sum(channel.connections for channel in view.channels) == sources
+
+
+def test_where_nothing_can_leave_an_idle_session_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_telling", lambda _, rows: rows)
+    watched = Watched(most=100)
+    talks = [Conversation(client=f"10.1.0.{n}", dport=9100, isn=(n, n)).open() for n in range(120)]
+    watched.feed([frame for talk in talks for frame in talk.send(0, REQUEST).frames], 0)
+    watched.look(10)
+
+    view = watched.look(20)
+
+    assert view.retained_connections == 120
+    assert watched.look(30).concluded_ns == watched.look(1000).concluded_ns == view.concluded_ns
+
+
+def test_a_flood_between_two_conclusions_is_bounded_and_told() -> None:
+    watched = Watched(most=1000)
+    flood = [Conversation(client=f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}").open().frames[0] for n in range(5000)]
+    watched.session.add(chunk(flood))
+    watched.frames += len(flood)
+
+    view = watched.look(1)
+
+    assert view.retained_connections <= 1000
+    document = watched.report()
+    assert document["ledger"]["left_out"]["packets"] == 5000 - 1500
+    assert document["ledger"]["balanced"]
+    assert any("--max-connections raises the limit" in note for note in document["quality"]["notes"])
+
+
+def test_what_is_overrun_does_not_wait_until_the_last_conclusion_has_paid_off() -> None:
+    watched = Watched(most=1000)
+    watched.feed(http().frames, 0)
+    watched.session._next_ns = BEGIN + 10**15  # as if the last one had taken long
+
+    def sources(first: int, count: int) -> list[bytes]:
+        talks = (
+            Conversation(client=f"10.1.{n >> 8}.{n & 255}", dport=9100).open() for n in range(first, first + count)
+        )
+        return [frame for talk in talks for frame in talk.send(0, REQUEST).frames]
+
+    watched.feed(sources(0, 1200), 10)
+    assert watched.look(11).retained_connections == 1201
+
+    assert watched.feed(sources(1200, 100), 12).retained_connections <= 1000

@@ -26,9 +26,10 @@ from pathlib import Path
 import numpy as np
 from generate import Copies, mixed
 
+from analyzer.analysis import Work
 from analyzer.capture.several import Source, open_captures
 from analyzer.partial import Partial, merge
-from analyzer.pipeline import Limits, Work
+from analyzer.pipeline import Limits
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -120,10 +121,11 @@ def elsewhere(partial: Partial, number: int) -> Partial:
 
 def merging(source: str, connections: str) -> dict[str, float]:
     """What the process that merges does."""
+    from analyzer.analysis import ClusterContext, conclude
     from analyzer.assembly import finish
     from analyzer.ledger import Ledger
-    from analyzer.pipeline import ClusterContext, conclude
-    from analyzer.report.document import CaptureSummary, InputSummary, build_document
+    from analyzer.report.audit_result import CaptureSummary, InputSummary
+    from analyzer.report.document import build_document
     from analyzer.report.tables import json_pieces
 
     octets = Path(source).read_bytes()

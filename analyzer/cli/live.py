@@ -27,15 +27,15 @@ from analyzer.cli.outputs import (
 from analyzer.cli.quantities import address, seconds, size
 
 if TYPE_CHECKING:
+    from analyzer.analysis import ClusterContext
     from analyzer.capture.feed import Feed
     from analyzer.capture.rotating import RotatingWriter
     from analyzer.cli.live_display import Display
     from analyzer.cli.live_run import LiveRun
     from analyzer.cli.metrics import MetricsServer
     from analyzer.errors import PlanewireError
-    from analyzer.pipeline import ClusterContext
     from analyzer.protocols.tls.keylog import KeyLog
-    from analyzer.report.document import AuditResult
+    from analyzer.report.audit_result import AuditResult
 
 AGES: Final[dict[str, float]] = {
     "closed": 10.0,

@@ -22,11 +22,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analyzer import workers
+from analyzer.analysis import TOGETHER, Progress, Work, flow_limits, run
 from analyzer.assembly import compact_tls
 from analyzer.capture.several import Capture, CaptureSet, Portion, Recording, Source, open_captures
 from analyzer.capture.source import Opening
 from analyzer.partial import Partial, merge
-from analyzer.pipeline import TOGETHER, Limits, Progress, Work, flow_limits, run
+from analyzer.pipeline import Limits
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Ternary
 from analyzer.report.audit_result import AuditResult

@@ -195,9 +195,8 @@ def main() -> None:
                 timed([str(paths[0]), str(paths[1]), "--scheduler", cluster.scheduler_address])
                 wall, cpu, report = timed([whole, "--scheduler", cluster.scheduler_address])
             reports.add(report)
-            print(
-                f"| Dask, {workers} worker processes | {wall:.1f} | {cpu:.1f} | {size / wall / 1e6:.0f} |", flush=True
-            )
+            label = f"Dask, {workers} worker process{'es' * (workers > 1)}"
+            print(f"| {label} | {wall:.1f} | {cpu:.1f} | {size / wall / 1e6:.0f} |", flush=True)
         print(f"\n{'All reports are the same, octet for octet.' if len(reports) == 1 else 'THE REPORTS DIFFER'}\n")
         partial = str(folder / "partial")
         one = inside("reading", str(paths[0]), partial)

@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 from analyzer.errors import FilterError, MissingProgramError
 
 SO_ATTACH_FILTER: Final = 26
-_SO_LOCK_FILTER: Final = 44
 
 _LD: Final = 0x00
 _LDX: Final = 0x01

@@ -10,7 +10,8 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 DAC_OVERRIDE: Final = 1 << 1
@@ -34,6 +35,19 @@ def keep(kept: int) -> bool:
     """Give up every capability but those in `kept` that are permitted; whether the system could."""
     _, permitted, _ = _get()
     return _set(kept & permitted, kept & permitted, 0)
+
+
+def of_threads() -> dict[int, int]:
+    """Capabilities, effective or permitted, of each thread of this process by its number; none where no ``/proc`` is.
+
+    A thread can give up its own alone: those that a library started earlier keep theirs.
+    """
+    found = {}
+    for status in Path("/proc/self/task").glob("[0-9]*/status"):
+        with suppress(OSError, KeyError, ValueError):  # a thread may end meanwhile
+            fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            found[int(status.parent.name)] = int(fields["CapEff"], 16) | int(fields["CapPrm"], 16)
+    return found
 
 
 @contextmanager

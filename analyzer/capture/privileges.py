@@ -74,7 +74,7 @@ def drop_privileges(user: str | None, writes: Sequence[str | Path] = ()) -> str:
     Raises
     ------
     PrivilegeError
-        There is no such user, or it cannot write what is to be written.
+        There is no such user, it cannot write what is to be written, or a thread would keep what the others give up.
     """
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         if user is not None:
@@ -100,6 +100,7 @@ def drop_privileges(user: str | None, writes: Sequence[str | Path] = ()) -> str:
     os.setuid(wanted.number)
     if os.getresuid() != (wanted.number,) * 3 or os.getresgid() != (wanted.group,) * 3:
         raise PrivilegeError("root's rights were not given up; the system says nothing of why")
+    _check_threads(0)
     return f"runs on as {wanted.name}"
 
 
@@ -174,10 +175,21 @@ def _drop_bounds() -> None:
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
+def _check_threads(kept: int) -> None:
+    """See that no thread has more: capset(2) is about one thread, and a library may have started others."""
+    more = sum(1 for held in capabilities.of_threads().values() if held & ~kept)
+    if more:
+        raise PrivilegeError(
+            f"{more} other thread{'s' if more > 1 else ''} of this process would keep root's capabilities; a library "
+            "started them early: name a user to become with --user, or keep the library from it (OMP_NUM_THREADS=1)"
+        )
+
+
 def _give_up(kept: int, who: str) -> str:
     """Give up the capabilities but those in `kept`; what was done."""
     _drop_bounds()
     if not capabilities.keep(kept):
         raise PrivilegeError("root's capabilities cannot be given up here: name a user to become with --user")
+    _check_threads(kept)
     left = kept & capabilities.held()[1]
     return f"runs on {who}{'with CAP_DAC_OVERRIDE only' if left else 'without capabilities'}"

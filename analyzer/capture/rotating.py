@@ -25,6 +25,8 @@ STANDARD_OUTPUT: Final = "-"
 _MODE: Final = 0o600
 """As dumpcap: captures hold credentials."""
 _MAX_NUMBER: Final = 100_000
+_STATISTICS_LEN: Final = len(statistics_block(0, Interface(0, 0, received=0, dropped=0), 0))
+"""Octets of the statistics of one interface at most."""
 
 
 class RotatingWriter:
@@ -86,12 +88,14 @@ class RotatingWriter:
         octets, end = packet_blocks(chunk if bool(real.all()) else _only(chunk, np.flatnonzero(real)))
         row = 0
         while row < end.shape[0] and self._descriptor is not None:
+            if self._in_file and self._room(self._interfaces[self._described :]) < 0:
+                self.rotate()
+                continue
             self._describe()
             begin = int(end[row - 1]) if row else 0
             stop = end.shape[0]
             if self._rotate_octets is not None:
-                room = self._rotate_octets - self._size
-                stop = int(np.searchsorted(end, begin + room, side="right"))
+                stop = int(np.searchsorted(end, begin + self._room(), side="right"))
                 if stop <= row:
                     if self._in_file:
                         self.rotate()
@@ -145,6 +149,13 @@ class RotatingWriter:
                 return path, os.open(path, flags, _MODE)
             except FileExistsError:
                 self._number += 1
+
+    def _room(self, coming: Sequence[Interface] = ()) -> int:
+        """Octets that packets may still take in a file in which each interface has its statistics at the end."""
+        if self._rotate_octets is None:
+            return 0
+        taken = self._size + sum(len(interface_block(interface)) for interface in coming)
+        return self._rotate_octets - taken - (self._described + len(coming)) * _STATISTICS_LEN
 
     def _describe(self) -> None:
         """Write the description of each interface that the file does not have yet."""

@@ -235,6 +235,8 @@ def command(ctx: click.Context, /, no_promiscuous: bool, **values: Any) -> None:
 
 def _run(settings: LiveSettings, outputs: Outputs) -> int:
     """Open everything, run, report; the exit status."""
+    # Whatever the user says: threads that numpy's linear algebra starts would keep the rights that this one gives up.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     shown_as = _check_usage(settings, outputs)
     ageing = _ageing_fields(settings)
     context, keys = _handed_over(settings)

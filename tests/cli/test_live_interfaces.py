@@ -234,15 +234,21 @@ def test_kill_during_writing_leaves_files_that_tshark_reads(wire: tuple[Namespac
         assert done.returncode == 0 or path == files[-1], done.stderr
 
 
-def status_of(pid: int, name: str) -> str:
-    return next(line.split(":", 1)[1].strip() for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-                if line.startswith(f"{name}:"))  # fmt: skip
+def statuses_of(pid: int, *names: str) -> set[str]:
+    """What these fields say of any thread."""
+    lines = [line for path in Path(f"/proc/{pid}/task").glob("*/status") for line in path.read_text().splitlines()]
+    return {line.split(":", 1)[1].strip() for line in lines if line.split(":", 1)[0] in names}
 
 
-def test_roots_rights_are_given_up(wire: tuple[Namespace, Namespace], tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", [(), ("--user", "root")], ids=["by default", "as root"])
+def test_roots_rights_are_given_up_by_every_thread(
+    wire: tuple[Namespace, Namespace], tmp_path: Path, user: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
     near, far = wire
-    live = Live(far, tmp_path, "-i", "veth0", "--metrics", ":0", "--packets", "10")
-    assert {status_of(live.process.pid, name) for name in ("CapEff", "CapPrm", "CapBnd")} == {"0" * 16}
+    live = Live(far, tmp_path, "-i", "veth0", "--metrics", ":0", "--packets", "10", *user)
+    assert statuses_of(live.process.pid, "CapEff", "CapPrm", "CapBnd") == {"0" * 16}
+    assert statuses_of(live.process.pid, "NoNewPrivs") == {"1"}
     assert "runs on as" in live.err.read_text()
     replay(near, "veth0", KUBELET, "--limit", "20")
     summary, _ = live.end()

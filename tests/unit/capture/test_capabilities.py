@@ -80,6 +80,48 @@ def test_who_has_none_raises_none() -> None:
     assert run("say()\nwith capabilities.raised(NET_RAW):\n    say()", *nobody) == [(0, 0), (0, 0)]
 
 
+@needs_setpriv
+def test_a_thread_gives_up_its_own_alone_and_the_others_are_seen() -> None:
+    steps = """
+import os, threading
+done = threading.Event()
+other = threading.Thread(target=done.wait, daemon=True)
+other.start()
+assert capabilities.keep(0)
+assert capabilities.of_threads() == {os.getpid(): 0, other.native_id: NET_RAW}
+done.set()
+"""
+    assert run(steps, "--bounding-set=-all,+net_raw", "--inh-caps=-all") == []
+
+
+THREADED = """
+import threading
+from analyzer.capture import capabilities
+from analyzer.capture.privileges import drop_privileges
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(drop_privileges({user!r}))
+assert set(capabilities.of_threads().values()) == {{0}}
+"""
+
+
+@needs_setpriv
+@pytest.mark.parametrize(
+    ("user", "bounds", "says"),
+    [
+        (None, "-all,+net_raw", "1 other thread of this process would keep"),
+        ("root", "+all", "1 other thread of this process would keep"),
+        ("nobody", "+all", "runs on as nobody"),  # the C library changes the user of all threads
+    ],
+)
+def test_that_a_thread_keeps_rights_is_never_kept_quiet(user: str | None, bounds: str, says: str) -> None:
+    command = ["setpriv", f"--bounding-set={bounds}", "--inh-caps=-all", sys.executable, "-c"]
+    done = subprocess.run([*command, THREADED.format(user=user)], capture_output=True, text=True, check=False)
+    if "nobody cannot read" in done.stderr:
+        pytest.skip("this checkout lies where another user may not read it")
+    assert says in done.stdout + done.stderr
+    assert (done.returncode == 0) is (user == "nobody")
+
+
 def test_elsewhere_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capabilities, "_libc", lambda: None)
     assert capabilities.held() == (0, 0)

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from analyzer.capture.source import open_capture
 from analyzer.report.document import build_document
 from analyzer.report.live_view import LiveView
-from analyzer.report.schema_document import Document, as_document
+from analyzer.report.schema_document import QUESTIONS, Document, as_document
 from analyzer.session import Ageing, LiveSession
-from tests.builders import RST, Conversation, ethernet, ipv4, udp
+from tests.builders import RST, Conversation, chunk, ethernet, ipv4, udp
 from tests.capture_builders import Frame, pcap_file
 from tests.unit.session.feeding import from_file
-from tests.unit.session.test_ageing import ANSWER, BEGIN, REQUEST, SECOND, http, taken
+from tests.unit.session.test_ageing import ANSWER, BEGIN, REQUEST, SECOND, NoFeed, http, taken
 
 SECRET: Final = b"GET /other HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YTpi\r\n\r\n"
 WORDS: Final = (REQUEST, SECRET, b"late", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00")
@@ -124,11 +124,14 @@ EIGHT: Final = ["half closed"] * 8
 AGAIN = st.tuples(st.integers(0, 31), st.integers(0, len(WORDS) - 1), st.booleans())
 
 
+ALIKE = st.lists(st.sampled_from(KINDS), min_size=1, max_size=3).flatmap(
+    lambda some: st.lists(st.sampled_from(some), min_size=4, max_size=24)
+)
+
+
 @settings(max_examples=15, deadline=None)
 @given(
-    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3).flatmap(
-        lambda some: st.lists(st.sampled_from(some), min_size=4, max_size=24)
-    ),
+    kinds=ALIKE,
     again=st.lists(AGAIN, max_size=12),
     seed=st.integers(0, 1 << 16),
 )
@@ -138,3 +141,32 @@ def test_what_speaks_again_is_in_the_report_as_if_nobody_had_looked_away(
     kinds: list[str], again: list[tuple[int, int, bool]], seed: int
 ) -> None:
     agrees(drama(kinds, again, seed))
+
+
+@settings(max_examples=15, deadline=None)
+@given(kinds=ALIKE, again=st.lists(AGAIN, max_size=12), retain=st.integers(0, 2), stand_ins=st.integers(0, 4))
+def test_whatever_left_and_speaks_again_the_books_balance(
+    kinds: list[str], again: list[tuple[int, int, bool]], retain: int, stand_ins: int
+) -> None:
+    """What left begins a connection when it speaks; every packet is counted once, with what it was found to be."""
+    moments = drama(kinds, again)
+    session, frames = LiveSession(ageing=replace(AGEING, retain=retain, stand_ins=stand_ins)), 0
+    for number, (several, looks) in enumerate(moments):
+        at_ns = BEGIN + 2 * SECOND * (number + 1)
+        session.add(chunk(several, first_frame=frames + 1, times_ns=[at_ns] * len(several)))
+        frames += len(several)
+        if looks:
+            session.tick(at_ns)
+    view = session.tick(at_ns + 600 * SECOND)
+
+    document = as_document(build_document(session.result(NoFeed())))
+    assert document["ledger"]["balanced"]
+    assert document["ledger"]["packets_in_flows"] == frames
+    gone = document.get("aged_out") or {"packets": 0, "connections": 0}
+    assert sum(document["connections"]["data"]["packets"]) + gone["packets"] == frames
+    shown = {row.id: (row.verdict, row.connections, row.packets, row.answers) for row in view.channels}
+    assert shown == {
+        row["id"]: (row["verdict"], row["connections"], row["packets"], {q: row[q] for q in QUESTIONS})  # type: ignore[literal-required]
+        for row in document["channels"]
+    }
+    assert sum(row.packets for row in view.channels) == frames

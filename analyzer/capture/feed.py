@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 from typing import Protocol as TypingProtocol
 
+from analyzer.capture.handover import HandOver
 from analyzer.schema import CaptureChunk, CaptureReader, Damage, Interface
 
 _ROOM: Final = 64 << 20
@@ -95,6 +95,23 @@ class Feed(TypingProtocol):
         """Release what was opened; the last chunk stays valid."""
 
 
+class InterfaceFeed:
+    """What a `Feed` of network interfaces knows of itself at first; what only captures hold stays empty."""
+
+    format = "live"
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.name = "+".join(names)
+        self.interfaces: list[Interface] = []
+        self.damage: list[Damage] = []
+        self.secrets: list[bytes] = []
+        self.names: list[tuple[str, str]] = []
+        self.comments: list[tuple[int, str]] = []
+        self.octets_read = 0
+        self._frames = 0  # handed out
+        self._lag_ns = 0
+
+
 def total(interfaces: tuple[InterfaceStatistics, ...], lag_ns: int) -> LiveStatistics:
     """Add up interfaces; what one of them cannot tell is not known of all."""
     return LiveStatistics(
@@ -128,15 +145,12 @@ class _ReaderFeed:
         self.comments = reader.comments
         self.how = "standard input" if reader.name == "-" else reader.name
         self._reader: Final = reader
-        self._changed: Final = threading.Condition()
-        self._chunks: deque[CaptureChunk] = deque()
-        self._held = 0
+        self._waiting: Final[HandOver[CaptureChunk]] = HandOver(lambda chunk: chunk.octets.nbytes, _ROOM)
         self._frames = 0
         self._lag_ns = 0
-        self._finished = self._closed = False
-        self._deadline: float | None = None  # set by `stop`
-        self._error: BaseException | None = None
-        self._thread: Final = threading.Thread(target=self._read, name="reading a feed", daemon=True)
+        self._thread: Final = threading.Thread(
+            target=self._waiting.fill, args=(self._copies(),), name="reading a feed", daemon=True
+        )
         self._thread.start()
 
     @property
@@ -147,23 +161,13 @@ class _ReaderFeed:
     @property
     def ended(self) -> bool:
         """See `Feed`."""
-        with self._changed:
-            return self._is_over() and not self._chunks and self._error is None
+        return self._waiting.ended
 
     def poll(self, timeout_s: float) -> CaptureChunk | None:
         """See `Feed`."""
-        with self._changed:
-            if not self._is_over():
-                left = timeout_s if self._deadline is None else min(timeout_s, self._deadline - time.monotonic())
-                self._changed.wait_for(lambda: bool(self._chunks) or self._finished, max(left, 0.0))
-            if not self._chunks:
-                if self._error is not None:
-                    error, self._error = self._error, None
-                    raise error
-                return None
-            chunk = self._chunks.popleft()
-            self._held -= chunk.octets.nbytes
-            self._changed.notify_all()
+        chunk = self._waiting.take(timeout_s)
+        if chunk is None:
+            return None
         self._frames += len(chunk)
         self._lag_ns = age_ns(chunk)
         return chunk
@@ -182,41 +186,21 @@ class _ReaderFeed:
 
     def stop(self) -> None:
         """See `Feed`. The program that writes to us, which is interrupted with us, has a second to end in."""
-        if self._deadline is None:
-            self._deadline = time.monotonic() + _PATIENCE_S
+        self._waiting.end_within(_PATIENCE_S)
 
     def close(self) -> None:
         """See `Feed`. A thread that still waits in a read ends with the process."""
-        with self._changed:
-            self._closed = self._finished = True
-            self._changed.notify_all()
+        self._waiting.close()
         self._thread.join(_PATIENCE_S)
         close: Callable[[], None] | None = getattr(self._reader, "close", None)
         # A generator cannot be closed while the thread is inside it.
         if close is not None and not self._thread.is_alive():
             close()
 
-    def _is_over(self) -> bool:
-        return self._finished or (self._deadline is not None and time.monotonic() >= self._deadline)
-
-    def _read(self) -> None:
-        """Queue copies of the chunks until the reader ends or nobody wants more (the thread)."""
-        try:
-            for chunk in self._reader:
-                copied = copy_of(chunk)
-                with self._changed:
-                    if self._closed:
-                        return
-                    self._chunks.append(copied)
-                    self._held += copied.octets.nbytes
-                    self._changed.notify_all()
-                    self._changed.wait_for(lambda: self._held < _ROOM or self._closed)
-        except BaseException as error:
-            self._error = error
-        finally:
-            with self._changed:
-                self._finished = True
-                self._changed.notify_all()
+    def _copies(self) -> Iterator[CaptureChunk]:
+        """The reader's chunks (in the thread); each is valid until it reads the next one."""
+        for chunk in self._reader:
+            yield copy_of(chunk)
 
 
 def age_ns(chunk: CaptureChunk) -> int:

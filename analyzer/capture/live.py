@@ -15,7 +15,7 @@ import select
 import socket
 import threading
 import time
-from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,7 +23,8 @@ import numpy as np
 
 from analyzer.capture import bpf, tpacket
 from analyzer.capture.capabilities import NET_RAW, raised
-from analyzer.capture.feed import Feed, InterfaceStatistics, LiveStatistics, age_ns, total
+from analyzer.capture.feed import Feed, InterfaceFeed, InterfaceStatistics, LiveStatistics, age_ns, total
+from analyzer.capture.handover import HandOver
 from analyzer.capture.ring import ANY, ETHERNET, RETIRE_MS, Device, Ring, RingUnavailable, open_device, open_socket
 from analyzer.errors import InterfaceError
 from analyzer.schema import I64, U8, CaptureChunk, Damage, Interface
@@ -105,32 +106,19 @@ class _Piece:
     blocks: list[tuple[int, I64]]
 
 
-class _RingFeed:
+class _RingFeed(InterfaceFeed):
     """A `Feed` over the rings of some interfaces. The chunks it hands out are copies and stay valid."""
 
-    format = "live"
     how = "AF_PACKET ring"
 
     def __init__(self, options: LiveOptions) -> None:
         if not hasattr(socket, "AF_PACKET"):
             raise RingUnavailable(f"{platform.system()} has no packet sockets")
-        self.name = "+".join(options.interfaces)
-        self.interfaces: list[Interface] = []
-        self.damage: list[Damage] = []
-        self.secrets: list[bytes] = []
-        self.names: list[tuple[str, str]] = []
-        self.comments: list[tuple[int, str]] = []
-        self.octets_read = 0
+        super().__init__(options.interfaces)
         self._snaplen: Final = options.snaplen
         self._rings: list[Ring] = []
-        self._frames = 0  # handed out
-        self._lag_ns = 0
-        # What the thread has taken, and what it and the others tell each other.
-        self._changed: Final = threading.Condition()
-        self._pieces: deque[_Piece] = deque()
-        self._held = 0
-        self._finished = self._closed = False
-        self._error: BaseException | None = None
+        # What the thread has taken, and since when it need not take more.
+        self._waiting: Final[HandOver[_Piece]] = HandOver(lambda piece: piece.octets.nbytes, _ROOM)
         self._stopped_s: float | None = None
         self._thread: threading.Thread | None = None
         # The thread's own.
@@ -148,26 +136,18 @@ class _RingFeed:
     @property
     def ended(self) -> bool:
         """See `Feed`."""
-        with self._changed:
-            return self._finished and not self._pieces and self._error is None
+        return self._waiting.ended
 
     def poll(self, timeout_s: float) -> CaptureChunk | None:
         """See `Feed`."""
-        if self._thread is None and not self._closed:
+        if self._thread is None and not self._waiting.closed:
             # Not before: whoever opens this gives up rights that each thread has for itself.
-            self._thread = threading.Thread(target=self._run, name="emptying rings", daemon=True)
+            self._thread = threading.Thread(
+                target=self._waiting.fill, args=(self._pieces(),), name="emptying rings", daemon=True
+            )
             self._thread.start()
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._pieces) or self._finished, max(timeout_s, 0.0))
-            if not self._pieces:
-                if self._error is not None:
-                    error, self._error = self._error, None
-                    raise error
-                return None
-            piece = self._pieces.popleft()
-            self._held -= piece.octets.nbytes
-            self._changed.notify_all()
-        return self._chunk(piece)
+        piece = self._waiting.take(timeout_s)
+        return self._chunk(piece) if piece is not None else None
 
     def statistics(self) -> LiveStatistics:
         """See `Feed`."""
@@ -188,9 +168,7 @@ class _RingFeed:
     def close(self) -> None:
         """See `Feed`."""
         self.statistics()
-        with self._changed:
-            self._closed = self._finished = True
-            self._changed.notify_all()
+        self._waiting.close()
         if self._thread is not None:
             self._thread.join()
         self._close_rings()
@@ -244,26 +222,17 @@ class _RingFeed:
 
     # ------------------------------------------------------------------------------------------- the thread
 
-    def _run(self) -> None:
+    def _pieces(self) -> Iterator[_Piece]:
         """Take what the rings have until nothing more can come."""
-        try:
-            while not self._closed and not self._is_drained():
-                ready = [ring.ready() for ring in self._rings]
-                if not any(ready):
-                    self._wait()
-                elif (pause := self._pause(ready)) > 0:
-                    time.sleep(pause)
-                else:
-                    self._hand_on(self._piece(ready))
-                self._look_again()
-            for row in list(self._leaving):
-                self._part(row)
-        except BaseException as error:
-            self._error = error
-        finally:
-            with self._changed:
-                self._finished = True
-                self._changed.notify_all()
+        while not self._waiting.closed and not self._is_drained():
+            ready = [ring.ready() for ring in self._rings]
+            if not any(ready):
+                self._wait()
+            elif (pause := self._pause(ready)) > 0:
+                time.sleep(pause)
+            else:
+                yield self._piece(ready)
+            self._look_again()
 
     def _piece(self, ready: list[int]) -> _Piece:
         """Take the oldest blocks out of the rings."""
@@ -277,13 +246,6 @@ class _RingFeed:
             self._taken += one.packets
         self._taken_s = time.monotonic()
         return _Piece(octets, blocks)
-
-    def _hand_on(self, piece: _Piece) -> None:
-        with self._changed:
-            self._pieces.append(piece)
-            self._held += piece.octets.nbytes
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._held < _ROOM or self._closed)
 
     def _pause(self, ready: list[int]) -> float:
         """Seconds in which more should come together before it is handed on."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from analyzer.capture.feed import InterfaceStatistics, LiveStatistics, age_ns, total
+from analyzer.capture.feed import InterfaceFeed, InterfaceStatistics, LiveStatistics, age_ns, total
 from analyzer.errors import FilterError, InterfaceError
 from analyzer.schema import CaptureChunk, Damage, Interface
 
@@ -30,7 +30,7 @@ _LINK_TYPES: Final = {"Ether": 1, "CookedLinux": 113, "CookedLinuxV2": 276, "Loo
 """LINKTYPE_ value by the name of the layer that scapy would begin to dissect with."""
 
 
-class SniffedFeed:
+class SniffedFeed(InterfaceFeed):
     """A `feed.Feed` over scapy's sockets.
 
     Parameters
@@ -46,8 +46,6 @@ class SniffedFeed:
         Why it is not the ring.
     """
 
-    format = "live"
-
     def __init__(
         self,
         interfaces: tuple[str, ...],
@@ -59,20 +57,13 @@ class SniffedFeed:
     ) -> None:
         from scapy.all import conf
 
-        self.name = "+".join(interfaces)
+        super().__init__(interfaces)
         self.how = f"scapy socket ({reason})"
-        self.interfaces: list[Interface] = []
-        self.damage: list[Damage] = []
-        self.secrets: list[bytes] = []
-        self.names: list[tuple[str, str]] = []
-        self.comments: list[tuple[int, str]] = []
-        self.octets_read = 0
         self.ended = False
         self._snaplen: Final = snaplen
         self._buffer_octets: Final = buffer_octets
         self._sockets: list[Any] = []
         self._open: list[int] = []
-        self._frames = self._lag_ns = 0
         self._received: list[int] = []
         self._dropped: list[int | None] = []
         self._stopping = False

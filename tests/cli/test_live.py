@@ -389,7 +389,10 @@ def test_the_command_holds_as_little_as_a_session_does(
             made.append(self)
 
     monkeypatch.setattr(session, "LiveSession", Noted)
+    # In this process, which goes on afterwards.
     monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(live, "_drop_privileges", lambda *_: "")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     with open_capture(str(INSECURE)) as reader:
         monkeypatch.setattr(live, "_read_feed", lambda _: feed_of(reader))
         CliRunner().invoke(cli, ["live", "-", "-q", *arguments], catch_exceptions=False)

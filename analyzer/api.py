@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analyzer.analysis import run
 from analyzer.capture.several import Source, open_captures
-from analyzer.pipeline import Limits, run
+from analyzer.pipeline import Limits
 from analyzer.report.document import build_document
 from analyzer.report.schema_document import Document, as_document
 from analyzer.user_files import load_cluster, load_keys, load_suppressions

@@ -17,11 +17,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 from uuid import uuid4
 
+from analyzer.analysis import Progress, Work, movable_of
 from analyzer.capture.remote import RemoteFile, reason_of
 from analyzer.capture.several import Candidate, Examined, Portion
 from analyzer.errors import MissingProgramError, SchedulerError
 from analyzer.partial import Partial
-from analyzer.pipeline import Progress, Work
 from analyzer.workers import Tally
 
 CONNECT_S: Final = 15
@@ -175,18 +175,16 @@ class Cluster:
         return [_told_where(*pair) for pair in zip(candidates, found, strict=True)]
 
     def read(self, portions: Sequence[Portion], work: Work, workers: int, progress: Progress | None) -> list[Partial]:
-        """Have the portions read; a `pipeline.Spread`. Pipes, which no worker could read, are read here."""
+        """Have the portions read; an `analysis.Spread`. Pipes, which no worker could read, are read here."""
         from distributed import as_completed
 
         tally = Tally(progress)
-        # The largest first: what is left at the end is small, and keeps no one waiting.
-        movable = sorted((p for p in portions if p.portable), key=lambda p: -p.size)
         given = self._hand_over(work)
         portion_of = {
             self._client.submit(
                 _read, given, portion, version("planewire"), key=f"planewire-read-{self._run}-{number}", retries=RETRIES
             ): portion
-            for number, portion in enumerate(movable)
+            for number, portion in enumerate(movable_of(portions))
         }
         partials: list[Partial] = []
         try:

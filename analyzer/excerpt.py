@@ -18,15 +18,17 @@ from typing import Any, Final
 import numpy as np
 
 from analyzer import __version__
+from analyzer.analysis import ClusterContext, run
 from analyzer.capture.pcapng_writer import WrittenFrame, pcapng_octets
 from analyzer.capture.source import open_capture
 from analyzer.decode import Decoder
 from analyzer.errors import FindingError
 from analyzer.flows import FlowBuilder
-from analyzer.pipeline import ClusterContext, Limits, run
+from analyzer.pipeline import Limits
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.redaction import Segment, masked
-from analyzer.report.document import AuditResult, build_document
+from analyzer.report.audit_result import AuditResult
+from analyzer.report.document import build_document
 from analyzer.report.text import visible
 from analyzer.schema import I64, Interface
 

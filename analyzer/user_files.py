@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from analyzer.errors import ClusterFactsError, InputError, KeyLogError
 
 if TYPE_CHECKING:
+    from analyzer.analysis import ClusterContext
     from analyzer.cluster.expectation import Expectation
-    from analyzer.pipeline import ClusterContext
     from analyzer.protocols.tls.keylog import KeyLog
     from analyzer.rules.suppressions import Suppressions
 
@@ -33,8 +33,8 @@ def load_cluster(paths: tuple[str, ...], expect: str | None = None) -> ClusterCo
     ClusterFactsError
         A path is missing or unreadable, a folder holds no files or too many, or a file cannot be parsed.
     """
-    from analyzer.pipeline import ClusterContext
-    from analyzer.report.document import ClusterSummary
+    from analyzer.analysis import ClusterContext
+    from analyzer.report.audit_result import ClusterSummary
 
     expectation = _expectation(Path(expect)) if expect is not None else None
     if not paths:

@@ -26,9 +26,10 @@ from pathlib import Path
 import numpy as np
 from generate import Copies, mixed
 
+from analyzer.analysis import Work
 from analyzer.capture.several import Source, open_captures
 from analyzer.partial import Partial, merge
-from analyzer.pipeline import Limits, Work
+from analyzer.pipeline import Limits
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -120,10 +121,11 @@ def elsewhere(partial: Partial, number: int) -> Partial:
 
 def merging(source: str, connections: str) -> dict[str, float]:
     """What the process that merges does."""
+    from analyzer.analysis import ClusterContext, conclude
     from analyzer.assembly import finish
     from analyzer.ledger import Ledger
-    from analyzer.pipeline import ClusterContext, conclude
-    from analyzer.report.document import CaptureSummary, InputSummary, build_document
+    from analyzer.report.audit_result import CaptureSummary, InputSummary
+    from analyzer.report.document import build_document
     from analyzer.report.tables import json_pieces
 
     octets = Path(source).read_bytes()
@@ -193,9 +195,8 @@ def main() -> None:
                 timed([str(paths[0]), str(paths[1]), "--scheduler", cluster.scheduler_address])
                 wall, cpu, report = timed([whole, "--scheduler", cluster.scheduler_address])
             reports.add(report)
-            print(
-                f"| Dask, {workers} worker processes | {wall:.1f} | {cpu:.1f} | {size / wall / 1e6:.0f} |", flush=True
-            )
+            label = f"Dask, {workers} worker process{'es' * (workers > 1)}"
+            print(f"| {label} | {wall:.1f} | {cpu:.1f} | {size / wall / 1e6:.0f} |", flush=True)
         print(f"\n{'All reports are the same, octet for octet.' if len(reports) == 1 else 'THE REPORTS DIFFER'}\n")
         partial = str(folder / "partial")
         one = inside("reading", str(paths[0]), partial)

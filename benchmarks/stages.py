@@ -50,11 +50,12 @@ STAGES: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("analyzer.pipeline", "Pipeline", "add"),
         ("analyzer.pipeline", "Pipeline", "assembled"),
         ("analyzer.pipeline", "", "finish"),
+        ("analyzer.analysis", "", "finish"),
     ],
     "HTTP/2 behind the heads": [
         ("analyzer.protocols.http2_late", "Http2Collector", name) for name in ("add", "take", "close")
     ],
-    "roles, verdicts, rules": [("analyzer.pipeline", "", "conclude")],
+    "roles, verdicts, rules": [("analyzer.analysis", "", "conclude")],
     "document": [("analyzer.report.document", "", "build_document")],
     "JSON": [("analyzer.report.tables", "", "write_json")],
 }
@@ -95,7 +96,7 @@ def once(path: str) -> dict[str, Any]:
     gc.disable()
     begin = time.process_time()
     import analyzer.cli  # noqa: F401 - its start-up is part of every run
-    from analyzer import pipeline
+    from analyzer import analysis
     from analyzer.capture.several import Source, open_captures
     from analyzer.report import document, tables
 
@@ -106,7 +107,7 @@ def once(path: str) -> dict[str, Any]:
             holder: Any = sys.modules[module]
             clock.wrap(getattr(holder, owner) if owner else holder, name, stage)
     with tempfile.TemporaryDirectory() as folder, open_captures([Source(path)]) as reader:
-        result = pipeline.run(reader)
+        result = analysis.run(reader)
         made = document.build_document(result)
         tables.write_json(made, Path(folder) / "result.json")
     clock.seconds["everything else"] = time.process_time() - begin - sum(clock.seconds.values())

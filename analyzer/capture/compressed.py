@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Final, cast
 from typing import Protocol as TypingProtocol
 
+from analyzer.bounds import MAX_EXPANSION
 from analyzer.capture.stream import OctetSource, read_prefix
 
 _XZ_MEMORY: Final = 128 << 20
@@ -28,10 +29,6 @@ _ZSTD_SLICE: Final = 1024
 """Compressed octets handed to zstd at a time. A block of 4 octets can stand for 128 KiB (RFC 8878 3.1.1.2.2), and the
 binding returns all that its input holds at once: this bounds it to 32 MiB."""
 
-
-MAX_EXPANSION: Final = 256
-"""Octets that one compressed octet may stand for, past the first `FREE_EXPANSION`. Captures of real traffic shrink
-two to twenty times; a decompression bomb reaches a thousand and, with zstd, xz and bzip2, any number."""
 
 FREE_EXPANSION: Final = 1 << 30
 """Octets that any input may expand to: whatever the ratio, this much is read in seconds and in bounded memory."""
@@ -229,7 +226,7 @@ class DecompressedSource:
     source : OctetSource
     compression : Compression
     max_expansion : int
-        See `MAX_EXPANSION`; past it the input ends with a problem.
+        See `bounds.MAX_EXPANSION`; past it the input ends with a problem.
 
     Raises
     ------

@@ -14,6 +14,7 @@ from typing import BinaryIO, Final, Self
 
 import numpy as np
 
+from analyzer.bounds import MAX_EXPANSION
 from analyzer.capture import compressed, pcap, pcapng
 from analyzer.capture.ahead import AheadSource
 from analyzer.capture.blocks import SECTION_HEADER
@@ -77,7 +78,7 @@ class Opening:
     stopped : callable
         Asked while such an input has nothing: True ends it.
     max_expansion : int
-        See `compressed.MAX_EXPANSION`.
+        See `bounds.MAX_EXPANSION`.
     workers : int
         Processes that read a big capture by ranges, where the system has fork(2); see `ranges`.
     """
@@ -87,7 +88,7 @@ class Opening:
     follow: bool = False
     idle_s: float | None = None
     stopped: Callable[[], bool] = never
-    max_expansion: int = compressed.MAX_EXPANSION
+    max_expansion: int = MAX_EXPANSION
     workers: int = 1
 
 

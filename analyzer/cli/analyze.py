@@ -81,7 +81,7 @@ def command(
     """
     # One run, then the process ends: the collector would find no cycles worth its time.
     gc.disable()
-    from analyzer.pipeline import run
+    from analyzer.analysis import run
     from analyzer.report.document import build_document
     from analyzer.user_files import load_cluster, load_keys, load_suppressions
 

@@ -10,8 +10,8 @@ import click
 from analyzer.cli.finding_options import files_showing, finding_options, rereadable
 
 if TYPE_CHECKING:
+    from analyzer.analysis import ClusterContext
     from analyzer.excerpt import Excerpt
-    from analyzer.pipeline import ClusterContext
     from analyzer.protocols.tls.keylog import KeyLog
 
 _NAMED: Final = 3
@@ -74,10 +74,10 @@ def _cut(
     captures: tuple[str, ...], finding: str, context: ClusterContext, keys: KeyLog | None, *, redact: bool
 ) -> tuple[str, Excerpt]:
     """Cut the finding out of one of the captures; the file's name and the excerpt."""
+    from analyzer.analysis import run
     from analyzer.capture.several import Source, open_captures
     from analyzer.errors import FindingError
     from analyzer.excerpt import cut_out, select
-    from analyzer.pipeline import run
     from analyzer.report.document import build_document
     from analyzer.report.schema_document import as_document
 

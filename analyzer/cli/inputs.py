@@ -12,17 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from analyzer.bounds import MAX_EXPANSION, MAX_FLOWS
+
 if TYPE_CHECKING:
     from analyzer.capture.several import CaptureSet
     from analyzer.distributed import Cluster
     from analyzer.pipeline import Limits
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-MAX_FLOWS: Final = 1_000_000
-"""Repeated from `pipeline.Limits`, so that ``--help`` needs no numpy; a test compares."""
-MAX_EXPANSION: Final = 256
-"""Repeated from `capture.compressed`, likewise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def command(ctx: click.Context, /, inputs: InputOptions, as_json: bool, no_color
     which share of the traffic is mid-connection, one-sided or cut, with what that means for verdicts.
     """
     gc.disable()
-    from analyzer.pipeline import run
+    from analyzer.analysis import run
     from analyzer.report.document import build_document
 
     with (

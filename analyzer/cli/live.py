@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from analyzer.cli.live_display import Display
     from analyzer.cli.live_run import LiveRun
     from analyzer.errors import PlanewireError
-    from analyzer.report.document import AuditResult
+    from analyzer.report.audit_result import AuditResult
 
 _EPILOG: Final = """\b
 Needs CAP_NET_RAW on Linux: sudo planewire live -i eth0

@@ -14,11 +14,11 @@ from analyzer.cli.live_settings import LiveSettings
 from analyzer.cli.outputs import Outputs, places
 
 if TYPE_CHECKING:
+    from analyzer.analysis import ClusterContext
     from analyzer.capture.feed import Feed
     from analyzer.capture.rotating import RotatingWriter
     from analyzer.cli.live_display import Display
     from analyzer.cli.metrics import MetricsServer
-    from analyzer.pipeline import ClusterContext
     from analyzer.protocols.tls.keylog import KeyLog
 
 

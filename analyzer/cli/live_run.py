@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from analyzer.cli.live_display import Display, DisplayGone
 from analyzer.cli.live_signals import Signals
 from analyzer.errors import PlanewireError
-from analyzer.report.document import AuditResult
+from analyzer.report.audit_result import AuditResult
 from analyzer.report.live_schema import EndedBy
 from analyzer.report.live_view import LiveHealth, Moment
 from analyzer.schema import CaptureChunk

@@ -30,12 +30,8 @@ from analyzer.report.audit_result import (
     YEAR_10000_NS,
     AgedOutSummary,
     AuditResult,
-    CaptureSummary,
-    ClusterSummary,
-    Departed,
     Document,
     InputSummary,
-    LeftOut,
     time_text,
 )
 from analyzer.report.filters import with_frames
@@ -57,21 +53,6 @@ from analyzer.rules.suppressions import Suppression
 from analyzer.schema import I64, U8, Mask
 
 SCHEMA_VERSION: Final = "1"
-
-__all__ = [
-    "SCHEMA_VERSION",
-    "AgedOutSummary",
-    "AuditResult",
-    "CaptureSummary",
-    "ClusterSummary",
-    "Departed",
-    "Document",
-    "InputSummary",
-    "LeftOut",
-    "at_a_glance",
-    "build_document",
-    "time_text",
-]
 
 _PROTOCOL_NAMES: Final = {
     Protocol.UNKNOWN: "unknown",

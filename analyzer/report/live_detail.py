@@ -7,7 +7,7 @@ from typing import Final
 from rich.text import Text
 
 from analyzer.cluster.catalogue import channels as catalogue
-from analyzer.report.document import time_text
+from analyzer.report.audit_result import time_text
 from analyzer.report.live_view import LiveChannel, LiveFinding, LiveView
 from analyzer.report.schema_document import QUESTIONS
 from analyzer.report.terminal_style import QUESTION_TITLES, SEVERITY_STYLES, VERDICT_STYLES, number_text

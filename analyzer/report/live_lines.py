@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from analyzer import __version__
-from analyzer.report.document import time_text
+from analyzer.report.audit_result import time_text
 from analyzer.report.live_changes import Change, ChannelChange, FindingChange, answers_of
 from analyzer.report.live_schema import (
     LIVE_SCHEMA_VERSION,

@@ -20,7 +20,7 @@ from analyzer.cluster.catalogue import channels
 from analyzer.decode.transport import TCP
 from analyzer.flows import FIN, RST, FlowBuilder, place_of
 from analyzer.registries import Protocol
-from analyzer.report.document import AgedOutSummary, AuditResult, Departed
+from analyzer.report.audit_result import AgedOutSummary, AuditResult, Departed
 from analyzer.schema import I64, AgedOut, Mask
 from analyzer.session.ageing import SECOND, Ageing
 from analyzer.session.likeness import likenesses

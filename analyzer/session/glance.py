@@ -10,7 +10,8 @@ import numpy as np
 
 from analyzer.cluster.catalogue import channels
 from analyzer.flows import FlowBuilder
-from analyzer.report.document import AuditResult, Document, at_a_glance
+from analyzer.report.audit_result import AuditResult, Document
+from analyzer.report.document import at_a_glance
 from analyzer.report.live_rows import identity_of, live_channel, live_finding
 from analyzer.report.live_view import LiveChannel, LiveFinding
 from analyzer.schema import I64, Mask

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.report.document import AuditResult
+from analyzer.report.audit_result import AuditResult
 from analyzer.schema import I64, TLS_STRINGS, U8, HttpMessage, SshFacts, TlsFacts
 
 _APART: Final = frozenset(

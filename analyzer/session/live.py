@@ -14,11 +14,12 @@ from typing import Protocol as TypingProtocol
 
 import numpy as np
 
+from analyzer.analysis import ClusterContext, conclude
 from analyzer.capture.source import give_back_freed_memory
-from analyzer.pipeline import ClusterContext, Limits, Pipeline, conclude
+from analyzer.pipeline import Limits, Pipeline
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls.keylog import KeyLog
-from analyzer.report.document import AuditResult, CaptureSummary, InputSummary, LeftOut
+from analyzer.report.audit_result import AuditResult, CaptureSummary, InputSummary, LeftOut
 from analyzer.report.live_view import LiveView
 from analyzer.schema import I64, CaptureChunk, Damage, Interface, Mask, VantagePoint
 from analyzer.session.ageing import ActivityClock, Ageing, is_over

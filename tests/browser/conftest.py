@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import run
 from analyzer.report.document import build_document
 from analyzer.report.html import render_html
 from analyzer.report.schema_document import Document, as_document

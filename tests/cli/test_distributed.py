@@ -23,9 +23,9 @@ from typing import Any
 import psutil
 import pytest
 
+from analyzer.analysis import Spread, run
 from analyzer.capture.several import Source, open_captures
 from analyzer.errors import SchedulerError
-from analyzer.pipeline import Spread, run
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.report.document import build_document
 from tests.conftest import LAB, ROOT

@@ -19,9 +19,8 @@ from typing import Any
 
 import pytest
 
-from analyzer.capture import compressed
-from analyzer.capture.source import open_capture
-from analyzer.cli import inputs
+from analyzer.capture.source import Opening, open_capture
+from analyzer.cli.analyze import command
 from analyzer.pipeline import Limits
 from tests.capture_builders import Frame, enhanced, interface, options, pcap_file, section, statistics
 from tests.cli.test_analyze import CONTRACT, INSECURE, planewire
@@ -58,8 +57,9 @@ def rotated(folder: Path, name: str = "05-proxy-cleartext.pcap") -> list[Path]:
 
 
 def test_the_defaults_that_help_shows_are_those_in_force() -> None:
-    assert Limits().max_flows == inputs.MAX_FLOWS
-    assert compressed.MAX_EXPANSION == inputs.MAX_EXPANSION
+    defaults = {option.name: option.default for option in command.params}
+    assert defaults["max_flows"] == Limits().max_flows
+    assert defaults["max_expansion"] == Opening().max_expansion
 
 
 def test_rotated_files_give_what_the_whole_gives(tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 import dpkt
 import pytest
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
 from analyzer.decode.transport import TCP
 from analyzer.errors import PlanewireError
-from analyzer.pipeline import Limits, Pipeline, run
+from analyzer.pipeline import Limits, Pipeline
 from analyzer.protocols.credentials import without_secrets
 from analyzer.protocols.evidence import Evidence
 from tests.builders import chunk

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from analyzer.analysis import run
 from analyzer.capture.several import Source, open_captures
 from analyzer.errors import PlanewireError
-from analyzer.pipeline import Pipeline, run
+from analyzer.pipeline import Pipeline
 from analyzer.report.document import build_document
 from analyzer.report.html import render_html
 from analyzer.report.tables import json_text

@@ -7,8 +7,8 @@ from collections import defaultdict
 
 import pytest
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import run
 from analyzer.registries import Protocol
 from tests.conftest import SHARED
 

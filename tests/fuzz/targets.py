@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from analyzer.analysis import ClusterContext, conclude, run
 from analyzer.capture.source import open_capture
 from analyzer.decode import Decoder
 from analyzer.errors import PlanewireError
-from analyzer.pipeline import ClusterContext, Pipeline, conclude, run
+from analyzer.pipeline import Pipeline
 from analyzer.registries import LinkType
-from analyzer.report.document import CaptureSummary, build_document
+from analyzer.report.audit_result import CaptureSummary
+from analyzer.report.document import build_document
 from analyzer.schema import CaptureChunk
 from tests.builders import ACK, PSH, SYN, ethernet, ipv4, tcp
 from tests.fuzz.mutate import mutate

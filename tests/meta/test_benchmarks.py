@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from analyzer.analysis import run
 from analyzer.capture.several import Source, open_captures
-from analyzer.pipeline import run
 from analyzer.registries import Protocol
 from analyzer.schema import FlowTable
 from tests.conftest import LAB, ROOT

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 RANKS: dict[str, int] = {
-    "errors": 0, "schema": 0, "registries": 0, "data": 0, "": 0,
+    "errors": 0, "bounds": 0, "schema": 0, "registries": 0, "data": 0, "": 0,
     "copying": 5,
     "capture": 10,
     "decode": 20,
@@ -23,7 +23,7 @@ RANKS: dict[str, int] = {
     "verdicts": 60, "rules": 65,
     "report": 70,
     "workers": 75,
-    "pipeline": 80,
+    "pipeline": 80, "analysis": 81,
     "distributed": 82, "session": 82, "user_files": 82, "redaction": 82, "excerpt": 84,
     "opinions": 84,
     "api": 86,
@@ -118,6 +118,6 @@ def test_a_plain_analysis_loads_what_it_uses_and_no_more(tmp_path: Path) -> None
     )
 
     loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert {"numpy", "analyzer.pipeline"} <= loaded
+    assert {"numpy", "analyzer.analysis"} <= loaded
     assert not loaded & NOT_NEEDED
     assert len(loaded) <= BUDGET

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analyzer.analysis import ClusterContext, conclude
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import ClusterContext, Limits, Pipeline, conclude
+from analyzer.pipeline import Limits, Pipeline
 from analyzer.registries import LinkType
-from analyzer.report.document import CaptureSummary, build_document
+from analyzer.report.audit_result import CaptureSummary
+from analyzer.report.document import build_document
 from analyzer.schema import I64, U8, CaptureChunk
 from tests.builders import Conversation, chunk, frames_of, ipv4, udp, vxlan
 from tests.conftest import LAB

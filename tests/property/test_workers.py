@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from analyzer import pipeline
+from analyzer.analysis import run
 from analyzer.capture import ranges, source
 from analyzer.capture.several import Source, open_captures
 from analyzer.capture.source import Opening
-from analyzer.pipeline import Limits, run
+from analyzer.pipeline import Limits
 from analyzer.report.document import build_document
 from analyzer.schema import I64
 from analyzer.workers import Task, can_fork

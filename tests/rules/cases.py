@@ -12,12 +12,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from analyzer.analysis import ClusterContext, conclude, run
 from analyzer.capture.source import open_capture
 from analyzer.cluster.expectation import read_expectation
 from analyzer.cluster.handover import declarations, declared_roles
 from analyzer.cluster.loading import read_cluster_facts
-from analyzer.pipeline import ClusterContext, Pipeline, conclude, run
-from analyzer.report.document import AuditResult, CaptureSummary
+from analyzer.pipeline import Pipeline
+from analyzer.report.audit_result import AuditResult, CaptureSummary
 from analyzer.user_files import load_cluster
 from tests.builders import Conversation, chunk
 from tests.conftest import all_lab_captures

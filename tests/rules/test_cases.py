@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
+from analyzer.analysis import conclude
 from analyzer.cluster.declarations import CalledService
-from analyzer.pipeline import conclude
-from analyzer.report.document import AuditResult
+from analyzer.report.audit_result import AuditResult
 from analyzer.rules import RULES
 from analyzer.schema import HttpMessage
 from tests.builders import Conversation, ethernet, ipv4, udp, vxlan

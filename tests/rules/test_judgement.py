@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from analyzer.analysis import conclude
 from analyzer.cluster.roles import LOOPBACK
-from analyzer.pipeline import conclude
 from analyzer.registries import Grade
-from analyzer.report.document import AuditResult
+from analyzer.report.audit_result import AuditResult
 from analyzer.rules.certificate_expiry import expires_soon
 from analyzer.schema import Certificate
 from tests.rules.cases import (

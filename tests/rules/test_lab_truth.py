@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import run
 from analyzer.rules import RULES
 from analyzer.user_files import load_cluster, load_keys
 from tests.conftest import LAB, SHARED, all_lab_captures

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import run
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Grade, Ternary, TlsVersion
-from analyzer.report.document import AuditResult, build_document
+from analyzer.report.audit_result import AuditResult
+from analyzer.report.document import build_document
 from analyzer.report.tables import json_text
 from tests.conftest import LAB, SHARED
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import run
 from analyzer.report.document import build_document
 from analyzer.user_files import load_cluster
 from tests.conftest import LAB, SHARED

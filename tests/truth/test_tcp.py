@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analyzer.analysis import ClusterContext, conclude, run
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import ClusterContext, Pipeline, conclude, run
+from analyzer.pipeline import Pipeline
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import InitiatorSource
-from analyzer.report.document import CaptureSummary, build_document
+from analyzer.report.audit_result import CaptureSummary
+from analyzer.report.document import build_document
 from tests.builders import ACK, CLIENT, FIN, PSH, RST, SERVER, SYN, Conversation, chunk, ethernet, ipv4, tcp
 from tests.conftest import SHARED
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analyzer.analysis import run
 from analyzer.api import Report, analyze
 from analyzer.capture.source import open_capture
 from analyzer.errors import FindingError
 from analyzer.excerpt import cut_out, frame_connections, select
-from analyzer.pipeline import run
 from analyzer.report.document import build_document
 from analyzer.user_files import load_cluster, load_keys
 from tests.builders import Conversation

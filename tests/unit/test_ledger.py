@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 
-from analyzer.pipeline import ClusterContext, Pipeline, conclude
+from analyzer.analysis import ClusterContext, conclude
+from analyzer.pipeline import Pipeline
 from analyzer.registries import LinkType
-from analyzer.report.document import CaptureSummary, build_document
+from analyzer.report.audit_result import CaptureSummary
+from analyzer.report.document import build_document
 from tests.builders import chunk, ethernet, ipv4, tcp, udp
 
 BODY = bytes(range(256)) * 2

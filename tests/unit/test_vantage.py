@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyzer.analysis import ClusterContext, conclude, run
 from analyzer.capture.several import Source, open_captures
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import ClusterContext, Pipeline, conclude, run
-from analyzer.report.document import AuditResult, CaptureSummary, InputSummary, build_document
+from analyzer.pipeline import Pipeline
+from analyzer.report.audit_result import AuditResult, CaptureSummary, InputSummary
+from analyzer.report.document import build_document
 from analyzer.schema import FlowTable, VantagePoint
 from analyzer.vantage import Handshakes, correlate
 from tests.builders import Conversation, chunk, ethernet, ipv4, udp

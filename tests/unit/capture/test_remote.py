@@ -13,11 +13,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyzer.analysis import run
 from analyzer.capture import remote
 from analyzer.capture.remote import TRIES, RemoteFile, RemoteSource, find, is_url, shown
 from analyzer.capture.several import Source, open_captures
 from analyzer.errors import InputError, MissingProgramError
-from analyzer.pipeline import run
 from analyzer.report.document import build_document
 from tests.capture_builders import Frame, pcap_file
 from tests.conftest import LAB

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyzer.analysis import run
 from analyzer.capture import several
 from analyzer.capture.several import CaptureSet, Source, open_captures
 from analyzer.capture.source import Opening
 from analyzer.errors import CaptureFormatError, InputError, PlanewireError
-from analyzer.pipeline import run
 from analyzer.report.document import build_document
 from analyzer.schema import CaptureReader
 from tests.capture_builders import Frame, enhanced, interface, options, pcap_file, section

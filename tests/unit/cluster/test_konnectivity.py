@@ -5,11 +5,12 @@ import ipaddress
 import numpy as np
 import pytest
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.konnectivity import KonnectivityFacts, konnectivity_facts
 from analyzer.cluster.roles import DeclaredRoles, Roles, address_text, assign_roles
-from analyzer.pipeline import Pipeline, run
+from analyzer.pipeline import Pipeline
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.user_files import load_cluster
 from tests.builders import ACK, RST, SYN, Conversation, chunk, ethernet, frames_of, ipv4, tcp

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
 from analyzer.cluster.authorities import Authority
 from analyzer.cluster.trust import Trust
-from analyzer.pipeline import run
 from analyzer.protocols.tls.certificates import parse_certificate
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Ternary

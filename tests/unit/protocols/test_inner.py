@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyzer.analysis import ClusterContext, conclude, run
 from analyzer.capture.source import open_capture
 from analyzer.cluster.roles import address_text
-from analyzer.pipeline import ClusterContext, Pipeline, conclude, run
+from analyzer.pipeline import Pipeline
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Encryption, Protocol, Ternary

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft4Validator
 
+from analyzer.analysis import run
 from analyzer.capture.several import Source, open_captures
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import run
 from analyzer.report.document import build_document
 from analyzer.report.frames import connections_frame, findings_frame
 from analyzer.report.markdown import markdown_text

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import run
 from analyzer.report.document import build_document
 from analyzer.report.schema_document import CONNECTION_COLUMNS, json_schema_text, published_schema
 from tests.conftest import LAB, ROOT

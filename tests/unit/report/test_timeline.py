@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import run
-from analyzer.report.document import Document, build_document
+from analyzer.report.audit_result import Document
+from analyzer.report.document import build_document
 from analyzer.report.timeline import EVENT_KINDS
 from tests.conftest import LAB
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import run
 from analyzer.report.document import build_document
 from analyzer.rules import RULES
 from analyzer.rules.suppression_file import read_suppressions

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from analyzer.analysis import run
 from analyzer.capture.source import open_capture
-from analyzer.pipeline import Limits, run
+from analyzer.pipeline import Limits
 from analyzer.report.document import build_document
 from analyzer.report.live_view import LiveView
 from analyzer.report.schema_document import Document, as_document

@@ -6,7 +6,7 @@ import pytest
 
 from analyzer.cluster.channels import of_channel
 from analyzer.registries import ClientCertificate, Grade
-from analyzer.report.document import AuditResult
+from analyzer.report.audit_result import AuditResult
 from tests.rules.cases import excerpt, facts, reconsidered, recorded
 
 PRESENTED, ABSENT, OPEN = ClientCertificate.PRESENTED, ClientCertificate.ABSENT, ClientCertificate.UNDECIDABLE

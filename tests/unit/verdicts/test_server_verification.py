@@ -9,7 +9,7 @@ import pytest
 from analyzer.cluster.channels import of_channel
 from analyzer.cluster.declarations import CalledService
 from analyzer.registries import Grade, ServerVerification
-from analyzer.report.document import AuditResult
+from analyzer.report.audit_result import AuditResult
 from tests.rules.cases import reconsidered, recorded
 
 VERIFIED, UNVERIFIED, REFUSED, OPEN = (

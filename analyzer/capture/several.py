@@ -20,7 +20,8 @@ from typing import Any, Final, Self
 import numpy as np
 
 from analyzer.capture.growing import parse_address
-from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
+from analyzer.capture.inventory import Inventory, Vantage
+from analyzer.capture.members import Archive, Key, Skips, reason_given, walk
 from analyzer.capture.remote import RemoteFile, find, is_url, shown
 from analyzer.capture.series import TOLERANCE_NS, natural_key, series_key, signature
 from analyzer.capture.source import FileReader, Opening, TarStream, open_octets, open_source
@@ -29,17 +30,11 @@ from analyzer.schema import CaptureChunk, CaptureOrigin, Damage, Interface, Skip
 
 MAX_FILES: Final = 100_000
 """Files looked at in folders and archives of one run."""
-MAX_NESTING: Final = 3
-"""Archives inside archives that are opened."""
-MAX_PASSES: Final = 32
-"""Times a compressed archive is read from its start, where the captures in it do not lie in order of time."""
 MAX_CAPTURES: Final = 4096
 """Captures of one recording that get a vantage point of their own (`flows.MAX_VANTAGES`)."""
 _PROBE_OCTETS: Final = 1 << 16
 _LOOKS: Final = 16
 """Files in a storage that are looked at together."""
-
-_Key = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +91,7 @@ class Recording:
     def open(self, workers: int | None = None) -> CaptureSet:
         """A reader of these captures alone, numbered from 0, that may have no capture at all."""
         name = self.captures[0].name if self.captures else ""
-        return CaptureSet(name, self.captures, _Skips(), size=self.size, part=True, workers=workers)
+        return CaptureSet(name, self.captures, Skips(), size=self.size, part=True, workers=workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +133,7 @@ class CaptureSet:
         self,
         name: str,
         captures: Iterable[Capture],
-        skips: _Skips,
+        skips: Skips,
         *,
         portions: Sequence[Portion] = (),
         size: int | None,
@@ -230,7 +225,7 @@ class CaptureSet:
             try:
                 reader = self._only or capture.open(self._workers)
             except PlanewireError as error:
-                self._skips.add(capture.name, _reason(error), named=capture.named)
+                self._skips.add(capture.name, reason_given(error), named=capture.named)
                 continue
             self._reading = reader
             self._frames = yield from self._read_one(capture, reader, self._frames)
@@ -346,25 +341,6 @@ class _Shared:
         self._names = len(reader.names)
 
 
-class _Skips:
-    """What was found and not analysed."""
-
-    def __init__(self) -> None:
-        self.kept: list[Skipped] = []
-        self.count = 0
-
-    def add(self, name: str, reason: str, *, named: bool = False) -> None:
-        self.count += 1
-        if len(self.kept) < MAX_SKIPPED:
-            self.kept.append(Skipped(name, reason, named))
-
-
-def _reason(error: PlanewireError) -> str:
-    if isinstance(error, CaptureFormatError):
-        return error.reason
-    return error.reason if isinstance(error, InputError) else str(error)
-
-
 # -------------------------------------------------------------------------------------------- planning
 
 
@@ -414,7 +390,7 @@ def open_captures(
         found = open_source(path, open_octets(path, opening), opening)
         if not isinstance(found, TarStream):
             capture = Capture(path, sources[0].node, True, lambda _: found)
-            return CaptureSet(path, [capture], _Skips(), size=found.size, first=found)
+            return CaptureSet(path, [capture], Skips(), size=found.size, first=found)
         if not os.path.isfile(path):
             return _read_streamed(sources[0], found, opening)
         found.source.close()
@@ -459,16 +435,16 @@ def _portions(recordings: Sequence[Recording]) -> list[Portion]:
     ]
 
 
-def _place(recording: Recording) -> tuple[str, _Key]:
+def _place(recording: Recording) -> tuple[str, Key]:
     """Where a recording lies in its archive: read in that order, it is read once, whatever the order of time."""
     return min(_place_of(capture) for capture in recording.captures)
 
 
-def _archive_of(capture: Capture) -> _Archive | None:
-    return next((a for a in getattr(capture.open, "args", ()) if isinstance(a, _Archive)), None)
+def _archive_of(capture: Capture) -> Archive | None:
+    return next((a for a in getattr(capture.open, "args", ()) if isinstance(a, Archive)), None)
 
 
-def _place_of(capture: Capture) -> tuple[str, _Key]:
+def _place_of(capture: Capture) -> tuple[str, Key]:
     archive = _archive_of(capture)
     if archive is None:
         return "", ()
@@ -519,7 +495,7 @@ class Examined:
     captures: tuple[Capture, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     secrets: tuple[bytes, ...] = ()
-    archive: _Archive | None = None
+    archive: Archive | None = None
     more_skipped: int = 0
 
 
@@ -527,9 +503,9 @@ class _Planner:
     """Collects captures and what is known of each before it is read."""
 
     def __init__(self, opening: Opening, mapper: Mapper) -> None:
-        self.skips: Final = _Skips()
+        self.skips: Final = Skips()
         self.secrets: Final[list[bytes]] = []
-        self.archives: Final[list[_Archive]] = []
+        self.archives: Final[list[Archive]] = []
         self._opening: Final = opening
         self._mapper: Final = mapper
         self._captures: list[Capture] = []
@@ -679,7 +655,7 @@ def _examine(candidate: Candidate, opening: Opening) -> Examined:
     try:
         found = open_source(name, open_octets(place, quick), quick)
     except PlanewireError as error:
-        return Examined(skipped=(Skipped(name, _reason(error), candidate.named),))
+        return Examined(skipped=(Skipped(name, reason_given(error), candidate.named),))
     if isinstance(found, TarStream):
         return _examine_archive(candidate, found, opening, quick)
     with found as reader:
@@ -692,10 +668,10 @@ def _examine(candidate: Candidate, opening: Opening) -> Examined:
 
 
 def _examine_archive(candidate: Candidate, found: TarStream, opening: Opening, quick: Opening) -> Examined:
-    archive, skips = _Archive(candidate.name, candidate.place, opening), _Skips()
+    archive, skips = Archive(candidate.name, candidate.place, opening), Skips()
     captures: list[Capture] = []
     secrets: list[bytes] = []
-    for key, name, member in _walk(candidate.name, found, quick, skips, 1):
+    for key, name, member in walk(candidate.name, found, quick, skips, 1):
         first_ns, kinds = _probe(member)
         secrets += member.secrets
         size = 0 if captures else candidate.size
@@ -718,7 +694,7 @@ def _open_file(name: str, place: str | RemoteFile, opening: Opening, workers: in
     return found
 
 
-def _open_member(archive: _Archive, key: _Key, _: int | None) -> FileReader:
+def _open_member(archive: Archive, key: Key, _: int | None) -> FileReader:
     return archive.open(key)
 
 
@@ -732,96 +708,12 @@ def _probe(reader: FileReader) -> tuple[int | None, tuple[tuple[int, str], ...]]
     return first_ns, signature(reader.interfaces)
 
 
-# -------------------------------------------------------------------------------------------- archives
-
-
-def _walk(
-    name: str, stream: TarStream, opening: Opening, skips: _Skips, depth: int
-) -> Generator[tuple[_Key, str, FileReader], None, None]:
-    """Yield every capture of an archive, archives inside it included, each valid until the next is asked for."""
-    problems: list[str] = []
-    number = -1
-    from analyzer.capture.archive import read_members
-
-    for number, (member, content) in enumerate(read_members(stream.source, problems.append)):
-        full = f"{name}:{member}"
-        if content is None:
-            skips.add(full, "a sparse file: unpack the archive to read it")
-            continue
-        try:
-            found = open_source(full, content, opening)
-        except PlanewireError as error:
-            skips.add(full, _reason(error))
-            continue
-        if not isinstance(found, TarStream):
-            yield (number,), full, found
-        elif depth >= MAX_NESTING:
-            skips.add(full, f"archives nested more than {MAX_NESTING} deep")
-        else:
-            for key, inner, reader in _walk(full, found, opening, skips, depth + 1):
-                yield (number, *key), inner, reader
-    for problem in problems[:1]:
-        skips.add(name, f"{problem} (after {number + 1} files)", named=True)
-
-
-class _Archive:
-    """An archive whose captures are opened by their place in it, forwards as far as possible."""
-
-    def __init__(self, name: str, place: str | RemoteFile, opening: Opening) -> None:
-        self.name: Final = name
-        self._place: Final = place
-        self._opening: Final = opening
-        self._walker: Generator[tuple[_Key, str, FileReader], None, None] | None = None
-        self._stream: TarStream | None = None
-        self._at: _Key = ()
-        self._passes = 0
-
-    def __getstate__(self) -> dict[str, object]:
-        """Sent to another process, it is opened again there."""
-        return vars(self) | {"_walker": None, "_stream": None, "_at": (), "_passes": 0}
-
-    def close(self) -> None:
-        """Close the archive where it is open."""
-        if self._stream is not None:
-            self._stream.source.close()
-            self._stream = None
-
-    def open(self, key: _Key) -> FileReader:
-        """The capture at a place of the archive, valid until the next is asked for."""
-        if self._walker is None or self._at >= key:
-            self._restart()
-        assert self._walker is not None
-        for at, _, reader in self._walker:
-            self._at = at
-            if at == key:
-                return reader
-        raise CaptureFormatError(self.name, 0, "the archive changed while it was read")
-
-    def _restart(self) -> None:
-        self._passes += 1
-        if self._passes > MAX_PASSES:
-            raise CaptureFormatError(
-                self.name,
-                0,
-                f"its captures lie so far from the order of time that it would be read more than {MAX_PASSES} times: "
-                "unpack it and name the folder",
-            )
-        self.close()
-        found = open_source(self.name, open_octets(self._place, self._opening), self._opening)
-        if not isinstance(found, TarStream):
-            raise CaptureFormatError(self.name, 0, "the file changed while it was read")
-        self._stream = found
-        # What is skipped was told when the archive was first looked at.
-        self._walker = _walk(self.name, found, self._opening, _Skips(), 1)
-        self._at = ()
-
-
 def _read_streamed(source: Source, stream: TarStream, opening: Opening) -> CaptureSet:
     """An archive in a pipe: its captures in the order it has them, for there is no second look."""
-    skips = _Skips()
+    skips = Skips()
 
     def captures() -> Iterator[Capture]:
-        for _, name, reader in _walk(source.path, stream, opening, skips, 1):
+        for _, name, reader in walk(source.path, stream, opening, skips, 1):
             yield Capture(name, source.node, False, partial(_itself, reader), probed=False)
 
     return CaptureSet(source.path, captures(), skips, size=None, closers=[stream.source.close])

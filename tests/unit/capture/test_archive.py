@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.capture import several
+from analyzer.capture import members
 from analyzer.capture.several import Source, open_captures
 from analyzer.capture.source import Opening
 from analyzer.errors import InputError, PlanewireError
@@ -72,7 +72,7 @@ def test_archives_of_two_nodes_and_archives_in_archives(tmp_path: Path) -> None:
 
 def test_archives_nested_too_deep_are_skipped(tmp_path: Path) -> None:
     content = capture(0)
-    for _ in range(several.MAX_NESTING + 1):
+    for _ in range(members.MAX_NESTING + 1):
         content = tar({"x": content})
     write(tmp_path, {"x.tar": content})
     with pytest.raises(InputError, match="nested"):
@@ -147,7 +147,7 @@ def test_hostile_headers_are_refused_before_they_fill_memory(tmp_path: Path) -> 
 
 
 def test_an_archive_far_out_of_order_is_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(several, "MAX_PASSES", 3)
+    monkeypatch.setattr(members, "MAX_PASSES", 3)
     write(tmp_path, {"x.tar": tar([(f"x{n}.pcap", capture(100 - n * 10)) for n in range(6)])})
     with open_captures([Source(f"{tmp_path}/x.tar")]) as reader:
         assert len(read_all(reader)) == 15

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.analysis import run
-from analyzer.capture import several
+from analyzer.capture import members, several
 from analyzer.capture.several import CaptureSet, Source, open_captures
 from analyzer.capture.source import Opening
 from analyzer.errors import CaptureFormatError, InputError, PlanewireError
@@ -314,20 +314,20 @@ def test_an_archive_of_many_recordings_is_read_in_its_own_order(
     """The newest first, and more of them than an archive may be passed over."""
     archive = tmp_path / "nodes.tar"
     letters = [f"{a}{b}" for a in "abcdefgh" for b in "abcde"]
-    members = {f"{name}.pcap": capture(10.0 * (40 - at), 2) for at, name in enumerate(letters)}
+    captures = {f"{name}.pcap": capture(10.0 * (40 - at), 2) for at, name in enumerate(letters)}
     with tarfile.open(archive, "w") as out:
-        for name, octets in members.items():
+        for name, octets in captures.items():
             member = tarfile.TarInfo(name)
             member.size = len(octets)
             out.addfile(member, io.BytesIO(octets))
     passes: list[int] = []
-    restart = several._Archive._restart
+    restart = members.Archive._restart
 
-    def counted(archive: several._Archive) -> None:
+    def counted(archive: members.Archive) -> None:
         passes.append(1)
         restart(archive)
 
-    monkeypatch.setattr(several._Archive, "_restart", counted)
+    monkeypatch.setattr(members.Archive, "_restart", counted)
     with open_captures([Source(str(archive))]) as reader:
         document = build_document(run(reader))
     assert len(passes) == 1
@@ -339,7 +339,7 @@ def test_an_archive_of_many_recordings_is_read_in_its_own_order(
 
 def test_files_and_skipped_names_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(several, "MAX_FILES", 6)
-    monkeypatch.setattr(several, "MAX_SKIPPED", 2)
+    monkeypatch.setattr(members, "MAX_SKIPPED", 2)
     write(tmp_path, {f"n{i}": b"text" for i in range(5)} | {"x0.pcap": capture(0), "x1.pcap": capture(10)})
     with open_captures([Source(str(tmp_path))]) as reader:
         assert len(read_all(reader)) == 5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -235,7 +234,7 @@ def _report(settings: LiveSettings, outputs: Outputs, shown_as: str | None, run:
     PlanewireError
         Something went wrong on the way; everything was written and told nevertheless.
     """
-    from analyzer.cli.live_display import DisplayGone
+    from analyzer.cli.live_display import DisplayGone, unread_is_no_error
     from analyzer.report.document import build_document
     from analyzer.report.live_final import at_the_end
 
@@ -251,7 +250,7 @@ def _report(settings: LiveSettings, outputs: Outputs, shown_as: str | None, run:
         shown_as = None
     # A screen, and no display at all, have told on standard error what went wrong.
     summary, problems = shown_as in ("screen", "lines"), shown_as in ("lines", "jsonl")
-    with suppress(BrokenPipeError):
+    with unread_is_no_error():
         quiet, no_color = settings.quiet, settings.no_color
         tell(document, outputs, written, quiet=quiet, no_color=no_color, summary=summary, problems=problems)
     if failure is not None:

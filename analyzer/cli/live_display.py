@@ -7,8 +7,9 @@ import io
 import os
 import sys
 from collections import deque
-from contextlib import suppress
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, TextIO
 from typing import Protocol as TypingProtocol
 
 from rich.console import Console, ConsoleDimensions
@@ -233,10 +234,26 @@ def _complain(text: str) -> None:
         click.echo(f"planewire: {visible(text)}", err=True)
 
 
-def _raise_if_gone(error: OSError) -> None:
+@contextmanager
+def unread_is_no_error() -> Iterator[None]:
+    """Say something, flushed at the end, that is lost where the reader, or the terminal, is gone."""
+    with suppress(DisplayGone):
+        try:
+            yield
+        except OSError as error:
+            _raise_if_gone(error)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(DisplayGone):
+            try:
+                stream.flush()
+            except OSError as error:
+                _raise_if_gone(error, stream)
+
+
+def _raise_if_gone(error: OSError, stream: TextIO | None = None) -> None:
     """Nobody reads a closed pipe, nor a terminal that was hung up (EIO); anything else is an error."""
     if error.errno not in (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF):
         raise error
-    # What is left in the buffer must not be tried again when the interpreter ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # What is left in the buffer must not be tried again when the interpreter ends: its status would be 120.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
     raise DisplayGone from error

@@ -229,8 +229,8 @@ def test_kill_during_writing_leaves_files_that_tshark_reads(wire: tuple[Namespac
     files = sorted(tmp_path.glob("w_*.pcapng"))
     for path in files:
         done = subprocess.run(["tshark", "-r", path], capture_output=True, text=True, check=False)
-        assert done.stdout.count("\n") > 100
-        # The last block of the last file may be cut.
+        # The last file may have begun just now, and its last block may be cut.
+        assert done.stdout.count("\n") > 100 or path == files[-1]
         assert done.returncode == 0 or path == files[-1], done.stderr
 
 

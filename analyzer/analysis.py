@@ -249,10 +249,8 @@ def run(
                 book.ledger,
             )
         )
-    ledger, left_out = (
-        Ledger.total([book.ledger for book in whole.books]),
-        LeftOut(whole.left_out, min(work.flow_limits, default=limits.max_flows)),
-    )
+    ledger = Ledger.total([book.ledger for book in whole.books])
+    left_out = LeftOut(whole.left_out, min(work.flow_limits, default=limits.max_flows))
     evidence = finish(whole.assembled)
     del whole  # what is joined is as large as what is concluded from it
     give_back_freed_memory()

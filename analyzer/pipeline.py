@@ -172,7 +172,7 @@ class Pipeline:
         while start < len(chunk):
             number = chunk.first_frame + start
             stop = min(len(chunk), start + self.limits.epoch_frames - (number - 1) % self.limits.epoch_frames)
-            self._add_part(chunk if stop - start == len(chunk) else _slice(chunk, start, stop))
+            self._add_part(chunk if stop - start == len(chunk) else chunk.take(slice(start, stop), number))
             ends_epoch = (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0
             if ends_epoch:
                 self.flows.traffic.settle()
@@ -503,19 +503,3 @@ def _read_http(
     for message in messages:
         message.decrypted = decrypted
     return messages, found
-
-
-def _slice(chunk: CaptureChunk, start: int, stop: int) -> CaptureChunk:
-    part = slice(start, stop)
-    return CaptureChunk(
-        chunk.octets,
-        chunk.start[part],
-        chunk.captured_len[part],
-        chunk.wire_len[part],
-        chunk.time_ns[part],
-        chunk.interface[part],
-        chunk.link_type[part],
-        chunk.first_frame + start,
-        chunk.capture,
-        chunk.vantage,
-    )

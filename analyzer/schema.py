@@ -133,6 +133,21 @@ class CaptureChunk:
     def __len__(self) -> int:
         return int(self.start.shape[0])
 
+    def take(self, rows: I64 | slice, first_frame: int | None = None) -> CaptureChunk:
+        """Return the frames of `rows`, over the same octets; `first_frame` stays where it is not given."""
+        return CaptureChunk(
+            self.octets,
+            self.start[rows],
+            self.captured_len[rows],
+            self.wire_len[rows],
+            self.time_ns[rows],
+            self.interface[rows],
+            self.link_type[rows],
+            self.first_frame if first_frame is None else first_frame,
+            self.capture,
+            self.vantage,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CaptureOrigin:

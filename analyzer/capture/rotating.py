@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -85,7 +84,7 @@ class RotatingWriter:
         if self._descriptor is None:
             return
         real = chunk.link_type != NO_LINK
-        octets, end = packet_blocks(chunk if bool(real.all()) else _only(chunk, np.flatnonzero(real)))
+        octets, end = packet_blocks(chunk if bool(real.all()) else chunk.take(np.flatnonzero(real)))
         row = 0
         while row < end.shape[0] and self._descriptor is not None:
             if self._in_file and self._room(self._interfaces[self._described :]) < 0:
@@ -216,16 +215,3 @@ class RotatingWriter:
             with suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = None
-
-
-def _only(chunk: CaptureChunk, rows: I64) -> CaptureChunk:
-    """The frames of a chunk that are packets."""
-    return replace(
-        chunk,
-        start=chunk.start[rows],
-        captured_len=chunk.captured_len[rows],
-        wire_len=chunk.wire_len[rows],
-        time_ns=chunk.time_ns[rows],
-        interface=chunk.interface[rows],
-        link_type=chunk.link_type[rows],
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from analyzer.cli.live_display import Display, DisplayGone
@@ -158,7 +158,7 @@ class LiveRun:
         """Take a chunk; what ends the run with it, if something does."""
         wanted = self._plan.packets
         if wanted is not None and self._packets + len(chunk) > wanted:
-            chunk = first_frames(chunk, wanted - self._packets)
+            chunk = chunk.take(slice(wanted - self._packets))
         said = self._feed.comments[self._comments :]
         self._comments += len(said)
         self._session.add(chunk, said)
@@ -247,16 +247,3 @@ class LiveRun:
         if self._metrics is not None:
             self._metrics.collector.take(moment)
         return moment
-
-
-def first_frames(chunk: CaptureChunk, count: int) -> CaptureChunk:
-    """Return the first frames of a chunk."""
-    return replace(
-        chunk,
-        start=chunk.start[:count],
-        captured_len=chunk.captured_len[:count],
-        wire_len=chunk.wire_len[:count],
-        time_ns=chunk.time_ns[:count],
-        interface=chunk.interface[:count],
-        link_type=chunk.link_type[:count],
-    )

@@ -5,7 +5,6 @@ As with the report, the shape is declared once, here; ``analyzer/data/live.schem
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Final, Literal, TypedDict
 
 from analyzer.report.schema_document import (
@@ -19,7 +18,9 @@ from analyzer.report.schema_document import (
     SeverityLabel,
     Time,
     Tool,
+    published,
     schema_of,
+    schema_text,
 )
 
 LIVE_SCHEMA_VERSION: Final = "1"
@@ -170,15 +171,9 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of one line."""
     definitions: dict[str, Any] = {}
     root = schema_of(LiveLine, definitions)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "planewire live, one line",
-        "description": "One line of planewire live --format jsonl.",
-        **root,
-        "$defs": dict(sorted(definitions.items())),
-    }
+    return published("planewire live, one line", "One line of planewire live --format jsonl.", root, definitions)
 
 
 def json_schema_text() -> str:
     """Return the text of ``analyzer/data/live.schema.json``."""
-    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+    return schema_text(json_schema())

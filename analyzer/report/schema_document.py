@@ -729,18 +729,29 @@ def json_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     root = schema_of(Document, definitions)
     definitions["Connections"] = _connections_schema()
+    description = "One audit of packet captures from Kubernetes nodes."
+    return published("planewire report", description, root, definitions)
+
+
+def published(title: str, description: str, root: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a whole schema (draft 2020-12): `root` as `schema_of` gives it, and the definitions it refers to."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "planewire report",
-        "description": "One audit of packet captures from Kubernetes nodes.",
+        "title": title,
+        "description": description,
         **root,
         "$defs": dict(sorted(definitions.items())),
     }
 
 
+def schema_text(schema: Mapping[str, Any]) -> str:
+    """Return a schema as it is committed."""
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
 def json_schema_text() -> str:
     """Return the text of ``analyzer/data/report.schema.json``."""
-    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+    return schema_text(json_schema())
 
 
 def published_schema() -> dict[str, Any]:

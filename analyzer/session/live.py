@@ -1,6 +1,6 @@
 """An analysis that never ends: chunks go in, and what is known so far comes out as often as somebody looks.
 
-The stages are those of `pipeline.run`. Looking changes nothing of what they hold, so that the report at the end says
+The stages are those of `analysis.run`. Looking changes nothing of what they hold, so that the report at the end says
 what an analysis of the same packets from a file says.
 """
 
@@ -185,7 +185,7 @@ class LiveSession:
         self._pipeline.keep(leaving.kept, leaving.into)
 
     def result(self, feed: FeedFacts) -> AuditResult:
-        """Everything so far, as `pipeline.run` gives it; may be asked any number of times."""
+        """Everything so far, as `analysis.run` gives it; may be asked any number of times."""
         pipeline = self._pipeline
         book = pipeline.book(0)
         evidence = pipeline.evidence(read=self._rereader.reader(exact=True))

@@ -22,6 +22,15 @@ settings.register_profile(
 settings.register_profile("long", deadline=None, max_examples=5000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+
+@functools.cache
+def may_make_namespaces() -> bool:
+    """Whether network namespaces can be made here: a right of root, which containers often lack."""
+    name = f"pw-probe-{os.getpid()}"
+    made = [subprocess.run(["ip", "netns", verb, name], capture_output=True, check=False) for verb in ("add", "delete")]
+    return made[0].returncode == 0
+
+
 _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "tshark": (lambda: shutil.which("tshark") is not None, "tshark is not installed"),
     "kubectl": (lambda: shutil.which("kubectl") is not None, "kubectl is not installed"),
@@ -35,29 +44,17 @@ _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         "no Chromium browser is installed",
     ),
     "live": (
-        lambda: all(shutil.which(program) for program in ("ip", "tcpdump", "tcpreplay", "tshark")),
-        "ip, tcpdump, tcpreplay or tshark is not installed",
+        lambda: all(map(shutil.which, ("ip", "tcpdump", "tcpreplay", "tshark"))) and may_make_namespaces(),
+        "ip, tcpdump, tcpreplay or tshark is not installed, or network namespaces cannot be made (not root)",
     ),
     "sshd": (lambda: shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") is not None, "sshd is not installed"),
 }
-
-
-@functools.cache
-def may_make_namespaces() -> bool:
-    """Whether network namespaces can be made here: a right of root, which containers often lack."""
-    name = f"pw-probe-{os.getpid()}"
-    made = [subprocess.run(["ip", "netns", verb, name], capture_output=True, check=False) for verb in ("add", "delete")]
-    return made[0].returncode == 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs something that is not here; what REQUIRE names fails instead."""
     required = set(filter(None, os.environ.get("REQUIRE", "").split(",")))
     for item in items:
-        if item.get_closest_marker("live") is not None and _NEEDS["live"][0]() and not may_make_namespaces():
-            item.add_marker(
-                pytest.mark.skip(reason="network namespaces cannot be made here (not root, or a container)")
-            )
         for need, (present, reason) in _NEEDS.items():
             if item.get_closest_marker(need) is None or present():
                 continue
@@ -71,7 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def required_but_missing() -> None:
-    pytest.fail("a program that REQUIRE names is not installed")
+    pytest.fail("what REQUIRE names is not here: a program, or the right to use it")
 
 
 def lab_captures() -> list[Path]:

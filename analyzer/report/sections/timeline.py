@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Ternary
+from analyzer.report.audit_result import Document, time_text
 from analyzer.rules import Audit
 from analyzer.schema import I64, HttpMessage, Mask
 
@@ -37,7 +38,7 @@ class _Event:
     text: str
 
 
-def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> dict[str, Any]:
+def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> Document:
     """Return the section of the document.
 
     Parameters
@@ -88,7 +89,7 @@ def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> d
         listed_events += zip((_Event(kind, *event) for event in shown), times[chosen].tolist(), strict=True)
     listed_events = _listed(listed_events)
     return {
-        "start_ns": first << traffic.shift if bins else None,
+        "start_time": time_text(first << traffic.shift if bins else None),
         "bin_ns": 1 << traffic.shift,
         "bins": bins,
         "frame_stride": evidence.frame_times.stride,
@@ -100,7 +101,7 @@ def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> d
         "events": [
             {
                 "kind": event.kind,
-                "time_ns": time or None,
+                "time": time_text(time or None),
                 "frame": event.frame,
                 "capture": 0,
                 "connection": event.flow,

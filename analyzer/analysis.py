@@ -196,7 +196,7 @@ def run(
     workers: int = 1,
     spread: Spread | None = None,
 ) -> AuditResult:
-    """Analyse one input: a capture, or several as `capture.several.open_captures` gives them.
+    """Analyse one input: a capture, or several as `capture.discovery.open_captures` gives them.
 
     Parameters
     ----------

@@ -128,6 +128,7 @@ class Pipeline:
         self._tunnels: dict[int, Protocol] = {}
         self._workers = workers if can_fork() else 1
         self._round: _Round | None = None
+        self._settle_at = self.limits.settle_octets
         if self._workers > 1:
             load_for_children()
 
@@ -237,21 +238,25 @@ class Pipeline:
         return bool(self.late.pending_octets) or self.late_http2.pending
 
     def _settle(self) -> None:
-        """Read the connections that can tell no more, and drop their octets.
+        """Read the connections that can tell no more, and drop their octets, where there are enough of them.
 
-        These are TLS connections past their handshake, and connections that have ended and been silent for an epoch.
+        These are TLS connections past their handshake, and connections that have ended and been silent for an epoch:
+        nothing more is collected of those, whether they are read now or with more.
         Under pressure the ones longest silent follow, whatever their state.
         """
         state = self.flows.state
-        touched = self.heads.touched()
-        handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
         held = self.heads.held()
         quiet = state.last_frame[held] <= self.frames - self.limits.epoch_frames
         over = held[quiet & (state.flags[held] & (FIN | RST)).any(axis=1)]
+        self.heads.finish(over)
+        self.late_http2.close(over)
+        if self.heads.pending_octets < self._settle_at:
+            return
+        touched = self.heads.touched()
+        handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
+        over = self.heads.held(finished=True)
         chosen = np.union1d(handshakes, over)
         if chosen.shape[0]:
-            self.heads.finish(over)
-            self.late_http2.close(over)
             self._round = _Round(over, self._reading(chosen, self._workers - 1))
         # In children the reading goes on until the epoch has ended; only where memory runs short it is waited for.
         if self._workers == 1 or self.heads.pending_octets > self.limits.heads_budget:
@@ -285,6 +290,9 @@ class Pipeline:
             self._keep(batch, ready)
             done.append(ready)
         self.heads.release(np.unique(np.concatenate(done)))
+        # What is left cannot be settled yet, and looking at it again every epoch tells nothing.
+        more = self.heads.pending_octets + self.limits.settle_octets // 2
+        self._settle_at = min(max(more, self.limits.settle_octets), self.limits.heads_budget)
 
     def _close(self, flows: I64) -> None:
         """Read `flows` as they are and collect no more of them."""

@@ -208,12 +208,13 @@ class HeadCollector:
         return flows[~self._finished[2 * flows]]
 
     def held(self, *, finished: bool = False) -> I64:
-        """Flows of which at least one segment is held, those still collected or those finished: (K,) int64, ascending."""
+        """Flows of which segments are held, those still collected or those finished: (K,) int64, ascending."""
         holding = np.zeros(len(self._flows), bool)
         for segments in self._segments:
             holding[segments.stream >> 1] = True
         flows = np.flatnonzero(holding)
-        return flows[self._finished[2 * flows] == finished]
+        ended = self._finished[2 * flows]
+        return flows[ended if finished else ~ended]
 
     def finish(self, flows: I64) -> None:
         """Collect no more of `flows`; what is held of them can still be assembled."""

@@ -53,7 +53,7 @@ class Table:
         columns = [getattr(self, f.name) for f in fields(self)]
         if isinstance(rows, slice):
             return type(self)(*(column[rows] for column in columns))
-        chosen = np.flatnonzero(rows) if rows.dtype == bool else rows
+        chosen: I64 = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64, copy=False)
         return type(self)(*(_rows_of(column, chosen) for column in columns))
 
     @classmethod

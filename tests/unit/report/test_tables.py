@@ -269,9 +269,7 @@ with_and_without = pytest.mark.parametrize("installed", [True, False], ids=["orj
         st.lists(st.one_of(st.just(""), st.text()), max_size=3),
     )
 )
-def test_long_columns_are_octet_for_octet_as_by_the_standard_library(
-    installed: bool, values: list[Any]
-) -> None:
+def test_long_columns_are_octet_for_octet_as_by_the_standard_library(installed: bool, values: list[Any]) -> None:
     document: dict[str, Any] = {"connections": {"data": {"column": values * 20, "duration_s": values}}}
     if not any(isinstance(value, float) for value in values):
         document["connections"]["data"]["channel"] = values * 20

@@ -196,7 +196,7 @@ def run(
     workers: int = 1,
     spread: Spread | None = None,
 ) -> AuditResult:
-    """Analyse one input: a capture, or several as `capture.several.open_captures` gives them.
+    """Analyse one input: a capture, or several as `capture.discovery.open_captures` gives them.
 
     Parameters
     ----------
@@ -231,24 +231,10 @@ def run(
     if not inventory.origins and isinstance(reader, CaptureSet):
         raise reader.nothing(inventory)
     origins, vantages = inventory.origins, inventory.vantage_points()
-    summaries = []
-    for origin, book in zip(origins, whole.books, strict=True):
-        summaries.append(
-            CaptureSummary(
-                origin.name,
-                origin.format,
-                origin.octets,
-                book.ledger.frames,
-                book.first_ns,
-                book.last_ns,
-                origin.interfaces,
-                origin.damage,
-                origin.first_number,
-                vantages[origin.vantage].name,
-                tuple(origin.comments),
-                book.ledger,
-            )
-        )
+    summaries = [
+        CaptureSummary.of(origin, book, vantages[origin.vantage].name)
+        for origin, book in zip(origins, whole.books, strict=True)
+    ]
     ledger = Ledger.total([book.ledger for book in whole.books])
     left_out = LeftOut(whole.left_out, min(work.flow_limits, default=limits.max_flows))
     evidence = finish(whole.assembled)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analyzer.analysis import run
-from analyzer.capture.several import Source, open_captures
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.pipeline import Limits
 from analyzer.report.document import build_document
 from analyzer.report.schema_document import Document, as_document

@@ -18,8 +18,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 from analyzer.analysis import Progress, Work, movable_of
+from analyzer.capture.candidates import Candidate, Examined
 from analyzer.capture.remote import RemoteFile, reason_of
-from analyzer.capture.several import Candidate, Examined, Portion
+from analyzer.capture.several import Portion
 from analyzer.errors import MissingProgramError, SchedulerError
 from analyzer.partial import Partial
 from analyzer.workers import Tally
@@ -161,7 +162,7 @@ class Cluster:
                 raise SchedulerError(self._address, f"worker {worker} has planewire {found}, and this is {here}")
 
     def look(self, examine: Callable[[Candidate], Examined], candidates: Sequence[Candidate]) -> Iterable[Examined]:
-        """Look at files from the workers; a `capture.several.Mapper`."""
+        """Look at files from the workers; a `capture.discovery.Mapper`."""
         parts = [candidates[i : i + _LOOKS] for i in range(0, len(candidates), _LOOKS)]
         futures = [
             self._client.submit(_look, examine, part, key=f"planewire-look-{self._run}-{number}", retries=RETRIES)

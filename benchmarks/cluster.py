@@ -27,7 +27,7 @@ import numpy as np
 from generate import Copies, mixed
 
 from analyzer.analysis import Work
-from analyzer.capture.several import Source, open_captures
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.partial import Partial, merge
 from analyzer.pipeline import Limits
 

@@ -97,7 +97,7 @@ def once(path: str) -> dict[str, Any]:
     begin = time.process_time()
     import analyzer.cli  # noqa: F401 - its start-up is part of every run
     from analyzer import analysis
-    from analyzer.capture.several import Source, open_captures
+    from analyzer.capture.discovery import Source, open_captures
     from analyzer.report import document, tables
 
     clock = Clock()

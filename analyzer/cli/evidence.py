@@ -75,7 +75,7 @@ def _cut(
 ) -> tuple[str, Excerpt]:
     """Cut the finding out of one of the captures; the file's name and the excerpt."""
     from analyzer.analysis import run
-    from analyzer.capture.several import Source, open_captures
+    from analyzer.capture.discovery import Source, open_captures
     from analyzer.errors import FindingError
     from analyzer.excerpt import cut_out, select
     from analyzer.report.document import build_document

@@ -138,8 +138,8 @@ def open_inputs(options: InputOptions, cluster: Cluster | None = None) -> Captur
     PlanewireError
         Nothing that was named can be read.
     """
+    from analyzer.capture.discovery import Source, open_captures
     from analyzer.capture.growing import never, parse_address
-    from analyzer.capture.several import Source, open_captures
     from analyzer.capture.source import Opening
 
     sources = [Source(path) for path in options.captures] + [_node(text) for text in options.node]
@@ -191,8 +191,8 @@ def limits_of(options: InputOptions) -> Limits:
 
 
 def _node(text: str) -> Any:  # noqa: ANN401 - a Source, whose module is imported late
+    from analyzer.capture.discovery import Source
     from analyzer.capture.remote import is_url, shown
-    from analyzer.capture.several import Source
 
     name, equals, path = text.partition("=")
     if is_url(text):

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from analyzer.ledger import Ledger
+from analyzer.ledger import CaptureBook, Ledger
 from analyzer.rules import Audit, Finding, RuleCount
 from analyzer.rules.suppressions import Suppressions
-from analyzer.schema import I64, Damage, Interface, Skipped, Table, VantagePoint
+from analyzer.schema import I64, CaptureOrigin, Damage, Interface, Skipped, Table, VantagePoint
 
 Document = dict[str, Any]
 
@@ -33,6 +33,24 @@ class CaptureSummary:
     vantage: str = ""
     comments: Sequence[tuple[int, str]] = ()
     ledger: Ledger | None = None
+
+    @classmethod
+    def of(cls, origin: CaptureOrigin, book: CaptureBook, vantage: str = "") -> CaptureSummary:
+        """What a capture that was read was, with what became of its frames, and the name of where it was made."""
+        return cls(
+            origin.name,
+            origin.format,
+            origin.octets,
+            book.ledger.frames,
+            book.first_ns,
+            book.last_ns,
+            origin.interfaces,
+            origin.damage,
+            origin.first_number,
+            vantage,
+            tuple(origin.comments),
+            book.ledger,
+        )
 
 
 @dataclass(frozen=True)

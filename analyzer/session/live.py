@@ -21,7 +21,7 @@ from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.report.audit_result import AuditResult, CaptureSummary, InputSummary, LeftOut
 from analyzer.report.live_view import LiveView
-from analyzer.schema import I64, CaptureChunk, Damage, Interface, Mask, VantagePoint
+from analyzer.schema import I64, CaptureChunk, CaptureOrigin, Damage, Interface, Mask, VantagePoint
 from analyzer.session.ageing import ActivityClock, Ageing, is_over
 from analyzer.session.archive import Archive, Leaving
 from analyzer.session.glance import Glance, Meter, channel_of_flows
@@ -187,20 +187,10 @@ class LiveSession:
     def result(self, feed: FeedFacts) -> AuditResult:
         """Everything so far, as `analysis.run` gives it; may be asked any number of times."""
         pipeline = self._pipeline
-        book = pipeline.book(0)
         evidence = pipeline.evidence(read=self._rereader.reader(exact=True))
-        capture = CaptureSummary(
-            feed.name,
-            feed.format,
-            feed.octets_read,
-            book.ledger.frames,
-            book.first_ns,
-            book.last_ns,
-            tuple(feed.interfaces),
-            tuple(feed.damage),
-            comments=tuple(feed.comments),
-            ledger=book.ledger,
-        )
+        book = pipeline.book(0)
+        facts = (tuple(feed.interfaces), tuple(feed.damage), tuple(feed.comments))
+        capture = CaptureSummary.of(CaptureOrigin(feed.name, feed.format, feed.octets_read, 0, 0, *facts), book)
         result = self._concluded(evidence, pipeline.flows.in_order(), [capture], glance=False)
         inputs = InputSummary(
             (VantagePoint("", (0,), False, ""),),

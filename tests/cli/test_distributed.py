@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from analyzer.analysis import Spread, run
-from analyzer.capture.several import Source, open_captures
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.errors import SchedulerError
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.report.document import build_document

@@ -112,7 +112,7 @@ def test_a_pipe_is_refused(arguments: tuple[str, ...]) -> None:
 def test_what_lies_in_a_storage_is_refused_before_it_is_read(
     arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analyzer.capture.several.find", None)
+    monkeypatch.setattr("analyzer.capture.discovery.find", None)
     url = "http://user:hunter2@127.0.0.1:9/x.pcap?sig=hunter2"
     with pytest.raises(InputError) as raised:
         raise invoke(*(url if argument == "URL" else argument for argument in arguments)).exception or AssertionError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analyzer.analysis import run
-from analyzer.capture.several import Source, open_captures
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.errors import PlanewireError
 from analyzer.pipeline import Pipeline
 from analyzer.report.document import build_document

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from analyzer.analysis import run
-from analyzer.capture.several import Source, open_captures
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.registries import Protocol
 from analyzer.schema import FlowTable
 from tests.conftest import LAB, ROOT

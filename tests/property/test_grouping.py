@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from analyzer import workers
 from analyzer.analysis import TOGETHER, Progress, Work, flow_limits, run
 from analyzer.assembly import compact_tls
-from analyzer.capture.several import Capture, CaptureSet, Portion, Recording, Source, open_captures
+from analyzer.capture.discovery import Source, open_captures
+from analyzer.capture.several import Capture, CaptureSet, Portion, Recording
 from analyzer.capture.source import Opening
 from analyzer.partial import Partial, merge
 from analyzer.pipeline import Limits

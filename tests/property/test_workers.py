@@ -14,7 +14,7 @@ import pytest
 from analyzer import pipeline
 from analyzer.analysis import run
 from analyzer.capture import ranges, source
-from analyzer.capture.several import Source, open_captures
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.capture.source import Opening
 from analyzer.pipeline import Limits
 from analyzer.report.document import build_document

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.analysis import ClusterContext, conclude, run
-from analyzer.capture.several import Source, open_captures
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.capture.source import open_capture
 from analyzer.pipeline import Pipeline
 from analyzer.report.audit_result import AuditResult, CaptureSummary, InputSummary

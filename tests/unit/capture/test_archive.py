@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.capture import members
-from analyzer.capture.several import Source, open_captures
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.capture.source import Opening
 from analyzer.errors import InputError, PlanewireError
 from tests.unit.capture.test_several import IN_ORDER, ROTATED, capture, frames_from, opened, read_all, write

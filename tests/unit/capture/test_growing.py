@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.capture.growing import parse_address
-from analyzer.capture.several import Source, open_captures
 from analyzer.capture.source import Opening
 from analyzer.errors import InputError
 from tests.capture_builders import Frame, pcap_file, pcapng_file

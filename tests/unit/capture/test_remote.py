@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from analyzer.analysis import run
 from analyzer.capture import remote
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.capture.remote import TRIES, RemoteFile, RemoteSource, find, is_url, shown
-from analyzer.capture.several import Source, open_captures
 from analyzer.errors import InputError, MissingProgramError
 from analyzer.report.document import build_document
 from tests.capture_builders import Frame, pcap_file
@@ -248,7 +248,7 @@ def test_what_must_be_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_capture_that_breaks_off_in_its_storage_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     octets = pcap_file([Frame(bytes(60), 10**18 + n) for n in range(100)])
     file = RemoteFile("s3://b/x.pcap", FlakySystem(octets, [False] * 6 + [True] * TRIES, 1), "b/x.pcap", len(octets))
-    monkeypatch.setattr("analyzer.capture.several.find", lambda _: ([file], True))
+    monkeypatch.setattr("analyzer.capture.discovery.find", lambda _: ([file], True))
     with open_captures([Source("s3://b/x.pcap")]) as reader:
         document = build_document(run(reader))
     assert 0 < document["ledger"]["frames"] < 100

@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft4Validator
 
 from analyzer.analysis import run
-from analyzer.capture.several import Source, open_captures
+from analyzer.capture.discovery import Source, open_captures
 from analyzer.capture.source import open_capture
 from analyzer.report.document import build_document
 from analyzer.report.frames import connections_frame, findings_frame

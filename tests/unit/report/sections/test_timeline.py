@@ -10,7 +10,7 @@ from analyzer.analysis import run
 from analyzer.capture.source import open_capture
 from analyzer.report.audit_result import Document
 from analyzer.report.document import build_document
-from analyzer.report.timeline import EVENT_KINDS
+from analyzer.report.sections.timeline import EVENT_KINDS
 from tests.conftest import LAB
 
 CAPTURES = ("09-anonymous-kubelet.pcap", "12-overlay-vxlan.pcap", "28-fmt-duplicates-reordered.pcap")

@@ -1,0 +1,1 @@
+"""The sections of the document, each made from what an audit found."""

@@ -118,6 +118,8 @@ class Pipeline:
         self._read: list[Batch] = []
         self._shelf: list[Batch] = []
         self._tunnels: dict[int, Protocol] = {}
+        self._settle_at = self.limits.settle_octets
+        self._total: Callable[[int], int] = int if team is None else team.total
 
     @property
     def ledger(self) -> Ledger:
@@ -172,7 +174,7 @@ class Pipeline:
                 self.flows.traffic.settle()
                 if self.team is not None and not self.flows.all_kept:
                     raise GivenUp
-            if ends_epoch and self._pending_octets() >= self.limits.settle_octets:
+            if ends_epoch and self._total(self.heads.pending_octets) >= self.limits.settle_octets:
                 self._settle()
             if ends_epoch and self.late.pending_octets >= self.limits.late_octets:
                 self._late_messages += read_late(self.late.take())
@@ -233,44 +235,47 @@ class Pipeline:
         return bool(self.late.pending_octets) or self.late_http2.pending
 
     def _settle(self) -> None:
-        """Read the connections that can tell no more, and drop their octets.
+        """Read the connections that can tell no more, and drop their octets, where there are enough of them.
 
-        These are TLS connections past their handshake, and connections that have ended and been silent for an epoch.
+        These are TLS connections past their handshake, and connections that have ended and been silent for an epoch:
+        nothing more is collected of those, whether they are read now or with more.
         Under pressure the ones longest silent follow, whatever their state.
         """
         state = self.flows.state
-        touched = self.heads.touched()
-        handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
         held = self.heads.held()
         quiet = state.last_frame[held] <= self.frames - self.limits.epoch_frames
         over = held[quiet & (state.flags[held] & (FIN | RST)).any(axis=1)]
+        self.heads.finish(over)
+        self.late_http2.close(over)
+        if self._total(self.heads.pending_octets) < self._settle_at:
+            return
+        touched = self.heads.touched()
+        handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
+        over = self.heads.held(finished=True)
         chosen = np.union1d(handshakes, over)
-        if chosen.shape[0]:
-            self.heads.finish(over)
-            self.late_http2.close(over)
+        if self._total(chosen.shape[0]):
             self._keep_settled(chosen, over)
-        if self._pending_octets() > self.limits.heads_budget:
+        if self._total(self.heads.pending_octets) > self.limits.heads_budget:
             if self.team is not None:
                 raise GivenUp
             held = self.heads.held()
             order = held[np.argsort(state.last_frame[held], kind="stable")]
             self._close(np.sort(order[: max(1, order.shape[0] // 2)]))
 
-    def _pending_octets(self) -> int:
-        """Octets of stream heads held, by all processes together."""
-        mine = self.heads.pending_octets
-        return mine if self.team is None else self.team.total(mine)
-
     def _keep_settled(self, chosen: I64, over: I64) -> None:
         """Read the flows `chosen`; keep what can tell no more, the flows `over` among it, and drop its octets."""
-        batch = self.interpret(chosen)
-        # A hole may still be filled by a late segment, and what it hid be read then.
-        ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
-        # Where keys open a connection its requests are still to come.
-        ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
-        ready = np.union1d(ready, over)
-        self._keep(batch, ready)
-        self.heads.release(ready)
+        if chosen.shape[0]:
+            batch = self.interpret(chosen)
+            # A hole may still be filled by a late segment, and what it hid be read then.
+            ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
+            # Where keys open a connection its requests are still to come.
+            ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
+            ready = np.union1d(ready, over)
+            self._keep(batch, ready)
+            self.heads.release(ready)
+        # What is left cannot be settled yet, and looking at it again every epoch tells nothing.
+        more = self._total(self.heads.pending_octets) + self.limits.settle_octets // 2
+        self._settle_at = min(max(more, self.limits.settle_octets), self.limits.heads_budget)
 
     def _close(self, flows: I64) -> None:
         """Read `flows` as they are and collect no more of them."""

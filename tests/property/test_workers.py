@@ -39,7 +39,7 @@ CAPTURES = sorted(p for p in LAB.iterdir() if p.suffix in (".pcap", ".pcapng"))
 @pytest.fixture(autouse=True)
 def _teams_for_small_captures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analysis, "LEAST_SHARED", 0)
-    monkeypatch.setattr(ranges, "RANGE_OCTETS", 64 << 10)
+    monkeypatch.setattr(ranges, "TURN_OCTETS", 64 << 10)
 
 
 @pytest.fixture

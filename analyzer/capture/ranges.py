@@ -20,16 +20,17 @@ from analyzer.capture.records import FrameColumns
 from analyzer.schema import I64, U8
 from analyzer.team import GivenUp, Team
 
-TURN_OCTETS: Final = 16 << 20
-"""Octets of the ranges that are looked at together, one of each process: what is found in them is one chunk."""
+TURN_OCTETS: Final = 32 << 20
+"""Octets of the ranges that are looked at together, one of each process: what is found in them is one chunk. It is
+larger than other chunks, as each process takes a share of it only, and calls cost the same for few packets."""
 _SLACK: Final = 512 << 10
 """Octets read past a range: its last record may reach so far over its end."""
-_MAX_FRAMES: Final = 1 << 19
+_MAX_FRAMES: Final = 1 << 20
 """Frames of a turn; each process has room for its part of them."""
 _COLUMNS: Final = ("start", "captured_len", "wire_len", "time_ns")
 _SLOT: Final = TURN_OCTETS + _SLACK + len(_COLUMNS) * 8 * _MAX_FRAMES
-_SLOTS: Final = 3
-"""Turns that there is memory for: the next, the one in hand, and the one before, which others may still look at."""
+_SLOTS: Final = 2
+"""Turns that there is memory for: the one in hand, and the next, once nobody looks at the one before any more."""
 _READY: Final = 1
 _DONE: Final = 2
 _NOTHING: Final = (-1, 0, 0, 0)

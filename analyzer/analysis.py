@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from analyzer.assembly import finish
 from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
 from analyzer.capture.several import CaptureSet, Portion, Recording
 from analyzer.capture.source import give_back_freed_memory
-from analyzer.cluster.authorities import Authority
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.ledger import Ledger
@@ -29,6 +28,9 @@ from analyzer.rules.suppressions import Suppressions
 from analyzer.schema import CaptureOrigin, CaptureReader, Skipped
 from analyzer.verdicts import Declarations, judge
 from analyzer.workers import Tally, can_fork, in_children
+
+if TYPE_CHECKING:
+    from analyzer.cluster.authorities import Authority
 
 TOGETHER: Final = 4
 """Times `Limits.max_flows` that are kept of all recordings of a run together."""

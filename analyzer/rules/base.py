@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analyzer.cluster.authorities import Authority
 from analyzer.cluster.catalogue import channels
 from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.declarations import Declarations
@@ -23,6 +23,9 @@ from analyzer.registries import Grade, Protocol, Severity
 from analyzer.rules.suppressions import Suppression, Suppressions
 from analyzer.schema import I64, U8, Mask
 from analyzer.verdicts.columns import Verdicts
+
+if TYPE_CHECKING:
+    from analyzer.cluster.authorities import Authority
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,9 @@ class Audit:
 
     def _known(self, addresses: Iterable[bytes]) -> Mask:
         wanted = frozenset(addresses)
-        known: Mask = np.array([row.tobytes() in wanted for row in self.roles.addresses], bool)
-        return known
+        if not wanted:
+            return np.zeros(self.roles.addresses.shape[0], bool)
+        return np.array([octets in wanted for octets in self.roles.addresses.view("V16")[:, 0].tolist()], bool)
 
 
 def _kept(mask: Mask) -> Mask:

@@ -60,11 +60,13 @@ class ConnectionTable:
         self.server_address = picked(self.address, audit.roles.server)
 
     @cached_property
-    def service(self) -> list[str]:
-        """``address:port`` of each service (a row of `Roles.service_port`)."""
+    def services(self) -> tuple[list[str], I64]:
+        """``address:port`` of every service, sorted, and the place there of each (a row of `Roles.service_port`)."""
         roles = self.audit.roles
         ends = zip(roles.service_address.tolist(), roles.service_port.tolist(), strict=True)
-        return [f"{self.address[row]}:{port}" for row, port in ends]
+        texts = [f"{self.address[row]}:{port}" for row, port in ends]
+        order = sorted(range(len(texts)), key=texts.__getitem__)
+        return [texts[row] for row in order], np.argsort(order)
 
     def addresses_of(self, ends: I64) -> list[str]:
         """The first distinct of some addresses (rows of `Roles.addresses`), at most `MAX_LISTED`."""

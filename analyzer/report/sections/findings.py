@@ -30,7 +30,8 @@ def finding_entry(finding: Finding, table: ConnectionTable) -> Document:
     if finding.detail:
         details = "; ".join(finding.detail)
         message += f" {details[0].upper()}{details[1:]}."
-    keys = sorted(table.service[row] for row in np.unique(audit.roles.service[rows]).tolist())
+    services, place = table.services
+    keys = [services[row] for row in np.unique(place[audit.roles.service[rows]]).tolist()]
     digest = hashlib.sha256("\n".join([rule.code, finding.channel, *keys]).encode()).hexdigest()
     return {
         "id": f"{rule.code}/{finding.channel}",

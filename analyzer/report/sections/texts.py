@@ -36,7 +36,7 @@ def joined_numbers(numbers: I64, counts: I64) -> list[str]:
     Parameters
     ----------
     numbers : (M,) int64
-        0 or more each, row after row.
+        0 or more and below 10**18 each, row after row.
     counts : (N,) int64
         How many each row has.
     """

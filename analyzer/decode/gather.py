@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 import numpy as np
@@ -11,6 +10,7 @@ from analyzer.copying import gather_items
 from analyzer.schema import I32, I64, U8, U64
 
 _WORD: Final = 8
+_LITTLE: Final = np.dtype("<u8").isnative
 
 
 def be16(block: U8, column: int) -> I32:
@@ -36,8 +36,8 @@ def gather_numbers(octets: U8, start: I64) -> U64:
     Made for octets that are not in the cache: as two aligned words, which numpy picks from there twice as fast.
     """
     words = octets[: octets.shape[0] // _WORD * _WORD]
-    aligned = sys.byteorder == "little" and words.flags.c_contiguous and words.ctypes.data % _WORD == 0
-    if not aligned or int(start.max(initial=0)) > words.shape[0] - 2 * _WORD:
+    aligned = words.flags.c_contiguous and words.ctypes.data % _WORD == 0
+    if not (_LITTLE and aligned) or int(start.max(initial=0)) > words.shape[0] - 2 * _WORD:
         return gather_items(octets, start, _WORD).view("<u8").astype(np.uint64, copy=False)
     row, bits = start >> 3, ((start & 7) << 3).view(np.uint64)
     low, high = (words.view(np.uint64).take(at, mode="clip") for at in (row, row + 1))

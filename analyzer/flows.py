@@ -145,17 +145,22 @@ class FlowRows:
     """Which flow each packet of a table belongs to.
 
     ``packet`` (K,) int64 rows of the packet table that belong to a flow; ``flow`` (K,) int64 flow number in order of
-    creation; ``side`` (K,) int64 canonical side of the sender; ``http`` (H,) int64 which of the K begin with an HTTP/1
-    request or status line, ascending; ``left_out`` and ``left_out_octets`` packets, and their octets, of flows past the
-    limit, which are in none of the columns.
+    creation; ``stream`` (K,) int64 is twice that, and 1 more where the sender is canonical side 1; ``http`` (H,) int64
+    which of the K begin with an HTTP/1 request or status line, ascending; ``left_out`` and ``left_out_octets`` packets,
+    and their octets, of flows past the limit, which are in none of the columns.
     """
 
     packet: I64
     flow: I64
-    side: I64
+    stream: I64
     http: I64
     left_out: int = 0
     left_out_octets: int = 0
+
+    @property
+    def side(self) -> I64:
+        """Canonical side of the sender: (K,) int64."""
+        return self.stream & 1
 
 
 _LEFT_OUT: Final = -2
@@ -445,7 +450,7 @@ class FlowBuilder:
         return FlowRows(
             np.concatenate([part.packet for part in parts]),
             np.concatenate([part.flow for part in parts]),
-            np.concatenate([part.side for part in parts]),
+            np.concatenate([part.stream for part in parts]),
             np.concatenate([part.http + shift for part, shift in zip(parts, before[:-1].tolist(), strict=True)]),
             sum(part.left_out for part in parts),
             sum(part.left_out_octets for part in parts),
@@ -495,7 +500,7 @@ class FlowBuilder:
         if rows.shape[0] == 0:
             return
         there = packets.take(rows)
-        self._note_origins(there, current[rows], side[rows])
+        self._note_origins(there, current[rows] * 2 + side[rows])
         reopening = rows[self._reopening(there, current[rows], side[rows])]
         if reopening.shape[0] == 0:
             return
@@ -541,14 +546,19 @@ class FlowBuilder:
 
     def _add_runs(self, packets: PacketTable, octets: U8, rows: I64, starts: I64, key: I64, side: I64) -> FlowRows:
         """Count packets of which each run, from `starts` on, has one key; `rows` are theirs in the caller's table."""
-        starts, flow = self._assign(packets, starts, key, side)
-        stream = flow * 2
-        stream += side
+        starts, flow, stream = self._assign(packets, starts, key, side)
         http = self._count(packets, octets, starts, flow, stream)
-        return FlowRows(rows, flow, side, http)
+        return FlowRows(rows, flow, stream, http)
 
-    def _assign(self, packets: PacketTable, starts: I64, key: I64, side: I64) -> tuple[I64, I64]:
-        """Flow of each packet, and where its runs begin: the newest of its key, and a new one from each opening SYN."""
+    def _assign(self, packets: PacketTable, starts: I64, key: I64, side: I64) -> tuple[I64, I64, I64]:
+        """Flow of each packet: the newest of its key, and a new one from each SYN that opens another connection.
+
+        Returns
+        -------
+        starts : (R,) int64
+            Where runs of one flow begin.
+        flow, stream : (N,) int64
+        """
         self._reserve_current()
         newest = self._current.take(key)
         fresh = np.flatnonzero(newest < 0)
@@ -562,17 +572,21 @@ class FlowBuilder:
             newest[fresh] = self._current[key[fresh]]
         lengths = _run_lengths(starts, side.shape[0])
         flow = np.repeat(newest, lengths)
-        self._note_origins(packets, flow, side)
+        stream = flow * 2
+        stream += side
+        self._note_origins(packets, stream)
         reopening = self._reopening(packets, flow, side)
         if reopening.shape[0]:
-            flow = self._split(packets, np.repeat(key, lengths), flow, side, reopening)
+            flow = self._split(packets, np.repeat(key, lengths), flow, reopening)
+            stream = flow * 2 + side
+            # The old flow's origins may have been taken from packets that turned out to be the new one's.
+            self._note_origins(packets, stream)
             starts = _run_starts(flow)
-        return starts, flow
+        return starts, flow, stream
 
-    def _note_origins(self, packets: PacketTable, flow: I64, side: I64) -> None:
-        """Remember the first data sequence number of each side, and the handshake's sequence numbers."""
+    def _note_origins(self, packets: PacketTable, stream: I64) -> None:
+        """Remember the first data sequence number of each side."""
         origin = self.state.origin.reshape(-1)
-        stream = flow * 2 + side
         unset = np.flatnonzero(origin.take(stream) < 0)[::-1]  # backwards: the first packet wins
         tcp = unset[packets.protocol[unset] == TCP]
         syn = (packets.tcp_flags[tcp] & SYN) != 0
@@ -599,7 +613,7 @@ class FlowBuilder:
         reopening: I64 = rows[reopens | peer_ended]
         return reopening
 
-    def _split(self, packets: PacketTable, key: I64, flow: I64, side: I64, reopening: I64) -> I64:
+    def _split(self, packets: PacketTable, key: I64, flow: I64, reopening: I64) -> I64:
         """Create one flow for each reopening SYN and move the packets behind it there."""
         # Retransmissions of one reopening SYN were sorted out by `_reopening`: each row here is a connection.
         created = self._create(key[reopening], _order(packets, reopening))
@@ -614,9 +628,7 @@ class FlowBuilder:
         flow = flow.copy()
         flow[rows[moved]] = created[sorter][ahead[moved]]
         self._current[key[reopening][sorter]] = created[sorter]
-        # The old flow's origins may have been taken from packets that turned out to be the new one's.
         state.origin[created] = -1
-        self._note_origins(packets, flow, side)
         return flow
 
     # ------------------------------------------------------------------------------------------ totals

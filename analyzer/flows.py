@@ -18,6 +18,7 @@ from analyzer.decode.tunnel import ETHERIP, GRE, IPV4_IN_IP, IPV6_IN_IP, MPLS_IN
 from analyzer.flow_index import KEY_WORDS, DistinctCounter, FlowIndex, PairCache
 from analyzer.registries import Decode, InitiatorSource
 from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable
+from analyzer.team import Team
 from analyzer.traffic import TrafficCounter
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
@@ -147,7 +148,8 @@ class FlowRows:
     ``packet`` (K,) int64 rows of the packet table that belong to a flow; ``flow`` (K,) int64 flow number in order of
     creation; ``stream`` (K,) int64 is twice that, and 1 more where the sender is canonical side 1; ``http`` (H,) int64
     which of the K begin with an HTTP/1 request or status line, ascending; ``left_out`` and ``left_out_octets`` packets,
-    and their octets, of flows past the limit, which are in none of the columns.
+    and their octets, of flows past the limit, ``elsewhere`` packets that another builder counts: these are in none of
+    the columns.
     """
 
     packet: I64
@@ -156,6 +158,7 @@ class FlowRows:
     http: I64
     left_out: int = 0
     left_out_octets: int = 0
+    elsewhere: int = 0
 
     @property
     def side(self) -> I64:
@@ -232,6 +235,25 @@ _MAPPED: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
 """Octets 8 to 15 of an IPv4 address mapped into IPv6 (RFC 4291 2.5.5.2), without the address."""
 _PREFIX: Final = np.frombuffer(b"\xff\xff\xff\xff\0\0\0\0", np.uint64)[0]
 """Those of them that every such address shares."""
+
+
+def _share(packets: PacketTable, shares: int) -> I64:
+    """Which of so many shares the flow of each packet belongs to, by addresses and ports of both sides: (N,) int64."""
+    src, dst = packets.src.view(np.uint64), packets.dst.view(np.uint64)
+    # Sums are the same in both directions.
+    mixed = src[:, 0] + dst[:, 0]
+    for multiplier, more in (
+        (0xBF58476D1CE4E5B9, src[:, 1] + dst[:, 1]),
+        (0x94D049BB133111EB, packets.src_port.astype(np.uint64) + packets.dst_port),
+    ):
+        mixed += more
+        mixed *= np.uint64(multiplier)
+        mixed ^= mixed >> np.uint64(32)
+    mixed &= np.uint64(0xFFFFFFFF)
+    mixed *= np.uint64(shares)
+    mixed >>= np.uint64(32)
+    share: I64 = mixed.view(np.int64)
+    return share
 
 
 def _one_of(values: NDArray[np.uint32], wanted: list[int]) -> Mask:
@@ -359,9 +381,12 @@ class FlowBuilder:
         Flows kept. Once three quarters are there, a new one is kept from its first packet with payload on: a SYN flood
         or a scan takes no place from connections that say something. Once all are there, no new one is. What is left
         out is counted. It does not depend on how the input was cut into tables.
+    team : Team, optional
+        Processes with a builder each, of which every one is given all packets and counts those of its own flows.
     """
 
-    def __init__(self, seed: int = 0, limit: int | None = None) -> None:
+    def __init__(self, seed: int = 0, limit: int | None = None, team: Team | None = None) -> None:
+        self._team = team
         self._limit = limit
         self._soft_limit = None if limit is None else limit - limit // _SOFT_SHARE
         self._refused = DistinctCounter()
@@ -371,7 +396,7 @@ class FlowBuilder:
         self._current: I64 = np.full(1 << 10, -1, np.int64)  # newest flow of each key
         self._columns = _Columns()
         self._scratch: I64 = np.empty(1 << 10, np.int64)
-        self.traffic = TrafficCounter()
+        self.traffic = TrafficCounter() if team is None else TrafficCounter(total=team.total)
 
     def __len__(self) -> int:
         return self._columns.count
@@ -400,15 +425,27 @@ class FlowBuilder:
             The packets that belong to a flow: TCP and UDP with ports, and the portless tunnels.
         """
         rows = _members(packets)
+        elsewhere = 0
+        if self._team is not None:
+            self.traffic.extend(packets.time_ns[rows])
+            mine = rows[_share(packets, self._team.size)[rows] == self._team.rank]
+            elsewhere = rows.shape[0] - mine.shape[0]
+            rows = mine
         if rows.shape[0] == 0:
-            return FlowRows(rows, rows, rows, rows)
+            return FlowRows(rows, rows, rows, rows, elsewhere=elsewhere)
         if rows.shape[0] != len(packets):
             packets = packets.take(rows)
         if self._soft_limit is not None and len(self) + rows.shape[0] > self._soft_limit:
             keys, side = _keys(packets, np.arange(len(packets)), vantage)
             return self._add_limited(packets, octets, rows, keys, side)
         starts, key, side = self._identify(packets, vantage)
-        return self._add_runs(packets, octets, rows, starts, key, side)
+        return replace(self._add_runs(packets, octets, rows, starts, key, side), elsewhere=elsewhere)
+
+    @property
+    def all_kept(self) -> bool:
+        """Whether no flow was left out, nor could have been, of this builder and of all others of its team."""
+        count = len(self) if self._team is None else self._team.total(len(self))
+        return self._soft_limit is None or count <= self._soft_limit
 
     @property
     def left_out(self) -> int:

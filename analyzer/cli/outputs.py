@@ -147,10 +147,10 @@ def _write_each(document: Mapping[str, Any], outputs: Outputs) -> list[str]:
     return written
 
 
-def write_text(target: str, text: str | Iterator[str]) -> list[str]:
+def write_text(target: str, text: str | Iterator[bytes | memoryview]) -> list[str]:
     """Write one file, whole or not at all, or standard output where it is ``-``; the names of files written."""
     if target == "-":
-        for piece in [text] if isinstance(text, str) else text:
+        for piece in [text] if isinstance(text, str) else map(bytes, text):
             click.echo(piece, nl=False)
         return []
     from analyzer.report.tables import write_atomically

@@ -134,16 +134,12 @@ class _Rules:
 
     def proxied(self) -> None:
         """X-Forwarded-Uri: written by the API server's proxy only (apimachinery pkg/util/proxy/transport.go)."""
-        by_kind: dict[str, list[int]] = {}
-        for flow, requests in self.evidence.requests.items():
-            for request in requests:
-                channel = _forwarded_channel(request.forwarded_uri)
-                if channel:
-                    by_kind.setdefault(channel, []).append(flow)
-                    break
-        for channel, found in by_kind.items():
-            rows = np.zeros(len(self.evidence), bool)
-            rows[found] = True
+        http = self.evidence.http
+        named = [_forwarded_channel(message.forwarded_uri) for message in http.contents]
+        first = self.evidence.first_asked(lambda request: _forwarded_channel(request.forwarded_uri))
+        content = np.append(http.content, -1)[first]
+        for channel in sorted(set(named) - {""}):
+            rows = np.isin(content, [row for row, name in enumerate(named) if name == channel])
             # Decrypted: a node's kubelet port is asked on the kubelet's own transport (pkg/registry/core/node/rest).
             rows &= ~(self.tls & (self.kind == ServiceKind.KUBELET) & (channel == "apiserver-to-node-proxy"))
             self.settle(rows, channel, "X-Forwarded-Uri names the API server's proxy", Grade.OBSERVED)
@@ -217,14 +213,9 @@ class _Rules:
 
     def legacy(self) -> None:
         """The API server's insecure port: cleartext HTTP on 8080 to the control plane with API paths."""
-        paths = np.zeros(len(self.evidence), bool)
-        paths[
-            [
-                flow
-                for flow, requests in self.evidence.requests.items()
-                if any(r.target.startswith(_API_PREFIXES) and not (r.forwarded_uri or r.decrypted) for r in requests)
-            ]
-        ] = True
+        paths = self.evidence.asked(
+            lambda r: r.target.startswith(_API_PREFIXES) and not (r.forwarded_uri or r.decrypted)
+        )
         insecure = paths & (self.port == INSECURE_APISERVER_PORT) & self.roles.server_is(CONTROL_PLANE)
         self.settle(
             insecure, "insecure-apiserver", "API paths in cleartext on port 8080 of the control plane", Grade.OBSERVED
@@ -322,15 +313,9 @@ class _Rules:
 
         Only when it upgrades a connection does it not (apimachinery pkg/util/proxy/upgradeaware.go).
         """
-        is_http1 = (self.protocol == Protocol.HTTP1).tolist()
-        plain = [
-            flow
-            for flow, requests in self.evidence.requests.items()
-            if is_http1[flow] and not any(r.forwarded_uri or r.upgrade for r in requests)
-        ]
-        rows = np.zeros(len(self.evidence), bool)
-        rows[plain] = True
-        return rows & self.evidence.from_start[:, 0] & ~self.evidence.gap
+        asked = self.evidence.asked
+        plain: Mask = (self.protocol == Protocol.HTTP1) & asked() & ~asked(lambda r: r.forwarded_uri or r.upgrade)
+        return plain & self.evidence.from_start[:, 0] & ~self.evidence.gap
 
     def _well_known(self) -> Mask:
         """Ports whose service is known, as long as the API server's proxy is not known to dial them."""

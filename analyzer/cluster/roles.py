@@ -7,7 +7,7 @@ first: what a service proves by content, then the ports that Kubernetes document
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -339,27 +339,25 @@ class _Inference:
 
     def _paths(self) -> None:
         """Readable request paths name the service: etcd, konnectivity, kubelet, and API server where keys opened it."""
-        other = int(ServiceKind.OTHER)
-        for flow, requests in self.evidence.requests.items():
-            # A mask of all flows for each of them would cost the square of their number.
-            service = self.roles.service[flow]
-            if self.roles.service_kind[service] != other:
-                continue
-            if any(request.target.startswith(ETCD_PATH_PREFIXES) for request in requests):
-                kind = ServiceKind.ETCD
-            elif any(is_agent_connect(request) for request in requests):
-                kind = ServiceKind.KONNECTIVITY_AGENTS
-            elif any(is_proxy_request(request) for request in requests):
-                kind = ServiceKind.KONNECTIVITY_FRONTEND
-            elif any(_is_of_kubelet(request) for request in requests):
-                opened = any(request.decrypted for request in requests)
-                kind = ServiceKind.KUBELET if opened else ServiceKind.KUBELET_READONLY
-            elif any(r.decrypted and r.target.startswith(API_PREFIX) and not r.forwarded_uri for r in requests):
-                kind = ServiceKind.APISERVER
-            else:
-                continue
-            self.roles.service_kind[service] = kind
-            self.roles.service_grade[service] = Grade.INFERRED
+        asked = self.evidence.asked
+        kubelet = np.where(asked(lambda r: r.decrypted), ServiceKind.KUBELET, ServiceKind.KUBELET_READONLY)
+        said: Sequence[tuple[Mask, ServiceKind | I64]] = (
+            (asked(lambda r: r.target.startswith(ETCD_PATH_PREFIXES)), ServiceKind.ETCD),
+            (asked(is_agent_connect), ServiceKind.KONNECTIVITY_AGENTS),
+            (asked(is_proxy_request), ServiceKind.KONNECTIVITY_FRONTEND),
+            (asked(_is_of_kubelet), kubelet),
+            (
+                asked(lambda r: r.decrypted and r.target.startswith(API_PREFIX) and not r.forwarded_uri),
+                ServiceKind.APISERVER,
+            ),
+        )
+        kind = np.select([rows for rows, _ in said], [kinds for _, kinds in said], ServiceKind.OTHER)
+        flows = np.flatnonzero(kind != ServiceKind.OTHER)
+        # Of several kinds the one that the first of its connections shows.
+        services, first = np.unique(self.roles.service[flows], return_index=True)
+        fresh = self.roles.service_kind[services] == ServiceKind.OTHER
+        self.roles.service_kind[services[fresh]] = kind[flows[first[fresh]]]
+        self.roles.service_grade[services[fresh]] = Grade.INFERRED
 
     def _names(self) -> None:
         """The server name in the ClientHello: the API server's in-cluster, loopback and managed names."""
@@ -483,8 +481,8 @@ class _Inference:
             return
         # Whoever calls kubelets with a client certificate is the API server, on whatever address its cloud gives it.
         # So is whoever sends requests with the headers of its proxy. Both may come through a tunnel, hence the guard.
-        proxied = [f for f, rs in self.evidence.requests.items() if any(r.forwarded_uri for r in rs)]
-        self._give(self._flows_where(proxied), "client", CONTROL_PLANE, "sends requests as the API server's proxy does")
+        proxied = self.evidence.asked(lambda request: request.forwarded_uri)
+        self._give(proxied, "client", CONTROL_PLANE, "sends requests as the API server's proxy does")
         # A refusal and an upgrade-only ALPN offer are the API server's too, but only where nobody better is known.
         kubelet = self.kind(ServiceKind.KUBELET) & self.go
         self._give(kubelet & self.presented, "client", CONTROL_PLANE, "calls kubelets with a client certificate")
@@ -544,12 +542,8 @@ class _Inference:
 
     def _pods(self) -> None:
         """Without an inventory: whom the API server proxies to, and their neighbours."""
-        named = [
-            flow
-            for flow, requests in self.evidence.requests.items()
-            if any("/pods/" in r.forwarded_uri or "/services/" in r.forwarded_uri for r in requests)
-        ]
-        self._give(self._flows_where(named), "server", POD, "the API server's proxy names it as a pod")
+        named = self.evidence.asked(lambda r: "/pods/" in r.forwarded_uri or "/services/" in r.forwarded_uri)
+        self._give(named, "server", POD, "the API server's proxy names it as a pod")
         if POD in self.roles.listed:
             return
         pods = _Networks(self.roles.addresses[self.roles.member[POD]][:_ANCHORS])

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from analyzer.decode.transport import TCP
+from analyzer.protocols.http_table import HttpTable, Test
 from analyzer.protocols.identify import Identification
 from analyzer.protocols.tls.stacks import Stack
 from analyzer.registries import Grade, Ternary
@@ -167,6 +168,31 @@ class Evidence:
     def root(self) -> I64:
         """Row of the connection each flow is (a leg of): (F,) int64."""
         return np.where(self.leg_of >= 0, self.leg_of, np.arange(len(self)))
+
+    @cached_property
+    def http(self) -> HttpTable:
+        """HTTP messages of all flows."""
+        return HttpTable.of(self.cleartext.http)
+
+    def asked(self, test: Test | None = None) -> Mask:
+        """Flows with an HTTP request for which `test`, asked of each distinct one, holds: (F,) bool."""
+        return self._flows(self.http.requests(test))
+
+    def answered(self, test: Test | None = None) -> Mask:
+        """Flows with such a response: (F,) bool."""
+        return self._flows(self.http.responses(test))
+
+    def first_asked(self, test: Test) -> I64:
+        """Row of `http` of each flow's first request for which `test` holds, -1 = none: (F,) int64."""
+        rows = self.http.requests(test)[::-1]
+        first = np.full(len(self), -1, np.int64)
+        first[self.http.flow[rows]] = rows  # of several to one place the last is kept
+        return first
+
+    def _flows(self, messages: I64) -> Mask:
+        mask = np.zeros(len(self), bool)
+        mask[self.http.flow[messages]] = True
+        return mask
 
     @cached_property
     def requests(self) -> dict[int, list[HttpMessage]]:

@@ -20,13 +20,18 @@ MAX_RESUME: Final = 256
 """Segments tried for a place to join a connection."""
 
 # Frame types (RFC 9113 6) and flags.
-_DATA, HEADERS, _SETTINGS, PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 5, 6, 7, 8, 9
-END_HEADERS, _PADDED, _PRIORITY = 0x4, 0x8, 0x20
-_FRAME_HEADER: Final = 9
-_PRIORITY_UPDATE: Final = 16  # RFC 9218 7, the highest registered type
-# Payload lengths that RFC 9113 6 fixes: PRIORITY, RST_STREAM, PING, WINDOW_UPDATE.
-_FIXED_LENGTH: Final = {2: 5, 3: 4, _PING: 8, _WINDOW_UPDATE: 4}
-_MAX_FRAME_SIZE: Final = 1 << 14  # SETTINGS_MAX_FRAME_SIZE as it stands until raised (RFC 9113 6.5.2)
+_DATA, HEADERS, _SETTINGS, PUSH_PROMISE, _PING, GOAWAY, _WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 5, 6, 7, 8, 9
+END_HEADERS, PADDED, PRIORITY = 0x4, 0x8, 0x20
+FRAME_HEADER: Final = 9
+"""Octets of a frame header."""
+PRIORITY_UPDATE: Final = 16
+"""RFC 9218 7, the highest registered type."""
+FIXED_LENGTH: Final = {2: 5, 3: 4, _PING: 8, _WINDOW_UPDATE: 4}
+"""Payload lengths that RFC 9113 6 fixes: PRIORITY, RST_STREAM, PING, WINDOW_UPDATE."""
+ON_CONNECTION: Final = frozenset({_SETTINGS, _PING, GOAWAY})
+"""Frames of the connection, which no stream carries."""
+MAX_FRAME_SIZE: Final = 1 << 14
+"""SETTINGS_MAX_FRAME_SIZE as it stands until raised (RFC 9113 6.5.2)."""
 
 
 class Frame(NamedTuple):
@@ -117,7 +122,7 @@ def read_paths(stream: Stream) -> dict[int, bytes]:
 
 def _content(frame: Frame) -> bytes:
     """Data without padding (RFC 9113 6.1); empty where it does not fit."""
-    if not frame.flags & _PADDED:
+    if not frame.flags & PADDED:
         return frame.payload
     stop = len(frame.payload) - frame.payload[0] if frame.payload else 0
     return frame.payload[1:stop]
@@ -137,9 +142,9 @@ def _first_frame(stream: Stream, *, from_client: bool) -> int | None:
 
 def header_at(octets: bytes, at: int) -> tuple[int, ...]:
     """(length, type, flags, stream identifier with its reserved bit) of the frame header at `at`; empty where cut."""
-    if at + _FRAME_HEADER > len(octets):
+    if at + FRAME_HEADER > len(octets):
         return ()
-    word = int.from_bytes(octets[at : at + _FRAME_HEADER], "big")
+    word = int.from_bytes(octets[at : at + FRAME_HEADER], "big")
     return word >> 48, (word >> 40) & 0xFF, (word >> 32) & 0xFF, word & 0xFFFFFFFF
 
 
@@ -151,18 +156,17 @@ def is_chain(octets: bytes, at: int) -> bool:
             return headers == 2 and at == len(octets)
         if not is_frame(header, strict=True):
             return False
-        at += _FRAME_HEADER + header[0]
+        at += FRAME_HEADER + header[0]
     return True
 
 
 def is_frame(header: tuple[int, ...], *, strict: bool) -> bool:
     """Whether this can be the header of a frame; `strict` where one is looked for: no extension, no long frame."""
     length, kind, _, stream_id = header
-    on_connection = kind in (_SETTINGS, _PING, _GOAWAY)
-    placed = stream_id == 0 if on_connection else stream_id > 0 or kind >= _GOAWAY
-    sized = length == _FIXED_LENGTH.get(kind, length) and (length <= _MAX_FRAME_SIZE or not strict)
+    placed = stream_id == 0 if kind in ON_CONNECTION else stream_id > 0 or kind >= GOAWAY
+    sized = length == FIXED_LENGTH.get(kind, length) and (length <= MAX_FRAME_SIZE or not strict)
     # The reserved bit is to be sent as 0 (RFC 9113 4.1).
-    return (kind <= _PRIORITY_UPDATE or not strict) and not stream_id >> 31 and placed and sized
+    return (kind <= PRIORITY_UPDATE or not strict) and not stream_id >> 31 and placed and sized
 
 
 _OF_BLOCKS: Final = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION})
@@ -172,15 +176,15 @@ _ANY: Final = frozenset(range(256))
 def _frames(octets: bytes, at: int, kinds: frozenset[int] = _ANY, *, cut: bool = False) -> Iterator[Frame]:
     """Yield the complete frames of some kinds from `at` on; with `cut` also the one that is not, as far as it goes."""
     size = len(octets)
-    while at + _FRAME_HEADER <= size:
+    while at + FRAME_HEADER <= size:
         length, kind, flags, stream_id = header_at(octets, at)
-        stop = at + _FRAME_HEADER + length
+        stop = at + FRAME_HEADER + length
         if stop > size and not cut:
             return
         if kind not in kinds:
             at = stop
             continue
-        yield Frame(at, kind, flags, stream_id & 0x7FFFFFFF, octets[at + _FRAME_HEADER : stop])
+        yield Frame(at, kind, flags, stream_id & 0x7FFFFFFF, octets[at + FRAME_HEADER : stop])
         at = stop
 
 
@@ -205,7 +209,7 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
             opening, fragments = frame, [fragment]
         elif frame.kind == CONTINUATION:
             return
-        following = frame.position + _FRAME_HEADER + len(frame.payload)
+        following = frame.position + FRAME_HEADER + len(frame.payload)
         if opening is None or not frame.flags & END_HEADERS:
             continue
         said = reader.decode(b"".join(fragments))
@@ -218,11 +222,11 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
 
 def fragment_of(frame: Frame) -> bytes | None:
     """Field block fragment without padding and priority (RFC 9113 6.2, 6.6); None where they do not fit."""
-    start = 1 if frame.flags & _PADDED else 0
+    start = 1 if frame.flags & PADDED else 0
     padding = frame.payload[0] if start and frame.payload else 0
     if frame.kind == PUSH_PROMISE:
         start += 4
-    elif frame.flags & _PRIORITY:
+    elif frame.flags & PRIORITY:
         start += 5
     stop = len(frame.payload) - padding
     return frame.payload[start:stop] if frame.stream_id and start <= stop else None

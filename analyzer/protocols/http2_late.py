@@ -1,171 +1,318 @@
 """HTTP/2 messages behind the head: cleartext connections walked frame by frame for as long as they last.
 
 The connections of one cluster that speak HTTP/2 in clear are few (etcd, konnectivity, gRPC behind the API server's
-proxy): their segments are looked at one by one, those of all others never. Each distinct message is kept once.
+proxy): the octets of all others are never looked at. Theirs are collected until a round is worth its while, and the
+rounds of all directions are walked together. Each distinct message is kept once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import copy, deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 import numpy as np
 
+from analyzer.copying import copy_ranges
 from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP
-from analyzer.flows import SENT_PREFACE, TLS_DATA, FlowBuilder, FlowRows, place_of
+from analyzer.flows import SENT_PREFACE, TLS_DATA, FlowBuilder, FlowRows, place_of, sequence_difference
 from analyzer.heads import HeadCollector
 from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
-from analyzer.protocols.http2 import PREFACE, is_chain
-from analyzer.protocols.http2_walk import FrameWalk, Segment, WalkedBlock
-from analyzer.schema import I64, U8, HttpMessage, Mask, PacketTable
+from analyzer.protocols.header_blocks import MAX_HEADER_LIST, BlockReader, HeaderBlock
+from analyzer.protocols.http2_lockstep import (
+    Stretches,
+    Walked,
+    begin_chains,
+    begin_with_preface,
+    walk_stretches,
+)
+from analyzer.protocols.http2_walk import HELD, HELD_OCTETS, FrameWalk, Segment, Standing, WalkedBlock
+from analyzer.schema import I32, I64, U8, HttpMessage, Mask, PacketTable, Table
 
 HEAD_MESSAGES: Final = 64
 """Messages read of the head of a direction; what follows them is late, wherever it lies."""
+ROUND_OCTETS: Final = 4 << 20
+"""Octets of segments from which they are walked."""
+ROUND_SEGMENTS: Final = 1 << 15
+"""The same, in segments."""
 _EITHER_PREFACE: Final = np.uint16(SENT_PREFACE | SENT_PREFACE << 8)
+_NEVER, _OVER = -1, -2  # in place of a slot: of connections that were never walked, and of those that are no more
+_FAR: Final = 1 << 30
+"""Sequence numbers so far from the one expected that it matters when they are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Segments(Table):
+    """Segments: ``(K,)`` columns; ``walk`` twice the slot of the connection, and its side; ``start`` in the octets."""
+
+    walk: I64
+    seq: I64
+    length: I64
+    captured: I64
+    frame: I64
+    start: I64
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """Segments in the order of arrival, and their octets."""
+
+    segments: _Segments
+    octets: U8
+
+    @staticmethod
+    def packed(segments: _Segments, octets: U8) -> _Store:
+        """Segments of other octets, with no more than their own."""
+        start = np.cumsum(segments.captured) - segments.captured
+        size = int(segments.captured.sum())
+        own = copy_ranges(octets, segments.start, segments.captured, start, size)
+        return _Store(replace(segments, start=start), own)
+
+    @staticmethod
+    def joined(stores: list[_Store]) -> _Store:
+        """All segments, one store after the other. `stores` is not empty."""
+        if len(stores) == 1:
+            return stores[0]
+        sizes = np.array([store.octets.shape[0] for store in stores])
+        before = np.cumsum(sizes) - sizes
+        segments = _Segments.concatenate([store.segments for store in stores])
+        moved = np.repeat(before, [len(store.segments) for store in stores])
+        return _Store(
+            replace(segments, start=segments.start + moved), np.concatenate([store.octets for store in stores])
+        )
+
+    def segment(self, row: int) -> Segment:
+        """One of them, as a walk of its own takes it."""
+        segments = self.segments
+        start = int(segments.start[row])
+        octets = self.octets[start : start + int(segments.captured[row])].tobytes()
+        return Segment(int(segments.seq[row]), int(segments.length[row]), int(segments.frame[row]), octets)
 
 
 @dataclass(slots=True)
-class _Side:
-    """One direction: its walk, and what was kept of it."""
+class _Note:
+    """What was read and kept of one direction."""
 
-    walk: FrameWalk = field(default_factory=FrameWalk)
+    reader: BlockReader | None = None
     in_head: int = 0
-    reached: bool = False  # a segment ends behind the head
-    behind: bool = False  # a message does
+    behind: bool = False  # a message lies behind the head
     seen: set[str] = field(default_factory=set)
 
 
+class _Standings:
+    """How each walk stands: columns by walk, as of `Standing`."""
+
+    _FILL: Final = {"expects": -1}
+
+    def __init__(self) -> None:
+        self.expects: I64 = np.full(1 << 8, -1, np.int64)
+        self.left: I64 = np.zeros(1 << 8, np.int64)
+        self.headers: I64 = np.zeros(1 << 8, np.int64)
+        self.segments: I64 = np.zeros(1 << 8, np.int64)
+        self.on: Mask = np.zeros(1 << 8, bool)
+        self.sure: Mask = np.zeros(1 << 8, bool)
+        self.waits: Mask = np.zeros(1 << 8, bool)  # segments behind a gap are held
+        self.alone: Mask = np.zeros(1 << 8, bool)  # a `FrameWalk` has it in hand
+
+    def reserve(self, count: int) -> None:
+        """Have room for so many walks."""
+        if count > self.expects.shape[0]:
+            for name, column in list(vars(self).items()):
+                grown = np.full(count * 3 // 2, self._FILL.get(name, 0), column.dtype)
+                grown[: column.shape[0]] = column
+                setattr(self, name, grown)
+
+    def reset(self, walks: I64) -> None:
+        """Let these begin anew."""
+        for name, column in vars(self).items():
+            column[walks] = self._FILL.get(name, 0)
+
+    def of(self, walk: int) -> Standing:
+        """How one stands."""
+        return Standing(
+            int(self.expects[walk]),
+            int(self.left[walk]),
+            bool(self.on[walk]),
+            bool(self.sure[walk]),
+            int(self.headers[walk]),
+            int(self.segments[walk]),
+        )
+
+    def put(self, walk: int, standing: Standing) -> None:
+        """Let one stand so."""
+        for name, value in standing._asdict().items():
+            getattr(self, name)[walk] = value
+
+
 class Http2Collector:
-    """Walk cleartext HTTP/2 connections table after table; `take` hands over the messages found behind the heads.
+    """Walk cleartext HTTP/2 connections round after round; `take` hands over the messages found behind the heads.
 
     Parameters
     ----------
     flows : FlowBuilder
     heads : HeadCollector
         Has what is read by its own reader: messages that end inside the heads are left to it.
+
+    Notes
+    -----
+    What is found of a direction follows from its segments and their order alone, so that it does not matter when a
+    round ends.
     """
 
     def __init__(self, flows: FlowBuilder, heads: HeadCollector) -> None:
         self._flows, self._heads = flows, heads
-        self._sides: dict[int, _Side] = {}  # by stream
-        self._walked: Mask = np.zeros(1 << 10, bool)  # by flow
+        self._slot: I32 = np.full(1 << 10, _NEVER, np.int32)  # by flow
+        self._flow_of: I64 = np.full(1 << 8, -1, np.int64)  # by slot; -1: free
+        self._free: list[int] = []
+        self._slots = 0
+        self._standings = _Standings()
+        self._notes: dict[int, _Note] = {}  # by walk
+        self._alone: dict[int, FrameWalk] = {}  # by walk: those that are not plain
+        self._collected: list[_Store] = []
+        self._octets = self._segments = 0  # of those
+        self._held: list[_Store] = []  # behind gaps
         self._done: list[HttpMessage] = []
         self._full: set[int] = set()
 
     def __len__(self) -> int:
         """Directions walked."""
-        return len(self._sides)
+        return 2 * (self._slots - len(self._free))
 
     @property
     def pending(self) -> bool:
         """Whether `take` has something to hand over."""
+        self._end_round()
         return bool(self._done)
 
     def add(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
-        """Walk the segments among `packets`; to be called once the heads have been given them."""
+        """Collect the segments among `packets`; to be called once the heads have been given them."""
         chosen = self._candidates(packets, rows, octets)
+        if chosen.shape[0]:
+            chosen = chosen[self._walked(packets, rows, octets, chosen)]
         if chosen.shape[0] == 0:
             return
         packet = rows.packet[chosen]
-        columns = (
-            rows.flow[chosen],
-            rows.side[chosen],
-            packets.seq[packet],
-            packets.payload_len[packet],
+        start = packets.payload_start[packet]
+        segments = _Segments(
+            self._slot[rows.flow[chosen]] * np.int64(2) + rows.side[chosen],
+            packets.seq[packet].astype(np.int64),
+            packets.payload_len[packet].astype(np.int64),
+            packets.payload_stop[packet] - start,
             packets.frame[packet],
-            packets.payload_start[packet],
-            packets.payload_stop[packet],
-            self._heads.is_behind(
-                rows.flow[chosen] * 2 + rows.side[chosen],
-                packets.seq[packet].astype(np.int64) + packets.payload_len[packet] - 1,
-            ),
+            start,
         )
-        view = octets.data
-        for flow, side, seq, length, frame, start, stop, behind in zip(*(c.tolist() for c in columns), strict=True):
-            stream = 2 * flow + side
-            one = self._sides.get(stream)
-            if one is None:
-                payload = bytes(view[start:stop])
-                # Row by row, so that the same segments are walked however the capture was cut into tables.
-                if self._walked[flow] or not (payload.startswith(PREFACE) or is_chain(payload, 0)):
-                    continue
-                self._walked[flow] = True
-                one, self._sides[stream ^ 1] = _Side(), _Side()
-                self._sides[stream] = one
-            if stream not in self._full:
-                one.reached |= behind
-                found = one.walk.add(Segment(seq, length, frame, bytes(view[start:stop])))
-                if found:
-                    self._keep(stream, one, found)
+        self._collected.append(_Store.packed(segments, octets))
+        self._segments += len(segments)
+        self._octets += self._collected[-1].octets.shape[0]
+        if self._octets >= ROUND_OCTETS or self._segments >= ROUND_SEGMENTS:
+            self._end_round()
 
     def take(self, *, all_of_them: bool = False) -> list[HttpMessage]:
         """Hand over the messages found, flows by builder number; with `all_of_them` no more segments come."""
+        self._end_round()
         if all_of_them:
-            self.close(np.array([stream >> 1 for stream in self._sides if not stream & 1], np.int64))
+            slots = self._flow_of[: self._slots]
+            self.close(np.sort(slots[slots >= 0]))
         taken, self._done = self._done, []
         return taken
 
     def under_way(self) -> list[HttpMessage]:
         """What could be said besides if no more segments came, flows by builder number; the walks go on."""
+        self._end_round()
         apart = copy(self)
-        apart._done, apart._full = [], set(self._full)
-        for stream, one in self._sides.items():
-            if one.walk.waits and stream not in self._full:
-                ended = deepcopy(one)
-                apart._keep(stream, ended, ended.walk.finish())
+        apart._done, apart._full, apart._notes = [], set(self._full), {}
+        walks = {walk: deepcopy(one) for walk, one in self._alone.items() if one.waits}
+        waits = self._standings.waits
+        held = self._held_of(waits)
+        for row, walk in enumerate(held.segments.walk.tolist()):
+            if walk not in walks:
+                walks[walk] = FrameWalk(self._standings.of(walk), deepcopy(self._note(walk).reader))
+            walks[walk].add(held.segment(row))
+        for walk, one in walks.items():
+            apart._notes[walk] = deepcopy(self._note(walk))
+            apart._say_found(walk, one.finish())
         return apart._done
 
     def close(self, flows: I64) -> None:
         """Forget the connections among `flows`, of which nothing more is expected; what they said is kept."""
-        for flow in flows[self._walked[flows]].tolist() if self._sides else ():
-            for stream in (2 * flow, 2 * flow + 1):
-                one = self._sides.pop(stream, None)
-                if one is not None:
-                    self._keep(stream, one, one.walk.finish())
+        self._end_round()
+        self._reserve()
+        slots = self._slot[flows].astype(np.int64)
+        slots = slots[slots >= 0]
+        if slots.shape[0] == 0:
+            return
+        over = np.zeros(self._standings.expects.shape[0], bool)
+        over[2 * slots] = over[2 * slots + 1] = True
+        held = self._held_of(over)
+        self._forget_held(over)
+        self._walk(self._wanted(held), ended=True)
+        for walk in [walk for walk in self._alone if over[walk]]:
+            self._say_found(walk, self._alone[walk].finish())
+        self._give_up(slots, over)
 
     def keep(self, kept: I64, count: int) -> None:
         """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on.
 
         What was found must have been taken.
         """
-        place = place_of(kept, count).tolist()
-        self._sides = {place[s >> 1] * 2 + (s & 1): one for s, one in self._sides.items() if place[s >> 1] >= 0}
-        self._full = {place[s >> 1] * 2 + (s & 1) for s in self._full if place[s >> 1] >= 0}
-        walked = np.zeros(max(1 << 10, kept.shape[0] * 2), bool)
-        known = kept < self._walked.shape[0]
-        walked[np.flatnonzero(known)] = self._walked[kept[known]]
-        self._walked = walked
+        self._reserve(count)
+        place = place_of(kept, count)
+        of = self._flow_of[: self._slots]
+        named = np.where(of >= 0, place[of], -1)
+        gone = np.flatnonzero((of >= 0) & (named < 0))
+        over = np.zeros(self._standings.expects.shape[0], bool)
+        over[2 * gone] = over[2 * gone + 1] = True
+        self._forget_held(over)
+        self._give_up(gone, over)
+        self._flow_of[: self._slots] = named
+        slot = np.full(max(1 << 10, kept.shape[0] * 2), _NEVER, np.int32)
+        slot[: kept.shape[0]] = self._slot[kept]
+        self._slot = slot
+        self._full = {int(place[s >> 1]) * 2 + (s & 1) for s in self._full if place[s >> 1] >= 0}
 
     def full_streams(self) -> I64:
         """Streams in which a message found no room, ascending: (K,) int64."""
+        self._end_round()
         return np.array(sorted(self._full), np.int64)
+
+    # ---------------------------------------------------------------------------------- which segments
+
+    def _reserve(self, count: int | None = None) -> None:
+        count = len(self._flows) if count is None else count
+        if count > self._slot.shape[0]:
+            grown = np.full(count * 3 // 2, _NEVER, np.int32)
+            grown[: self._slot.shape[0]] = self._slot
+            self._slot = grown
 
     def _candidates(self, packets: PacketTable, rows: FlowRows, octets: U8) -> I64:
         """Rows with payload of connections walked, and of those that may have to be."""
-        count = len(self._flows)
-        if count > self._walked.shape[0]:
-            grown = np.zeros(count * 3 // 2, bool)
-            grown[: self._walked.shape[0]] = self._walked
-            self._walked = grown
+        self._reserve()
         state = self._flows.state
         # The bits of both sides in one number: most rows are told by it alone.
         opening = state.opening.view(np.uint16).reshape(-1).take(rows.flow)
         preface = (opening & _EITHER_PREFACE) != 0
         told = preface | (opening == 0)
-        if self._sides:
-            told |= self._walked.take(rows.flow)
+        if len(self):
+            told |= self._slot.take(rows.flow) >= 0
         row: I64 = np.flatnonzero(told)
         packet = rows.packet[row]
         row = row[(packets.protocol[packet] == TCP) & (packets.payload_stop[packet] > packets.payload_start[packet])]
         flow = rows.flow[row]
-        known = preface[row] | self._walked[flow]
-        # Joined in its middle: of no other protocol, as far as that has been seen.
-        joined = ~known & (state.syn_seq[flow] < 0).all(axis=1)
-        joined &= (state.signature[flow, :, TLS_DATA] == 0).all(axis=1)
-        kept = np.flatnonzero(known | joined)
-        row, known, flow = row[kept], known[kept], flow[kept]
+        slot = self._slot[flow]
+        known = preface[row] | (slot >= 0)
+        kept = slot != _OVER
+        others = np.flatnonzero(~known)
+        if others.shape[0]:
+            # Joined in its middle: of no other protocol, as far as that has been seen.
+            theirs = flow[others]
+            for side in (0, 1):
+                kept[others] &= state.syn_seq[theirs, side] < 0
+                kept[others] &= state.signature[theirs, side, TLS_DATA] == 0
+        chosen = np.flatnonzero(kept)
+        row, known, flow = row[chosen], known[chosen], flow[chosen]
         maybe = np.flatnonzero(~known)
         if maybe.shape[0] == 0:
             return row
@@ -174,31 +321,457 @@ class Http2Collector:
         # All rows of a flow with one that does: the walk begins at it and goes on with what follows.
         begun = np.zeros(len(self._flows), bool)
         begun[flow[looks]] = True
-        return row[begun[flow]]
+        going: I64 = row[begun[flow]]
+        return going
 
-    def _keep(self, stream: int, one: _Side, found: list[WalkedBlock]) -> None:
-        for block in found:
-            from_client = block.said.is_request
+    def _walked(self, packets: PacketTable, rows: FlowRows, octets: U8, chosen: I64) -> Mask:
+        """Which of the candidates are walked: from the first of a connection on that begins a chain of frames.
+
+        Row by row, so that the same segments are walked however the capture was cut into tables.
+        """
+        flow = rows.flow[chosen]
+        walked: Mask = self._slot[flow] >= 0
+        others = np.flatnonzero(~walked)
+        if others.shape[0] == 0:
+            return walked
+        packet = rows.packet[chosen[others]]
+        start, stop = packets.payload_start[packet], packets.payload_stop[packet]
+        begins = np.flatnonzero(begin_chains(octets, start, stop) | begin_with_preface(octets, start, stop))
+        if begins.shape[0] == 0:
+            return walked
+        begun, first = np.unique(flow[others[begins]], return_index=True)
+        self._begin(begun)
+        theirs = np.minimum(np.searchsorted(begun, flow), begun.shape[0] - 1)
+        walked |= (begun[theirs] == flow) & (np.arange(flow.shape[0]) >= others[begins[first]][theirs])
+        return walked
+
+    def _begin(self, flows: I64) -> None:
+        """Walk these connections from now on."""
+        reused = [self._free.pop() for _ in range(min(len(self._free), flows.shape[0]))]
+        more = flows.shape[0] - len(reused)
+        slots = np.concatenate([np.array(reused, np.int64), np.arange(self._slots, self._slots + more)])
+        self._slots += more
+        if self._slots > self._flow_of.shape[0]:
+            grown = np.full(self._slots * 3 // 2, -1, np.int64)
+            grown[: self._flow_of.shape[0]] = self._flow_of
+            self._flow_of = grown
+        self._standings.reserve(2 * self._slots)
+        self._flow_of[slots] = flows
+        self._slot[flows] = slots
+
+    def _give_up(self, slots: I64, over: Mask) -> None:
+        """Let the connections in `slots` go, whose walks are `over`."""
+        walks = np.flatnonzero(over)
+        for walk in walks.tolist():
+            self._notes.pop(walk, None)
+            self._alone.pop(walk, None)
+        self._standings.reset(walks)
+        self._slot[self._flow_of[slots]] = _OVER
+        self._flow_of[slots] = -1
+        self._free += slots.tolist()
+
+    # ---------------------------------------------------------------------------------- segments behind gaps
+
+    def _held_of(self, walks: Mask) -> _Store:
+        """What is held of these walks."""
+        parts = [(store, np.flatnonzero(walks[store.segments.walk])) for store in self._held]
+        stores = [_Store.packed(store.segments.take(rows), store.octets) for store, rows in parts if rows.shape[0]]
+        return _Store.joined([*stores, _EMPTY])
+
+    def _forget_held(self, walks: Mask) -> None:
+        """Hold no more of these walks."""
+        kept = []
+        for store in self._held:
+            segments = store.segments.take(~walks[store.segments.walk])
+            if 2 * int(segments.captured.sum()) < store.octets.shape[0]:
+                kept.append(_Store.packed(segments, store.octets))
+            else:
+                kept.append(_Store(segments, store.octets))
+        self._held = [store for store in kept if len(store.segments)]
+
+    def _wanted(self, store: _Store) -> _Store:
+        """Without the segments of directions that have no more room."""
+        if not self._full or not len(store.segments):
+            return store
+        walk = store.segments.walk
+        stream = self._flow_of[walk >> 1] * 2 + (walk & 1)
+        return replace(store, segments=store.segments.take(~np.isin(stream, list(self._full))))
+
+    # ---------------------------------------------------------------------------------- rounds
+
+    def _end_round(self) -> None:
+        """Walk what was collected."""
+        if not self._collected:
+            return
+        store = self._wanted(_Store.joined(self._collected))
+        self._collected, self._octets, self._segments = [], 0, 0
+        waits = self._standings.waits
+        again = store.segments.walk[waits[store.segments.walk]]
+        if again.shape[0]:
+            wanted = np.zeros(waits.shape[0], bool)
+            wanted[again] = True
+            held = self._held_of(wanted)
+            self._forget_held(wanted)
+            waits[again] = False
+            store = _Store.joined([held, store])
+        if self._alone:
+            store = self._wanted(self._walk_alone(store))
+        self._walk(store, ended=False)
+
+    def _walk_alone(self, store: _Store) -> _Store:
+        """Give segments to the walks that are not plain, until they are; what is left for the others."""
+        walk = store.segments.walk
+        left = np.ones(len(store.segments), bool)
+        for row in np.flatnonzero(self._standings.alone[walk]).tolist():
+            number = int(walk[row])
+            one = self._alone.get(number)
+            if one is not None:
+                left[row] = False
+                self._say_found(number, one.add(store.segment(row)))
+                self._put_down(number, one)
+        return replace(store, segments=store.segments.take(left))
+
+    def _put_down(self, number: int, one: FrameWalk) -> None:
+        """Take a walk into the columns where it keeps nothing back, else have it go on alone."""
+        standing = one.standing
+        self._standings.alone[number] = standing is None
+        if standing is None:
+            self._alone[number] = one
+            return
+        self._alone.pop(number, None)
+        self._standings.put(number, standing)
+        self._note(number).reader = one.reader
+
+    def _walk(self, store: _Store, *, ended: bool) -> None:
+        """Walk segments of walks in the columns; `ended`: they are held behind gaps, and no more will come."""
+        if not len(store.segments):
+            return
+        order = _in_order(store, self._standings, ended=ended)
+        walked = walk_stretches(order.octets, order.stretches, order.segment_at, order.untrimmed)
+        whole, further = order.odd, np.zeros(order.walk.shape[0], bool)
+        number = order.group  # of each stretch
+        state = walked.stretches
+        with_blocks = np.zeros(number.shape[0], bool)
+        with_blocks[walked.blocks.stretch] = True
+        whole[number[(walked.halted | (with_blocks if not ended else walked.halted)) & ~state.sure]] = True
+        further[number[walked.halted & state.sure]] = True
+        # What is missing may lie inside a frame that is passed by.
+        left, on = self._standings.left[order.walk], self._standings.on[order.walk]
+        left[number], on[number] = state.left, state.on
+        inside = on & (order.ahead <= left)
+        sure = self._standings.sure[order.walk]
+        sure[number] = state.sure
+        whole |= inside & ~sure
+        further |= inside
+        if ended:
+            # At the end a few frames will do, where they came out even.
+            told = state.sure | ((state.left == 0) & (state.headers > 1))
+            walked = replace(walked, blocks=walked.blocks.take(told[walked.blocks.stretch]))
+        walked = replace(walked, blocks=walked.blocks.take(~whole[number[walked.blocks.stretch]]))
+        self._read(walked, order, whole)
+        if not ended:
+            self._stand(walked, order, ~(whole | further))
+        further &= ~whole
+        stretch_of = np.full(order.walk.shape[0], -1)
+        stretch_of[number] = np.arange(number.shape[0])
+        for group in np.flatnonzero(whole | further).tolist():
+            walk = int(order.walk[group])
+            stretch = int(stretch_of[group])
+            if whole[group]:
+                one = FrameWalk(self._standings.of(walk), self._note(walk).reader)
+                segments = order.all_of(group)
+            else:
+                begin = self._standings.of(walk) if stretch < 0 else order.standing(walked, stretch)
+                began = stretch >= 0 and walked.joined[stretch] and not with_blocks[stretch]
+                one = FrameWalk(begin, None if began else self._note(walk).reader)
+                segments = order.rest_of(group, stretch, walked)
+            for segment in segments:
+                self._say_found(walk, one.add(segment))
+            if ended:
+                self._say_found(walk, one.finish())
+            else:
+                self._put_down(walk, one)
+        if not ended:
+            plain = ~(whole | further)
+            held = np.flatnonzero(order.behind_gap & plain[order.group_of])
+            if held.shape[0]:
+                held = held[np.argsort(order.arrival[held])]
+                part = order.segments.take(held)
+                self._held.append(_Store.packed(part, store.octets))
+                self._standings.waits[part.walk] = True
+
+    def _stand(self, walked: Walked, order: _Order, plain: Mask) -> None:
+        """Note how the walks of plain stretches stand."""
+        rows = np.flatnonzero(plain[order.group])
+        state = walked.stretches.take(rows)
+        group = order.group[rows]
+        walk, standings = order.walk[group], self._standings
+        standings.expects[walk] = order.expects[group] + state.end - state.begin
+        standings.left[walk], standings.on[walk], standings.sure[walk] = state.left, state.on, state.sure
+        standings.headers[walk], standings.segments[walk] = state.headers, state.segments
+
+    # ---------------------------------------------------------------------------------- messages
+
+    def _note(self, walk: int) -> _Note:
+        note = self._notes.get(walk)
+        if note is None:
+            note = self._notes[walk] = _Note()
+        return note
+
+    def _read(self, walked: Walked, order: _Order, whole: Mask) -> None:
+        """Read the header blocks found; a stretch that was not sure and has one that cannot be becomes `whole`."""
+        blocks = walked.blocks
+        if not len(blocks):
+            return
+        group = order.group[blocks.stretch]
+        walk = order.walk[group]
+        last = (order.expects[group] + blocks.end - 1 - walked.stretches.begin[blocks.stretch]) & 0xFFFFFFFF
+        behind = self._heads.is_behind(self._flow_of[walk >> 1] * 2 + (walk & 1), last)
+        frame = order.run.frame[np.searchsorted(order.segment_at, blocks.header, side="right") - 1]
+        first = np.flatnonzero(np.concatenate([[True], walk[1:] != walk[:-1]]))
+        counts = np.diff(np.append(first, len(blocks)))
+        stretch = blocks.stretch[first]
+        columns = (blocks.start, blocks.stop, blocks.sure, frame, behind)
+        block = zip(*(column.tolist() for column in columns), strict=True)
+        view = order.octets.data
+        for number, in_group, joined, count in zip(
+            walk[first].tolist(), group[first].tolist(), walked.joined[stretch].tolist(), counts.tolist(), strict=True
+        ):
+            note = self._note(number)
+            # Of a connection seen from its beginning the table is empty: what stands for entries is never asked for.
+            reader = None if joined else note.reader
+            if reader is None:
+                reader = BlockReader(joined=True)
+            found: list[tuple[int, HeaderBlock, bool]] = []
+            for begin, end, sure, carrier, late in islice(block, count):
+                said = reader.decode(bytes(view[begin:end])) if end - begin <= MAX_HEADER_LIST else None
+                if said is not None:
+                    found.append((carrier, said, late))
+                elif sure:
+                    reader = BlockReader(joined=True)
+                else:
+                    whole[in_group] = True
+            if not whole[in_group]:
+                note.reader = reader
+                self._say(number, note, found)
+
+    def _say_found(self, walk: int, found: list[WalkedBlock]) -> None:
+        if found:
+            stream = int(self._flow_of[walk >> 1]) * 2 + (walk & 1)
+            note = self._note(walk)
+            self._say(
+                walk,
+                note,
+                ((block.frame, block.said, self._heads.lies_behind(stream, block.last)) for block in found),
+            )
+
+    def _say(self, walk: int, note: _Note, found: Iterable[tuple[int, HeaderBlock, bool]]) -> None:
+        """Keep what is new and lies behind the head: (frame, block, whether it does)."""
+        flow = int(self._flow_of[walk >> 1])
+        stream = 2 * flow + (walk & 1)
+        for frame, said, behind in found:
+            from_client = said.is_request
             # Of answers the status alone tells, as behind the heads of HTTP/1.
-            identity = block.said.identity(from_client=from_client)
+            identity = said.identity(from_client=from_client)
             if not identity or stream in self._full:
                 continue
-            if not one.behind:
-                one.behind = one.reached and self._heads.lies_behind(stream, block.last)
-                one.in_head += not one.behind
-                if not one.behind and one.in_head <= HEAD_MESSAGES:
+            if not note.behind:
+                note.behind = behind
+                note.in_head += not behind
+                if not behind and note.in_head <= HEAD_MESSAGES:
                     continue
-            if identity in one.seen:
+            if identity in note.seen:
                 continue
             room = LATE_REQUESTS if from_client else LATE_RESPONSES
-            if len(one.seen) >= room:
+            if len(note.seen) >= room:
                 self._full.add(stream)
-                one.walk = FrameWalk()
                 continue
-            one.seen.add(identity)
-            message = block.said.message(stream >> 1, block.frame, from_client=from_client)
+            note.seen.add(identity)
+            message = said.message(flow, frame, from_client=from_client)
             assert message is not None
             self._done.append(message)
+
+
+@dataclass(slots=True)
+class _Order:
+    """Segments of a round, in the order of their walks (groups) and, in each, in the order in which they are taken.
+
+    Attributes
+    ----------
+    segments : _Segments
+    arrival : (K,) int64
+        Place of each in the order of arrival.
+    group_of : (K,) int64
+    behind_gap : (K,) bool
+        They wait for others.
+    walk, expects : (G,) int64
+        Walk of each group, and the sequence number at which it goes on.
+    ahead : (G,) int64
+        How far the next of the segments that wait lies ahead.
+    odd : (G,) bool
+        The group is not plain: it is for a walk of its own.
+    run : _Segments
+        Those that go on where others ended, of the groups that are not odd.
+    skipped : (S,) int64
+        Octets of each that came before.
+    segment_at : (S,) int64
+        Where each of them begins in `octets`.
+    group : (R,) int64
+        Group of each stretch.
+    stretches : Stretches
+    octets : (B,) uint8
+    source : (B',) uint8
+        What `segments` points into.
+    """
+
+    segments: _Segments
+    arrival: I64
+    group_of: I64
+    behind_gap: Mask
+    walk: I64
+    expects: I64
+    ahead: I64
+    odd: Mask
+    run: _Segments
+    skipped: I64
+    segment_at: I64
+    group: I64
+    stretches: Stretches
+    octets: U8
+    source: U8
+
+    @property
+    def untrimmed(self) -> Mask:
+        """Where segments of the run begin as they were sent."""
+        untrimmed: Mask = self.skipped == 0
+        return untrimmed
+
+    def all_of(self, group: int) -> list[Segment]:
+        """Segments of one group, in the order of arrival."""
+        rows = self._rows(group)
+        store = _Store(self.segments, self.source)
+        return [store.segment(row) for row in rows[np.argsort(self.arrival[rows])].tolist()]
+
+    def _rows(self, group: int) -> I64:
+        first, last = np.searchsorted(self.group_of, [group, group + 1]).tolist()
+        return np.arange(first, last)
+
+    def standing(self, walked: Walked, stretch: int) -> Standing:
+        """How the walk of a stretch stands where it halted."""
+        state = walked.stretches
+        at, end = int(walked.at[stretch]), int(state.end[stretch])
+        stop = min(at, end) - int(state.begin[stretch])
+        expects = int(self.expects[self.group[stretch]]) + stop
+        return Standing(
+            expects, max(at - end, 0), True, True, int(state.headers[stretch]), int(state.segments[stretch])
+        )
+
+    def rest_of(self, group: int, stretch: int, walked: Walked) -> list[Segment]:
+        """Segments of one group from where its walk halted on."""
+        rest = []
+        if stretch >= 0:
+            state, at = walked.stretches, int(walked.at[stretch])
+            first, last, end = int(state.first[stretch]), int(state.last[stretch]), int(state.end[stretch])
+            begin = int(self.expects[group]) - int(state.begin[stretch])
+            edges = [*self.segment_at[first:last].tolist(), end]
+            for row in range(first, last):
+                start, stop = max(at, edges[row - first]), edges[row - first + 1]
+                if start < stop:
+                    octets = self.octets[start:stop].tobytes()
+                    seq = (begin + start) & 0xFFFFFFFF
+                    rest.append(Segment(seq, stop - start, int(self.run.frame[row]), octets))
+        rows = self._rows(group)
+        rows = rows[self.behind_gap[rows]]
+        store = _Store(self.segments, self.source)
+        return rest + [store.segment(row) for row in rows[np.argsort(self.arrival[rows])].tolist()]
+
+
+def _in_order(store: _Store, standings: _Standings, *, ended: bool) -> _Order:
+    """Which segments go on where others ended, and what they carry.
+
+    With `ended` the walks begin anew with the first of their segments in the order of the sequence numbers.
+    """
+    order = np.argsort(store.segments.walk, kind="stable")
+    segments = store.segments.take(order)
+    first = np.flatnonzero(np.concatenate([[True], segments.walk[1:] != segments.walk[:-1]]))
+    walk = segments.walk[first]
+    groups = walk.shape[0]
+    group = np.repeat(np.arange(groups), np.diff(np.append(first, len(segments))))
+    expects = standings.expects[walk]
+    expects = np.where(expects < 0, segments.seq[first], expects)
+    place = sequence_difference(segments.seq - expects[group])
+    odd = np.zeros(groups, bool)
+    odd[group[(segments.captured != segments.length) | (np.abs(place) >= _FAR)]] = True
+    if ended:
+        by_place = np.lexsort((place, group))
+        order, segments, place = order[by_place], segments.take(by_place), place[by_place]
+        expects = expects + place[first]
+        place = place - place[first][group]
+    row = np.arange(len(segments))
+    stop = place + segments.length
+    # In one number with the group, so that no maximum reaches into the next one.
+    base = group << 34
+    reach = np.maximum(np.maximum.accumulate(base + stop) - base, 0)
+    before = np.concatenate([[0], reach[:-1]])
+    before[first] = 0
+    gap_at = np.minimum.reduceat(np.where(place > before, row, len(segments)), first)
+    behind_gap = row >= gap_at[group]
+    ahead = np.full(groups, np.iinfo(np.int64).max)
+    if behind_gap.any():
+        waiting = np.flatnonzero(behind_gap)
+        theirs = group[waiting]
+        distance = place[waiting] - before[gap_at[theirs]]
+        np.minimum.at(ahead, theirs, distance)
+        count = np.bincount(theirs, minlength=groups)
+        octets = np.bincount(theirs, segments.captured[waiting], minlength=groups)
+        odd |= (ahead <= 0) | (count > HELD) | (octets > HELD_OCTETS)
+        if ended:
+            odd[theirs] = True
+    taken = np.flatnonzero(~behind_gap & (stop > before) & ~odd[group])
+    run = segments.take(taken)
+    skipped = np.maximum(before[taken] - place[taken], 0)
+    length = run.length - skipped
+    segment_at = np.cumsum(length) - length
+    size = int(length.sum())
+    flat = copy_ranges(store.octets, run.start + skipped, length, segment_at, size)
+    of_run = group[taken]
+    begins = np.flatnonzero(np.concatenate([[True], of_run[1:] != of_run[:-1]])) if taken.shape[0] else taken
+    ends = np.append(begins[1:], taken.shape[0])[: begins.shape[0]]
+    stretch_group = of_run[begins]
+    theirs = walk[stretch_group]
+    anew = np.zeros(theirs.shape[0], np.int64)
+    stretches = Stretches(
+        segment_at[begins],
+        np.append(segment_at, size)[ends],
+        begins,
+        ends,
+        anew if ended else standings.left[theirs],
+        anew > 0 if ended else standings.on[theirs],
+        anew > 0 if ended else standings.sure[theirs],
+        anew if ended else standings.headers[theirs],
+        anew if ended else standings.segments[theirs],
+    )
+    return _Order(
+        segments,
+        order,
+        group,
+        behind_gap,
+        walk,
+        expects,
+        ahead,
+        odd,
+        run,
+        skipped,
+        segment_at,
+        stretch_group,
+        stretches,
+        flat,
+        store.octets,
+    )
+
+
+_NONE: Final = np.empty(0, np.int64)
+_EMPTY: Final = _Store(_Segments(_NONE, _NONE, _NONE, _NONE, _NONE, _NONE), np.empty(0, np.uint8))
 
 
 def _may_be_frames(block: U8) -> Mask:

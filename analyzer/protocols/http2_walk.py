@@ -14,6 +14,7 @@ from analyzer.protocols.header_blocks import MAX_HEADER_LIST, BlockReader, Heade
 from analyzer.protocols.http2 import (
     CONTINUATION,
     END_HEADERS,
+    FRAME_HEADER,
     HEADERS,
     PREFACE,
     PUSH_PROMISE,
@@ -23,15 +24,16 @@ from analyzer.protocols.http2 import (
     is_frame,
 )
 
-_FRAME_HEADER: Final = 9
-_HELD: Final = 32
+HELD: Final = 32
 """Segments kept that came before the one expected; with one more, that one is taken for lost."""
-_HELD_OCTETS: Final = 256 * 1024
+HELD_OCTETS: Final = 256 * 1024
 """Octets of them; a window that is not scaled is smaller."""
-_ASIDE: Final = 64
+ASIDE: Final = 64
 """Blocks kept of a stretch that is not yet known to be one of frames."""
-_CONFIRMED: Final = 3
+CONFIRMED: Final = 3
 """Frame headers, over more than one segment, that make a chain of what was joined in its middle."""
+_PAYLOAD: Final = MAX_HEADER_LIST + 512
+"""Octets kept of a frame: with more, padding and priority aside, its block is longer than any that is decoded."""
 _RESERVED: Final = 1 << 31
 """The bit before a stream identifier (RFC 9113 4.1)."""
 _TELLING: Final = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION})
@@ -56,19 +58,47 @@ class Segment(NamedTuple):
     octets: bytes
 
 
+class Standing(NamedTuple):
+    """Where a walk stands that keeps nothing back: between frames, or inside one that is passed by.
+
+    ``expects`` is the sequence number of the next octet, -1 where none came yet; ``left`` how many of the frame under
+    way are still to come; ``on`` whether frames are walked, and ``sure`` whether they are known to be frames;
+    ``headers`` and ``segments`` how many were met of them so far.
+    """
+
+    expects: int = -1
+    left: int = 0
+    on: bool = False
+    sure: bool = False
+    headers: int = 0
+    segments: int = 0
+
+
 class FrameWalk:
-    """Walk the frames of one direction; `add` takes its segments in the order of the capture."""
+    """Walk the frames of one direction; `add` takes its segments in the order of the capture.
+
+    Parameters
+    ----------
+    standing : Standing, optional
+        Where to go on from.
+    reader : BlockReader, optional
+        What has read the blocks so far.
+    """
 
     __slots__ = (
         *("_aside", "_block", "_expects", "_first", "_flags", "_header", "_headers", "_held", "_held_octets", "_kept"),
         *("_kind", "_left", "_on", "_opening", "_payload", "_reader", "_segments", "_stream_id", "_sure"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, standing: Standing | None = None, reader: BlockReader | None = None) -> None:
         self._expects = -1  # sequence number of the next octet; -1: none yet
         self._held: list[Segment] = []
         self._held_octets = 0
+        self._reader: BlockReader
         self._lost()
+        if standing is not None:
+            self._expects, self._left, self._on, self._sure, self._headers, self._segments = standing
+            self._reader = reader or self._reader
 
     def add(self, segment: Segment) -> list[WalkedBlock]:
         """Header blocks that end in `segment`, or in what waited for it."""
@@ -83,7 +113,7 @@ class FrameWalk:
         if ahead > 0 and not self._is_passed_by(ahead):
             insort(self._held, segment, key=_place)  # behind its like: the first copy comes first
             self._held_octets += len(segment.octets)
-            return self._past_gap() if len(self._held) > _HELD or self._held_octets > _HELD_OCTETS else []
+            return self._past_gap() if len(self._held) > HELD or self._held_octets > HELD_OCTETS else []
         blocks = self._take(segment)
         return blocks + self._take_held() if self._held else blocks
 
@@ -91,6 +121,18 @@ class FrameWalk:
     def waits(self) -> bool:
         """Whether `finish` might have something to say."""
         return bool(self._held or self._aside)
+
+    @property
+    def standing(self) -> Standing | None:
+        """Where it stands, for another walk to go on from; None where it keeps something back."""
+        if self._held or self._aside or self._header or self._kept or self._opening is not None:
+            return None
+        return Standing(self._expects, self._left, self._on, self._sure, self._headers, self._segments)
+
+    @property
+    def reader(self) -> BlockReader:
+        """What has read the blocks so far."""
+        return self._reader
 
     def finish(self) -> list[WalkedBlock]:
         """What can be said once no more segments come."""
@@ -180,7 +222,7 @@ class FrameWalk:
     def _released(self, *, at_end: bool = False) -> list[WalkedBlock]:
         """What was kept aside, where this turned out to be a walk of frames; at the end, where it came out even."""
         even = not self._left and not self._header
-        chain = self._headers >= _CONFIRMED and self._segments > 1
+        chain = self._headers >= CONFIRMED and self._segments > 1
         if self._on and (chain or (at_end and even and self._headers > 1)):
             self._sure = True
         if not self._sure:
@@ -200,22 +242,22 @@ class FrameWalk:
                     at = self._pass_by(octets, at, size)
                     if at >= size:
                         break
-                if self._header or size - at < _FRAME_HEADER:
+                if self._header or size - at < FRAME_HEADER:
                     self._first = self._first if self._header else segment.frame
-                    part = octets[at : at + _FRAME_HEADER - len(self._header)]
+                    part = octets[at : at + FRAME_HEADER - len(self._header)]
                     self._header += part
                     at += len(part)
-                    if len(self._header) < _FRAME_HEADER:
+                    if len(self._header) < FRAME_HEADER:
                         break
                     header, self._header = header_at(self._header, 0), b""
                 else:
                     self._first = segment.frame
                     header = header_at(octets, at)
-                    at += _FRAME_HEADER
+                    at += FRAME_HEADER
                 if not self._begin_frame(header):
                     return False
             step = min(self._left, size - at)
-            if self._kept:
+            if self._kept and len(self._payload) <= _PAYLOAD:
                 self._payload += octets[at : at + step]
             at += step
             self._left -= step
@@ -228,8 +270,8 @@ class FrameWalk:
     def _pass_by(self, octets: bytes, at: int, size: int) -> int:
         """Where, from the frame at `at` on, one begins that needs a closer look; past `size`: none, and it is left."""
         headers = 0
-        while at + _FRAME_HEADER <= size:
-            word = int.from_bytes(octets[at : at + _FRAME_HEADER], "big")
+        while at + FRAME_HEADER <= size:
+            word = int.from_bytes(octets[at : at + FRAME_HEADER], "big")
             kind, stream_id = word >> 40 & 0xFF, word & 0xFFFFFFFF
             if kind:
                 if kind in _TELLING or not is_frame((word >> 48, kind, 0, stream_id), strict=False):
@@ -237,7 +279,7 @@ class FrameWalk:
             elif not 0 < stream_id < _RESERVED:  # DATA, the most frequent of all: what `is_frame` says of it
                 break
             headers += 1
-            at += _FRAME_HEADER + (word >> 48)
+            at += FRAME_HEADER + (word >> 48)
         self._headers += headers
         if at > size:
             self._left = at - size
@@ -246,7 +288,7 @@ class FrameWalk:
     def _begin_frame(self, header: tuple[int, ...]) -> bool:
         """Take up the frame that has this header; False where it can be none."""
         length, kind, flags, stream_id = header
-        if not is_frame(header, strict=not self._sure) or not (self._sure or _has_known_flags(kind, flags)):
+        if not is_frame(header, strict=not self._sure) or not (self._sure or not flags & ~known_flags(kind)):
             return False
         # RFC 9113 6.10: nothing comes between HEADERS and its CONTINUATION frames.
         if self._opening is not None:
@@ -290,7 +332,7 @@ class FrameWalk:
             # What it added to the table is unknown: from here on as if joined here.
             self._reader = BlockReader(joined=True)
             return self._sure
-        if opening.kind == HEADERS and (self._sure or len(self._aside) < _ASIDE):
+        if opening.kind == HEADERS and (self._sure or len(self._aside) < ASIDE):
             self._aside.append(WalkedBlock(opening.position, last, said))
         return True
 
@@ -304,11 +346,12 @@ def _distance(seq: int, origin: int) -> int:
     return ((seq - origin + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
-def _has_known_flags(kind: int, flags: int) -> bool:
-    return not flags & ~(_FLAGS[kind] if kind < len(_FLAGS) else 0)
+def known_flags(kind: int) -> int:
+    """Flags that a frame of this type may have where a chain of frames is looked for."""
+    return _FLAGS[kind] if kind < len(_FLAGS) else 0
 
 
 def _may_begin(octets: bytes) -> bool:
     """Whether a frame may begin with `octets`: none is looked for in less than a frame header."""
     header = header_at(octets, 0)
-    return bool(header) and is_frame(header, strict=True) and _has_known_flags(header[1], header[2])
+    return bool(header) and is_frame(header, strict=True) and not header[2] & ~known_flags(header[1])

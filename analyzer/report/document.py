@@ -53,7 +53,7 @@ def build_document(result: AuditResult, fail_on: str = "high") -> Document:
         "certificates": identities.certificates(audit, table),
         "fingerprints": identities.fingerprints(audit, table),
         "konnectivity": identities.konnectivity(audit, table),
-        "timeline": timeline(audit, table.channel, [row["id"] for row in channels]),
+        "timeline": timeline(audit, [row["id"] for row in channels]),
     }
     if result.aged_out is not None:
         document["aged_out"] = departed(result.aged_out, audit, table)

@@ -15,13 +15,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, Final
 
 from analyzer.errors import OutputError
-from analyzer.report.schema_document import GRADES, QUESTIONS, ChannelEntry, as_document
+from analyzer.report.schema_document import CONNECTION_COLUMN_SCHEMAS, GRADES, QUESTIONS, ChannelEntry, as_document
 from analyzer.report.text import spreadsheet_safe, visible
 
 CSV_FILES: Final = ("connections.csv", "channels.csv", "findings.csv")
@@ -114,40 +114,53 @@ def write_csv(document: Mapping[str, Any], folder: str | os.PathLike[str]) -> li
 
 def json_text(document: Mapping[str, Any]) -> str:
     """Return the document as compact JSON with sorted keys, in ASCII, with one line end at the end."""
-    return "".join(json_pieces(document))
+    return b"".join(json_pieces(document)).decode("ascii")
 
 
-def json_pieces(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the text of `json_text` in pieces, of which the largest is part of one column of the connections.
+Octets = bytes | memoryview
+
+
+def json_pieces(document: Mapping[str, Any]) -> Iterator[Octets]:
+    """Yield the octets of `json_text` in pieces, of which the largest is part of one column of the connections.
 
     The whole text is larger than the document it is made from; in pieces it needs no memory of its own.
     """
     yield from _json_object(document, {"connections"})
-    yield "\n"
+    yield b"\n"
 
 
-def _json_object(mapping: Mapping[str, Any], in_pieces: Iterable[str]) -> Iterator[str]:
+_ITEMS_A_PIECE: Final = 1 << 13
+_WITHOUT_FRACTIONS: Final = frozenset(
+    {"certificates", "endpoints", "findings", "fingerprints"}
+    | {name for name, kind in CONNECTION_COLUMN_SCHEMAS.items() if kind.get("type") != "number"}
+)
+"""Lists that may be long and, by the schema, hold no number with a fraction, however deep."""
+
+
+def _json_object(mapping: Mapping[str, Any], in_pieces: Iterable[str]) -> Iterator[Octets]:
     """An object by its keys; the values of `in_pieces`, objects themselves, by theirs."""
     separator = "{"
     for key in sorted(mapping):
-        yield f"{separator}{json.dumps(key)}:"
+        yield f"{separator}{json.dumps(key)}:".encode("ascii")
         separator = ","
+        value = mapping[key]
         if key in in_pieces:
-            yield from _json_object(mapping[key], {"data"} if key == "connections" else ())
-        elif isinstance(mapping[key], list) and len(mapping[key]) > _ITEMS_A_PIECE:
-            for start in range(0, len(mapping[key]), _ITEMS_A_PIECE):
-                yield ("," if start else "[") + _list(mapping[key][start : start + _ITEMS_A_PIECE])[1:-1]
-            yield "]"
+            yield from _json_object(value, {"data"} if key == "connections" else ())
+        elif isinstance(value, list) and (len(value) > _ITEMS_A_PIECE or key in _WITHOUT_FRACTIONS):
+            dumps = _without_fractions if key in _WITHOUT_FRACTIONS else _list
+            yield b"["
+            for start in range(0, len(value), _ITEMS_A_PIECE):
+                if start:
+                    yield b","
+                yield memoryview(dumps(value[start : start + _ITEMS_A_PIECE]))[1:-1]
+            yield b"]"
         else:
-            yield _compact(mapping[key])
-    yield "}" if mapping else "{}"
+            yield _compact(value)
+    yield b"}" if mapping else b"{}"
 
 
-_ITEMS_A_PIECE: Final = 1 << 12
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
+def _compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode("ascii")
 
 
 @cache
@@ -156,22 +169,55 @@ def _faster() -> Callable[[Any], bytes] | None:
         import orjson
     except ImportError:
         return None
-    return orjson.dumps
+    return partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
 
 
 _PLAIN: Final = frozenset({str, int, bool, NoneType})
 
 
-def _list(values: list[Any]) -> str:
+def _list(values: list[Any]) -> bytes:
     """`_compact` of a long list; by orjson, where it is installed and writes the same."""
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return _fractions(values)
+    return _without_fractions(values) if kinds <= _PLAIN else _compact(values)
+
+
+def _without_fractions(values: list[Any]) -> bytes:
     faster = _faster()
-    if faster is None or not _PLAIN.issuperset(map(type, values)):
-        return _compact(values)
+    if faster is None:
+        return _each_text_once(values)
     try:
         text = faster(values)
     except (TypeError, ValueError):  # integers of more than 64 bits, half of a surrogate pair
         return _compact(values)
-    return text.decode("ascii") if text.isascii() and b"\x7f" not in text else _compact(values)
+    return text if text.isascii() and b"\x7f" not in text else _compact(values)
+
+
+def _each_text_once(values: list[Any]) -> bytes:
+    """`_compact` of a list, quicker where it is of few distinct texts."""
+    if not values or type(values[0]) is not str:
+        return _compact(values)
+    distinct = set(values)
+    if len(distinct) * 4 > len(values) or set(map(type, distinct)) != {str}:
+        return _compact(values)
+    texts = {text: json.dumps(text) for text in distinct}
+    return f"[{','.join(map(texts.__getitem__, values))}]".encode("ascii")
+
+
+def _fractions(values: list[float]) -> bytes:
+    """`_compact` of a list of fractions; orjson writes those otherwise that Python writes with an exponent."""
+    faster = _faster()
+    if faster is None:
+        return _compact(values)
+    odd = [row for row, value in enumerate(values) if not (1e-4 <= value < 1e16 or value == 0)]
+    text = faster(values)
+    if not odd:
+        return text
+    texts = text[1:-1].split(b",")
+    for row in odd:
+        texts[row] = _compact(values[row])
+    return b"[" + b",".join(texts) + b"]"
 
 
 def write_json(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
@@ -185,7 +231,7 @@ def write_json(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Pat
     return write_atomically(Path(path), json_pieces(document))
 
 
-def write_atomically(path: Path, content: str | bytes | Iterator[str]) -> Path:
+def write_atomically(path: Path, content: str | bytes | Iterator[Octets]) -> Path:
     """Write `content`, whole or in pieces, beside `path`, and rename it: a reader never meets half a file.
 
     Text is encoded as UTF-8. What is no regular file (a pipe, ``/dev/null``) is written to as it is. Inside
@@ -196,19 +242,19 @@ def write_atomically(path: Path, content: str | bytes | Iterator[str]) -> Path:
     OutputError
         If the file cannot be written; a temporary file is not left behind.
     """
-    pieces: Iterable[str | bytes] = [content] if isinstance(content, str | bytes) else content
+    pieces: Iterable[Octets] = content if isinstance(content, Iterator) else [_encoded(content)]
     try:
         if path.is_dir():
             raise OutputError(str(path), os.strerror(errno.EISDIR))
         if path.exists() and not path.is_file():
             with path.open("wb") as stream:
-                stream.writelines(p.encode() if isinstance(p, str) else p for p in pieces)
+                stream.writelines(pieces)
             return path
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.writelines(p.encode() if isinstance(p, str) else p for p in pieces)
+                stream.writelines(pieces)
             # mkstemp makes files only their owner can read; a report gets what any new file gets.
             temporary.chmod(0o666 & ~_umask())
             waiting = _WAITING.get()
@@ -222,6 +268,10 @@ def write_atomically(path: Path, content: str | bytes | Iterator[str]) -> Path:
     except OSError as error:
         raise OutputError(str(path), error.strerror or "cannot be written") from error
     return path
+
+
+def _encoded(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
 
 
 _WAITING: Final[ContextVar[list[tuple[Path, Path]] | None]] = ContextVar("_WAITING", default=None)

@@ -6,25 +6,19 @@ import numpy as np
 
 from analyzer.registries import Encryption, Grade, Severity
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
+from analyzer.schema import HttpMessage
 
 _SECRETS = ("bearer", "basic", "digest", "negotiate", "token")
 
 
 def _check(audit: Audit) -> Outcome:
-    n = len(audit.evidence)
-    violation, frames, detail = np.zeros(n, bool), np.zeros(n, np.int64), {}
-    hidden = np.zeros(n, bool)
-    for flow, requests in audit.evidence.requests.items():
-        # A field that refers to a header table from before the capture may be the credential (RFC 7541 2.3.2).
-        hidden[flow] = any(r.undecoded for r in requests)
-        for request in requests:
-            if request.credential.startswith(_SECRETS) and not request.decrypted:
-                violation[flow] = True
-                frames[flow] = request.frame
-                facts = dict(request.credential_facts)
-                subject = f", subject {facts['sub']}" if "sub" in facts else ""
-                detail[flow] = f"{request.credential}{subject}"
-                break
+    evidence, http = audit.evidence, audit.evidence.http
+    first = evidence.first_asked(lambda r: r.credential.startswith(_SECRETS) and not r.decrypted)
+    violation = first >= 0
+    # A field that refers to a header table from before the capture may be the credential (RFC 7541 2.3.2).
+    hidden = evidence.asked(lambda r: r.undecoded)
+    flows, said = np.flatnonzero(violation), [_told(message) for message in http.contents]
+    detail = dict(zip(flows.tolist(), [said[row] for row in http.content[first[flows]].tolist()], strict=True))
     answer = audit.verdicts.encryption
     clear = (answer.value == Encryption.CLEARTEXT) & (answer.grade == Grade.OBSERVED)
     # An encrypted connection complies; one whose protocol is unknown may hide a token: not decidable.
@@ -33,9 +27,14 @@ def _check(audit: Audit) -> Outcome:
         decidable=clear & (violation | ~hidden),
         violation=violation,
         grade=Grade.OBSERVED,
-        frames=[frames],
+        frames=[np.append(http.frame, 0)[first]],
         detail=detail,
     )
+
+
+def _told(request: HttpMessage) -> str:
+    facts = dict(request.credential_facts)
+    return request.credential + (f", subject {facts['sub']}" if "sub" in facts else "")
 
 
 CREDENTIAL_CLEARTEXT = Rule(

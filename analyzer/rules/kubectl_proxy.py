@@ -14,19 +14,14 @@ _API_PATH: Final = re.compile(r"/(?:api|apis|version|openapi/v[23]|healthz|livez
 
 
 def _check(audit: Audit) -> Outcome:
-    n = len(audit.evidence)
-    read, serves, frames = np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, np.int64)
-    for flow, requests in audit.evidence.requests.items():
-        read[flow] = True
-        found = next((r for r in requests if _API_PATH.match(r.target) and not r.forwarded_uri), None)
-        if found is not None:
-            serves[flow], frames[flow] = True, found.frame
+    evidence = audit.evidence
+    first = evidence.first_asked(lambda r: _API_PATH.match(r.target) and not r.forwarded_uri)
     return outcome(
         scope=audit.on("kubectl-proxy") & audit.off_host,
-        decidable=audit.recognised & (read | ~audit.http),
-        violation=serves & audit.http,
+        decidable=audit.recognised & (evidence.asked() | ~audit.http),
+        violation=(first >= 0) & audit.http,
         grade=Grade.OBSERVED,
-        frames=[frames, audit.evidence.flows.first_frame],
+        frames=[np.append(evidence.http.frame, 0)[first], evidence.flows.first_frame],
     )
 
 

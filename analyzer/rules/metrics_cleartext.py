@@ -15,19 +15,14 @@ _HEALTH: Final = ("/healthz", "/livez", "/readyz", "/health")
 
 
 def _check(audit: Audit) -> Outcome:
-    n = len(audit.evidence)
-    read, tells, frames = np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, np.int64)
-    for flow, requests in audit.evidence.requests.items():
-        read[flow] = True
-        found = next((r for r in requests if not r.target.split("?", 1)[0].rstrip("/").startswith(_HEALTH)), None)
-        if found is not None:
-            tells[flow], frames[flow] = True, found.frame
+    evidence = audit.evidence
+    first = evidence.first_asked(lambda r: not r.target.split("?", 1)[0].rstrip("/").startswith(_HEALTH))
     return outcome(
         scope=audit.on(*CHANNELS) & audit.off_host,
-        decidable=audit.recognised & (read | ~audit.http),
-        violation=tells & audit.http,
+        decidable=audit.recognised & (evidence.asked() | ~audit.http),
+        violation=(first >= 0) & audit.http,
         grade=Grade.OBSERVED,
-        frames=[frames, audit.evidence.flows.first_frame],
+        frames=[np.append(evidence.http.frame, 0)[first], evidence.flows.first_frame],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from analyzer.protocols.evidence import Evidence
-from analyzer.schema import Mask
+from analyzer.schema import HttpMessage, Mask
 
 _OPEN: Final = ("/healthz", "/livez", "/readyz", "/version")
 """Paths that everyone may read by default: ClusterRole system:public-info-viewer (rbac/bootstrappolicy/policy.go)."""
@@ -38,21 +38,19 @@ def anonymous_answers(evidence: Evidence, absent: Mask) -> AnonymousAnswers:
     absent : (F,) bool
         Connections whose client presented no certificate.
     """
-    n = len(evidence)
-    served, read = np.zeros(n, bool), np.zeros(n, bool)
-    shown: dict[int, tuple[int, str]] = {}
-    for flow, requests in evidence.requests.items():
-        answers = [m.status for m in evidence.responses.get(flow, ())]
-        if not answers:
-            continue
-        if any(r.undecoded for r in requests):
-            continue  # what refers to a header table from before the capture may be the credential (RFC 7541 2.3.2)
-        read[flow] = True
-        if not absent[flow] or any(r.credential for r in requests):
-            continue
-        # Answers are not paired with requests: all of them must be to requests that tell something.
-        telling = [r for r in requests if not r.target.split("?", 1)[0].startswith(_OPEN)]
-        if len(telling) == len(requests) and any(status == 101 or 200 <= status < 300 for status in answers):
-            served[flow] = True
-            shown[flow] = (telling[0].frame, f"{telling[0].method} {telling[0].target.split('?', 1)[0]}")
-    return AnonymousAnswers(served, read, shown)
+    asked = evidence.asked
+    # What refers to a header table from before the capture may be the credential (RFC 7541 2.3.2).
+    read = asked() & evidence.answered() & ~asked(lambda r: r.undecoded)
+    # Answers are not paired with requests: all of them must be to requests that tell something.
+    telling = ~asked(lambda r: _path(r).startswith(_OPEN))
+    success = evidence.answered(lambda answer: answer.status == 101 or 200 <= answer.status < 300)
+    served = read & absent & ~asked(lambda r: r.credential) & telling & success
+    http, flows = evidence.http, np.flatnonzero(served)
+    rows = evidence.first_asked(lambda _: True)[flows]
+    lines = [f"{message.method} {_path(message)}" for message in http.contents]
+    said = zip(http.frame[rows].tolist(), [lines[row] for row in http.content[rows].tolist()], strict=True)
+    return AnonymousAnswers(served, read, dict(zip(flows.tolist(), said, strict=True)))
+
+
+def _path(request: HttpMessage) -> str:
+    return request.target.split("?", 1)[0]

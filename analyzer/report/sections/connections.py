@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from analyzer.report.sections.inputs import MAX_COMMENT
 from analyzer.report.sections.labels import GROUPS, INITIATORS, PROTOCOLS, STACKS, TERNARIES, TRANSPORTS
 from analyzer.report.sections.texts import Texts, named, picked
 from analyzer.rules import Audit
-from analyzer.schema import I64, U8
+from analyzer.schema import I64, U8, HttpMessage
 
 _MAX_ACTIVITY: Final = 5
 _HIDDEN: Final = "(path sent before the capture)"
@@ -93,17 +94,21 @@ class ConnectionTable:
         texts = ("", "before the capture", "complete", "not completed", "partly captured")
         return picked(texts, code)
 
-    def _activity(self) -> tuple[list[str], list[str]]:
-        """User agents and first requests of each connection, from readable HTTP and SSH banners."""
-        n = len(self.flows)
-        agents, activity = [""] * n, [""] * n
-        for flow, requests in self.audit.evidence.requests.items():
-            agents[flow] = next((r.user_agent for r in requests if r.user_agent), "")
-            lines = dict.fromkeys(f"{r.method} {r.forwarded_uri or r.target or _HIDDEN}" for r in requests)
-            activity[flow] = "; ".join(list(lines)[:_MAX_ACTIVITY])
+    def _said(self, messages: I64, *tell: Callable[[Sequence[HttpMessage]], str]) -> list[list[str]]:
+        """Columns of what `tell` says of those of each connection's messages; empty where it has none."""
+        sequences, flows, sequence = self.audit.evidence.http.sequences(messages)
+        row = np.full(len(self.flows), -1, np.int64)
+        row[flows] = sequence
+        return [picked([*map(one, sequences), ""], row) for one in tell]
+
+    def _requests(self) -> tuple[list[str], list[str], list[str]]:
+        """User agents, first requests and credentials of each connection, from readable HTTP and SSH banners."""
+        agents, activity, credentials = self._said(
+            self.audit.evidence.http.requests(), _user_agent, _activity, _credentials
+        )
         for flow, facts in self.audit.evidence.ssh.items():
             agents[flow] = facts.client_banner
-        return agents, activity
+        return agents, activity, credentials
 
     def _ternary(self, name: str) -> list[str]:
         return picked(TERNARIES, self.audit.evidence.tls_column(name, Ternary.UNKNOWN))
@@ -115,25 +120,6 @@ class ConnectionTable:
         kubelet = np.array([name == "apiserver-to-kubelet" for name in self.channel], bool)
         dials: list[bool] = (kubelet & offered & evidence.client_is_go).tolist()
         return dials
-
-    def _answers(self) -> list[str]:
-        """Distinct status codes of each connection, ascending."""
-        found = [""] * len(self.flows)
-        for flow, responses in self.audit.evidence.responses.items():
-            found[flow] = " ".join(map(str, sorted({r.status for r in responses if r.status})))
-        return found
-
-    def _credentials(self) -> list[str]:
-        """Distinct credentials that the requests of each connection carry, redacted, with the claims of tokens."""
-        found = [""] * len(self.flows)
-        for flow, requests in self.audit.evidence.requests.items():
-            shown = dict.fromkeys(
-                r.credential + "".join(f", {name} {value}" for name, value in r.credential_facts)
-                for r in requests
-                if r.credential
-            )
-            found[flow] = "; ".join(list(shown)[:_MAX_ACTIVITY])
-        return found
 
     def _ssh(self) -> dict[str, list[str]]:
         """What SSH connections offer and agree on."""
@@ -187,7 +173,8 @@ class ConnectionTable:
         suite = np.where(
             evidence.tls_column("server_hello_seen"), evidence.tls_column("cipher_suite").astype(np.int64), -1
         )
-        agents, activity = self._activity()
+        agents, activity, credentials = self._requests()
+        [statuses] = self._said(evidence.http.responses(), _statuses)
         duration = (flows.last_ns - flows.first_ns).tolist()
         columns: dict[str, list[Any]] = {
             "client_ip": self.client_address,
@@ -237,8 +224,8 @@ class ConnectionTable:
             "client_certificate_subject": self._subjects("client_chain"),
             "user_agent": agents,
             "activity": activity,
-            "http_statuses": self._answers(),
-            "credentials": self._credentials(),
+            "http_statuses": statuses,
+            "credentials": credentials,
             "tls_version_grade": self._labels(evidence.tls_grade("version_grade"), Grade),
             **self._ssh(),
             "post_quantum": self._ternary("post_quantum"),
@@ -270,3 +257,27 @@ class ConnectionTable:
             "comment": self._comments(),
         }
         return columns
+
+
+def _user_agent(requests: Sequence[HttpMessage]) -> str:
+    return next((r.user_agent for r in requests if r.user_agent), "")
+
+
+def _activity(requests: Sequence[HttpMessage]) -> str:
+    lines = dict.fromkeys(f"{r.method} {r.forwarded_uri or r.target or _HIDDEN}" for r in requests)
+    return "; ".join(list(lines)[:_MAX_ACTIVITY])
+
+
+def _credentials(requests: Sequence[HttpMessage]) -> str:
+    """Distinct credentials, redacted, with the claims of tokens."""
+    shown = dict.fromkeys(
+        r.credential + "".join(f", {name} {value}" for name, value in r.credential_facts)
+        for r in requests
+        if r.credential
+    )
+    return "; ".join(list(shown)[:_MAX_ACTIVITY])
+
+
+def _statuses(responses: Sequence[HttpMessage]) -> str:
+    """Distinct status codes, ascending."""
+    return " ".join(map(str, sorted({r.status for r in responses if r.status})))

@@ -7,12 +7,13 @@ that shows them. A bound on what is listed keeps the document small: every kind 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from analyzer.cluster.catalogue import channels
+from analyzer.cluster.channels import of_channel
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Ternary
 from analyzer.report.audit_result import Document, time_text
@@ -30,22 +31,29 @@ _TO_KUBELET: Final = "apiserver-to-kubelet"
 _SESSION: Final = re.compile(r"/(exec|attach|portforward|portForward|run)(/|\?|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class _Event:
+class _Event(NamedTuple):
     kind: str
+    time_ns: int
     frame: int
     flow: int
     text: str
 
 
-def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> Document:
+class _Happened(NamedTuple):
+    """Events of one kind, and what is told of those that are listed: a function of a row."""
+
+    kind: str
+    flow: I64
+    frame: I64
+    tell: Callable[[int], str]
+
+
+def timeline(audit: Audit, order: Sequence[str]) -> Document:
     """Return the section of the document.
 
     Parameters
     ----------
     audit : Audit
-    channel_of : sequence of str, (F,)
-        Channel id of each flow.
     order : sequence of str
         Ids of the channels to list, in this order.
     """
@@ -55,8 +63,9 @@ def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> D
     flow, number = traffic.flow[counted], traffic.bin[counted]
     first = int(number.min()) if number.shape[0] else 0
     bins = int(number.max()) - first + 1 if number.shape[0] else 0
+    names = [channel.id for channel in channels()]
     place = {channel: row for row, channel in enumerate(order)}
-    channel = np.array([place.get(name, -1) for name in channel_of], np.int64)[flow]
+    channel = np.array([place.get(name, -1) for name in names], np.int64)[audit.channels.channel[flow]]
     code = channel * bins + (number - first)
     listed = channel >= 0
 
@@ -66,28 +75,19 @@ def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> D
         return rows
 
     packets, octets = by_channel(traffic.packets), by_channel(traffic.octets)
-    events = list(_requests(evidence, audit.connections))
-    times = evidence.frame_times.at(np.array([event.frame for event in events], np.int64))
     counts = dict.fromkeys(EVENT_KINDS, 0)
-    by_bin = {kind: [0] * bins for kind in EVENT_KINDS}
-    for event, bin_number in zip(events, ((times >> traffic.shift) - first).tolist(), strict=True):
-        counts[event.kind] += 1
-        if 0 <= bin_number < bins:
-            by_bin[event.kind][bin_number] += 1
-    listed_events = _listed(zip(events, times.tolist(), strict=True))
-    to_kubelet = np.array([name == _TO_KUBELET for name in channel_of], bool)
-    for kind, flows, frames in _handshakes(evidence, audit.connections, to_kubelet):
+    by_bin = {kind: np.zeros(bins, np.int64) for kind in EVENT_KINDS}
+    events: list[_Event] = []
+    for kind, flows, frames, tell in (*_requests(evidence, audit.connections), *_handshakes(audit)):
         times = evidence.frame_times.at(frames)
         counts[kind] += flows.shape[0]
         places = (times >> traffic.shift) - first
-        inside = places[(places >= 0) & (places < bins)]
-        by_bin[kind] = (np.bincount(inside, minlength=bins) + by_bin[kind]).tolist() if bins else []
+        by_bin[kind] += np.bincount(places[(places >= 0) & (places < bins)], minlength=bins)
         # There may be one a connection: only those that are listed become objects.
-        chosen = np.lexsort((frames, times))[:MAX_LISTED]
-        described = (_handshake(evidence, kind, flow) for flow in flows[chosen].tolist())
-        shown = zip(frames[chosen].tolist(), flows[chosen].tolist(), described, strict=True)
-        listed_events += zip((_Event(kind, *event) for event in shown), times[chosen].tolist(), strict=True)
-    listed_events = _listed(listed_events)
+        events += [
+            _Event(kind, int(times[row]), int(frames[row]), int(flows[row]), tell(row))
+            for row in np.lexsort((frames, times))[:MAX_LISTED].tolist()
+        ]
     return {
         "start_time": time_text(first << traffic.shift if bins else None),
         "bin_ns": 1 << traffic.shift,
@@ -97,74 +97,87 @@ def timeline(audit: Audit, channel_of: Sequence[str], order: Sequence[str]) -> D
             {"id": name, "packets": packets[row], "octets": octets[row]} for row, name in enumerate(order) if bins
         ],
         "event_counts": counts,
-        "event_bins": by_bin,
+        "event_bins": {kind: numbers.tolist() for kind, numbers in by_bin.items()},
         "events": [
             {
                 "kind": event.kind,
-                "time": time_text(time or None),
+                "time": time_text(event.time_ns or None),
                 "frame": event.frame,
                 "capture": 0,
                 "connection": event.flow,
-                "channel": channel_of[event.flow],
+                "channel": names[audit.channels.channel[event.flow]],
                 "text": event.text[:_MAX_TEXT],
             }
-            for event, time in listed_events
+            for event in _listed(events)
         ],
     }
 
 
-def _by_time(event: tuple[_Event, int]) -> tuple[int, int]:
-    return event[1], event[0].frame
-
-
-def _listed(events: Iterable[tuple[_Event, int]]) -> list[tuple[_Event, int]]:
+def _listed(events: Iterable[_Event]) -> list[_Event]:
     """The first `MAX_LISTED` of each kind, in order of time."""
     left = dict.fromkeys(EVENT_KINDS, MAX_LISTED)
     chosen = []
-    for event, time in sorted(events, key=_by_time):
+    for event in sorted(events, key=lambda event: (event.time_ns, event.frame, event.flow)):
         if left[event.kind]:
             left[event.kind] -= 1
-            chosen.append((event, time))
+            chosen.append(event)
     return chosen
 
 
-def _requests(evidence: Evidence, wanted: Mask) -> Iterator[_Event]:
+def _requests(evidence: Evidence, wanted: Mask) -> Iterator[_Happened]:
     """What was asked for in clear on the `wanted` flows."""
-    for flow, requests in evidence.requests.items():
-        if wanted[flow]:
-            yield from _of_requests(flow, requests)
+    http = evidence.http
+    told = [_of_request(message) for message in http.contents]
+    kind_of = np.array([EVENT_KINDS.index(kind) for kind, _ in told], np.int64)
+    rows = http.requests()
+    rows = rows[wanted[http.flow[rows]]]
+    kinds = kind_of[http.content[rows]] if told else rows
+    for number in np.unique(kinds).tolist():
+        here = rows[kinds == number]
+
+        def tell(row: int, here: I64 = here) -> str:
+            return told[int(http.content[here[row]])][1]
+
+        yield _Happened(EVENT_KINDS[number], http.flow[here], http.frame[here], tell)
 
 
-def _of_requests(flow: int, requests: Iterable[HttpMessage]) -> Iterator[_Event]:
-    for request in requests:
-        text = f"{request.method} {request.forwarded_uri or request.target}"
-        if request.credential:
-            yield _Event("credential", request.frame, flow, f"{text} carries {request.credential}")
-        elif _SESSION.search(request.forwarded_uri or request.target) and (request.upgrade or request.method == "POST"):
-            yield _Event("session", request.frame, flow, text)
-        else:
-            yield _Event("cleartext-request", request.frame, flow, text)
+def _of_request(request: HttpMessage) -> tuple[str, str]:
+    """Kind of event and what is told of it."""
+    text = f"{request.method} {request.forwarded_uri or request.target}"
+    if request.credential:
+        return "credential", f"{text} carries {request.credential}"
+    if _SESSION.search(request.forwarded_uri or request.target) and (request.upgrade or request.method == "POST"):
+        return "session", text
+    return "cleartext-request", text
 
 
-def _handshakes(evidence: Evidence, wanted: Mask, to_kubelet: Mask) -> Iterator[tuple[str, I64, I64]]:
-    """Kind of event, the `wanted` flows on which it happened, and the frame that shows it on each.
+def _handshakes(audit: Audit) -> Iterator[_Happened]:
+    """Connections and the frame that shows what happened on each.
 
     The API server dials kubelets offering h2 and http/1.1; http/1.1 alone it offers only where the connection is to be
     upgraded (k8s.io/apimachinery/pkg/util/httpstream): for exec, attach and port-forward.
     """
+    evidence, wanted = audit.evidence, audit.connections
     hello = evidence.tls_column("client_hello_frame")
     refused = evidence.tls_is("refused", Ternary.YES)
     shown = hello.copy()
     for name in ("server_certificate", "client_flight", "client_alert"):  # the last one there is shows it
         frame = evidence.tls_column(f"{name}_frame")
         shown[frame > 0] = frame[frame > 0]
-    flows = np.flatnonzero(wanted & refused)
-    yield "refusal", flows, shown[flows]
-    flows = np.flatnonzero(wanted & ~refused & (hello > 0))
-    yield "handshake", flows, hello[flows]
-    upgrades = to_kubelet & evidence.client_is_go & evidence.tls_text_in("alpn_offered", frozenset({"http/1.1"}))
-    flows = np.flatnonzero(wanted & ~refused & (hello > 0) & upgrades)
-    yield "session", flows, hello[flows]
+    upgrades = of_channel(audit.channels, _TO_KUBELET) & evidence.client_is_go
+    upgrades &= evidence.tls_text_in("alpn_offered", frozenset({"http/1.1"}))
+    seen = wanted & ~refused & (hello > 0)
+    for kind, rows, frames in (
+        ("refusal", wanted & refused, shown),
+        ("handshake", seen, hello),
+        ("session", seen & upgrades, hello),
+    ):
+        flows = np.flatnonzero(rows)
+
+        def tell(row: int, kind: str = kind, flows: I64 = flows) -> str:
+            return _handshake(evidence, kind, int(flows[row]))
+
+        yield _Happened(kind, flows, frames[flows], tell)
 
 
 def _handshake(evidence: Evidence, kind: str, flow: int) -> str:

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import random
+import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 
 import hpack
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
 from analyzer.pipeline import Limits, Pipeline
+from analyzer.protocols import http2_late, http2_lockstep
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http2 import PREFACE
+from analyzer.protocols.http2_lockstep import Stretches, Walked, walk_stretches
 from analyzer.registries import Protocol
+from analyzer.schema import I64, U8, Mask
 from tests.builders import Conversation, chunk, chunks_cut_at
 
 LIMIT = 2048
@@ -283,15 +290,141 @@ def test_the_same_octets_mean_another_thing_once_the_table_has_changed() -> None
     assert paths(read(talk.frames)) == ["/first", "/a", "/b", "/c"]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_connections_that_are_over_take_no_room(workers: int) -> None:
+def test_connections_that_are_over_take_no_room() -> None:
     frames = []
     for number in range(30):
         talk = Talk(sport=40000 + number).filled().ask(f"/{number}")
         frames += talk.tcp.close(0).close(1).frames
-    pipeline = Pipeline(Limits(head_octets=LIMIT, epoch_frames=40, settle_octets=0), workers=workers)
+    pipeline = Pipeline(Limits(head_octets=LIMIT, epoch_frames=40, settle_octets=0))
     for number, one in enumerate(frames, 1):
         pipeline.add(chunk([one], first_frame=number))
 
     assert len(pipeline.late_http2) <= 2 * 10
     assert paths(pipeline.evidence()) == [path for i in range(30) for path in ("/first", f"/{i}")]
+
+
+WORDS = ["ask", "ask", "ask", "data", "data", "kind", "pings", "continued", "padded", "noise", "many", "jump"]
+
+
+def anything(dice: random.Random, sport: int) -> list[bytes]:
+    """A connection of plain, odd and broken frames, of which segments are lost, repeated, late or far away."""
+    talk = Talk(mss=dice.choice([9, 40, 300, 1448, 4000]), sport=sport)
+    if dice.random() < 0.5:
+        talk.filled()
+    for _ in range(dice.randrange(12)):
+        side, number = dice.randrange(2), dice.randrange(9)
+        block = talk.request(f"/{number}")[9:] if side == 0 else talk.answer("201")[9:]
+        cut = dice.randrange(len(block))
+        padded = bytes([dice.choice([3, 250])]) + bytes(5) + block + bytes(3)
+        odd = dice.choice([2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 200])
+        match dice.choice(WORDS):
+            case "ask":
+                talk.ask(f"/{number}", dice.choice(["200", "404"]))
+            case "data":
+                talk.tcp.send(side, data(bytes(dice.randrange(5000)), size=dice.choice([10, 1000, 16384])))
+            case "kind":
+                talk.tcp.send(side, frame(odd, dice.randrange(256), number % 3, bytes(dice.choice([0, 4, 5, 8, 30]))))
+            case "pings":
+                talk.tcp.send(side, frame(6, 0, 0, bytes(8)) * dice.randrange(1, 200))
+            case "continued":
+                talk.tcp.send(side, frame(1, 0, 3, block[:cut]) + frame(9, END_HEADERS, 3, block[cut:]))
+            case "padded":
+                talk.tcp.send(side, frame(1, END_HEADERS | PADDED | PRIORITY, 3, padded))
+            case "noise":
+                talk.tcp.send(side, dice.randbytes(dice.randrange(1, 100)))
+            case "many":
+                talk.tcp.send(side, frame(1, END_HEADERS, 3, block) * dice.randrange(1, 100))
+            case _:
+                far = dice.choice([50, 1000, 1 << 20, 1 << 29, (1 << 30) + 5, 1 << 31])
+                talk.tcp.seq[side] = (talk.tcp.seq[side] + far) & 0xFFFFFFFF
+    frames = talk.frames[dice.choice([0, 0, dice.randrange(len(talk.frames))]) :]
+    for _ in range(dice.choice([0, 0, 0, 1, 3])):
+        one, other = dice.randrange(len(frames)), dice.randrange(len(frames))
+        match dice.randrange(3):
+            case 0 if len(frames) > 1:
+                del frames[one]
+            case 1:
+                frames.insert(other, frames[one])
+            case _:
+                frames[one], frames[other] = frames[other], frames[one]
+    return frames
+
+
+def mixed(dice: random.Random, connections: int) -> list[bytes]:
+    """Frames of several connections, by and by."""
+    left = [anything(dice, 40000 + number)[::-1] for number in range(connections)]
+    burst, frames = dice.choice([1, 5, 1000]), []
+    while left:
+        one = dice.choice(left)
+        frames += [one.pop() for _ in range(min(burst, len(one)))]
+        left = [frames_of_one for frames_of_one in left if frames_of_one]
+    return frames
+
+
+def every_one_alone(octets: U8, stretches: Stretches, segment_at: I64, untrimmed: Mask) -> Walked:
+    """As `walk_stretches`, of which nothing counts: each direction is then walked by itself, segment by segment."""
+    walked = walk_stretches(octets, stretches, segment_at, untrimmed)
+    nothing = np.zeros(len(stretches), bool)
+    return replace(walked, halted=~nothing, stretches=replace(walked.stretches, sure=nothing))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.randoms(use_true_random=False), st.sampled_from([1, 3, 16]))
+def test_together_directions_say_what_each_says_alone_whenever_a_round_ends(
+    dice: random.Random, connections: int
+) -> None:
+    frames = mixed(dice, connections)
+    cuts = dice.sample(range(1, len(frames)), min(len(frames) - 1, dice.choice([0, 1, 5, 30])))
+    snapped = dice.choice([0, 0, 0, 0, 0, 60, 75, 200, 500])
+    wire_lens = [len(octets) for octets in frames]
+    frames = [octets[: snapped or None] for octets in frames]
+    rarely, often = Limits(head_octets=LIMIT), Limits(head_octets=LIMIT, epoch_frames=40, settle_octets=0)
+    limits = dice.choice([rarely, often])
+
+    def said(round_octets: int, few: int, *, alone: bool) -> list[Evidence]:
+        """What is said, also in between."""
+        when = random.Random(1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(http2_late, "ROUND_OCTETS", round_octets)
+            patch.setattr(http2_lockstep, "_FEW", few)
+            if alone:
+                patch.setattr(http2_late, "walk_stretches", every_one_alone)
+            pipeline = Pipeline(limits)
+            found = []
+            for part in chunks_cut_at(frames, cuts, wire_lens):
+                pipeline.add(part)
+                if when.random() < 0.2:
+                    found.append(pipeline.evidence())
+            return [*found, pipeline.evidence(last=True)]
+
+    expected = said(1, 12, alone=True)
+    for round_octets, few in ((1000, 12), (1 << 22, 0), (1 << 22, 1000)):
+        for one, other in zip(said(round_octets, few, alone=False), expected, strict=True):
+            assert one.cleartext.http == other.cleartext.http
+            assert one.crowded.tolist() == other.crowded.tolist()
+
+
+@pytest.mark.parametrize("connections", [1, 20])
+def test_a_peer_that_opens_frames_and_never_ends_them_takes_little_room(connections: int) -> None:
+    talks = [Talk(mss=16_000, sport=40000 + number).filled() for number in range(connections)]
+    for talk in talks:
+        talk.tcp.send(0, (0xFFFFFF).to_bytes(3, "big") + bytes([1, 0, 0, 0, 0, 3]))
+    pipeline = Pipeline(Limits(head_octets=LIMIT))
+    first = 1
+
+    def add(frames: list[bytes]) -> None:
+        nonlocal first
+        pipeline.add(chunk(frames, first_frame=first))
+        assert pipeline.late_http2.take() == []
+        first += len(frames)
+
+    add([octets for talk in talks for octets in talk.frames])
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            talk = talks[number % connections]
+            talk.frames.clear()
+            add(talk.tcp.send(0, bytes(48_000)).frames)
+        assert tracemalloc.get_traced_memory()[0] < connections * 128 * 1024 + (1 << 20)
+    finally:
+        tracemalloc.stop()

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 
 from analyzer.errors import OutputError
 from analyzer.report import tables
-from analyzer.report.schema_document import QUESTIONS
+from analyzer.report.schema_document import QUESTIONS, json_schema
 from analyzer.report.tables import CSV_FILES, json_text, write_csv, write_json
 from analyzer.report.text import visible
 from tests.conftest import ROOT
@@ -223,9 +225,13 @@ def test_json_in_pieces_is_json_at_once(connections: int, monkeypatch: pytest.Mo
     whole = json.dumps(document, separators=(",", ":"), sort_keys=True, allow_nan=False) + "\n"
     monkeypatch.setattr(tables, "_ITEMS_A_PIECE", 7)
     pieces = list(tables.json_pieces(document))
-    assert "".join(pieces) == whole == tables.json_text(document)
+    assert b"".join(pieces).decode() == whole == tables.json_text(document)
     assert max(map(len, pieces)) < len(whole) / 2 or connections < 50
-    assert "".join(tables.json_pieces({"connections": {}})) == '{"connections":{}}\n'
+    assert b"".join(tables.json_pieces({"connections": {}})) == b'{"connections":{}}\n'
+
+
+def _nested(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(st.lists(parts), st.dictionaries(st.text(), parts))
 
 
 plain_values = st.one_of(
@@ -238,11 +244,73 @@ plain_values = st.one_of(
 )
 
 
-@given(st.lists(plain_values, max_size=30))
-def test_long_columns_are_written_octet_for_octet_as_by_the_standard_library(values: list[Any]) -> None:
-    document = {"connections": {"data": {"column": values * 200}}}
+def _as_by_the_standard_library(document: object) -> str:
+    return json.dumps(document, separators=(",", ":"), sort_keys=True) + "\n"
 
-    assert json_text(document) == json.dumps(document, separators=(",", ":"), sort_keys=True) + "\n"
+
+@contextmanager
+def _writing(*, orjson_installed: bool) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if not orjson_installed:
+            patch.setattr(tables, "_faster", lambda: None)
+        patch.setattr(tables, "_ITEMS_A_PIECE", 40)
+        yield
+
+
+with_and_without = pytest.mark.parametrize("installed", [True, False], ids=["orjson", "standard"])
+
+
+@with_and_without
+@given(
+    st.one_of(
+        st.lists(plain_values, max_size=30),
+        st.lists(st.floats(0, 1e-3), max_size=30),
+        st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=30),
+        st.lists(st.one_of(st.just(""), st.text()), max_size=3),
+    )
+)
+def test_long_columns_are_octet_for_octet_as_by_the_standard_library(installed: bool, values: list[Any]) -> None:
+    document: dict[str, Any] = {"connections": {"data": {"column": values * 20, "duration_s": values}}}
+    if not any(isinstance(value, float) for value in values):
+        document["connections"]["data"]["channel"] = values * 20
+    with _writing(orjson_installed=installed):
+        assert json_text(document) == _as_by_the_standard_library(document)
+
+
+@with_and_without
+@given(st.recursive(st.one_of(st.text(), st.integers(), st.booleans(), st.none()), _nested, max_leaves=20))
+def test_long_sections_are_written_so_too(installed: bool, item: object) -> None:
+    document = {"endpoints": [item] * 90, "findings": [item], "certificates": []}
+    with _writing(orjson_installed=installed):
+        assert json_text(document) == _as_by_the_standard_library(document)
+
+
+def test_sections_said_to_be_without_fractions_are_so_by_the_schema() -> None:
+    schema = json_schema()
+
+    def hold_fractions(part: object) -> bool:
+        if isinstance(part, list):
+            return any(map(hold_fractions, part))
+        if not isinstance(part, dict):
+            return False
+        if "$ref" in part:
+            return hold_fractions(schema["$defs"][part["$ref"].rpartition("/")[2]])
+        kinds = part.get("type", ())
+        return "number" in ([kinds] if isinstance(kinds, str) else kinds) or any(map(hold_fractions, part.values()))
+
+    sections = schema["$defs"]["Document"]["properties"]
+    data = schema["$defs"]["Connections"]["properties"]["data"]["properties"]
+    lists = {**sections, **data}
+    assert hold_fractions(sections["captures"])
+    assert hold_fractions(data["duration_s"])
+    assert "duration_s" not in tables._WITHOUT_FRACTIONS
+    assert [name for name in tables._WITHOUT_FRACTIONS if hold_fractions(lists[name])] == []
+
+
+@with_and_without
+def test_not_a_number_is_never_written_in_a_column_either(installed: bool) -> None:
+    with _writing(orjson_installed=installed), pytest.raises(ValueError, match="JSON"):
+        json_text({"connections": {"data": {"duration_s": [0.5, float("nan")]}}})
 
 
 def test_orjson_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +322,6 @@ def test_orjson_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(tables, "_faster", lambda: dumps)
 
-    json_text({"connections": {"data": {"column": ["a"] * 5000}}})
+    json_text({"connections": {"data": {"column": ["a"] * 10_000}}})
 
     assert len(used) == 2

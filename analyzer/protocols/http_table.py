@@ -1,0 +1,96 @@
+"""HTTP messages as a table: what is asked of them is asked once for each distinct content, not once a message.
+
+Clients ask for the same things again and again: of a node's traffic a few hundred contents are all there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import pairwise
+from operator import attrgetter
+from typing import Final
+
+import numpy as np
+
+from analyzer.schema import I64, HttpMessage, Mask
+
+_CONTENT: Final = attrgetter(*(field.name for field in fields(HttpMessage) if field.name not in ("flow", "frame")))
+_PLACE: Final = attrgetter("flow", "frame")
+
+Test = Callable[[HttpMessage], object]
+
+
+@dataclass(frozen=True)
+class HttpTable:
+    """Messages in the order of their flows, those of a flow in order of time.
+
+    Attributes
+    ----------
+    flow, frame : (M,) int64
+    content : (M,) int64
+        Row of `contents`.
+    contents : tuple of HttpMessage
+        One message of each distinct content; its flow and frame are of no meaning.
+    """
+
+    flow: I64
+    frame: I64
+    content: I64
+    contents: tuple[HttpMessage, ...]
+
+    @classmethod
+    def of(cls, messages: Sequence[HttpMessage]) -> HttpTable:
+        """The table of `messages`, which are in order within each flow."""
+        place = np.array(list(map(_PLACE, messages)), np.int64).reshape(-1, 2)
+        known: dict[tuple[object, ...], int] = {}
+        row_of = known.setdefault
+        content = np.array([row_of(key, len(known)) for key in map(_CONTENT, messages)], np.int64)
+        first = np.empty(len(known), np.int64)
+        first[content[::-1]] = np.arange(len(messages))[::-1]  # of several to one place the last is kept
+        contents = tuple(messages[row] for row in first.tolist())
+        order = np.argsort(place[:, 0], kind="stable")
+        return cls(place[order, 0], place[order, 1], content[order], contents)
+
+    @cached_property
+    def _is_request(self) -> Mask:
+        return np.array([bool(message.method) for message in self.contents], bool)
+
+    def requests(self, test: Test | None = None) -> I64:
+        """Rows of the requests for which `test` holds, ascending; of all if there is none."""
+        return self._rows(self._is_request, test)
+
+    def responses(self, test: Test | None = None) -> I64:
+        """Rows of the responses likewise."""
+        return self._rows(~self._is_request, test)
+
+    def _rows(self, kind: Mask, test: Test | None) -> I64:
+        if test is not None:
+            kind = kind & np.array([bool(test(message)) for message in self.contents], bool)
+        return np.flatnonzero(kind[self.content]) if kind.any() else np.empty(0, np.int64)
+
+    def sequences(self, rows: I64) -> tuple[list[list[HttpMessage]], I64, I64]:
+        """What was said one after the other.
+
+        Parameters
+        ----------
+        rows : (R,) int64
+            Messages that count, ascending.
+
+        Returns
+        -------
+        sequences : list of list of HttpMessage
+            Each that there is, once.
+        flow, sequence : (K,) int64
+            The flows that `rows` belong to, and the sequence of each.
+        """
+        flow, content = self.flow[rows], self.content[rows].astype(np.int32)
+        start = np.flatnonzero(np.diff(flow, prepend=-1))
+        octets, width = content.tobytes(), content.itemsize
+        bounds = [*(start * width).tolist(), len(octets)]
+        known: dict[bytes, int] = {}
+        row_of = known.setdefault
+        sequence = [row_of(octets[a:b], len(known)) for a, b in pairwise(bounds)]
+        sequences = [[self.contents[row] for row in np.frombuffer(key, np.int32).tolist()] for key in known]
+        return sequences, flow[start], np.array(sequence, np.int64)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.flow_index import KEY_WORDS, PairCache, DistinctCounter, FlowIndex
+from analyzer.flow_index import KEY_WORDS, DistinctCounter, FlowIndex, PairCache
 
 BATCHES = st.lists(st.lists(st.integers(0, 40), min_size=0, max_size=60), min_size=1, max_size=6)
 

@@ -44,6 +44,8 @@ class _Segments(Table):
     block: I64
 
 
+_ROOM: Final = 1 << 20
+"""Blocks there is room for, 256 MiB: more than is held (`pipeline.HEADS_BUDGET`) and comes in one epoch."""
 _STORE_SLICE: Final = 1024
 """Blocks copied at a time."""
 
@@ -83,8 +85,8 @@ class HeadCollector:
         self._limit = limit
         self._handshake_limit = limit * HANDSHAKE_LIMIT // HEAD_LIMIT
         self._segments: list[_Segments] = []
-        # Address space, not memory, until it is written to: growing a smaller buffer step by step costs more.
-        self._blocks: U8 = np.empty((1 << 20, COPY_BLOCK), np.uint8)
+        # Address space, not memory, until it is written to: to grow means to copy, which costs more than to fill it.
+        self._blocks: U8 = np.empty((_ROOM, COPY_BLOCK), np.uint8)
         self._used = 0
         self._alive = 0  # blocks of segments that are not released
         self._touched: list[I64] = []
@@ -121,12 +123,11 @@ class HeadCollector:
     def add(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
         """Keep the segments of `packets` that fall into a head still being collected."""
         self._reserve()
-        stream = rows.flow * 2 + rows.side
         length = packets.payload_len.take(rows.packet)
-        wanted = np.flatnonzero((length > 0) & ~self._finished.take(stream))
+        wanted = np.flatnonzero((length > 0) & ~self._finished.take(rows.stream))
         if wanted.shape[0] == 0:
             return
-        stream, packet = stream[wanted], rows.packet[wanted]
+        stream, packet = rows.stream[wanted], rows.packet[wanted]
         tcp = packets.protocol[packet] == TCP
         origin = self._flows.state.origin.reshape(-1).take(stream)
         origin -= (packets.tcp_flags[packet] & 2) != 0

@@ -194,11 +194,12 @@ class Pipeline:
         in_flows = rows.packet.shape[0] + rows.elsewhere
         book.ledger.add(len(chunk), packets, in_flows, rows.left_out, rows.left_out_octets)
         self.frames += len(chunk)
-        if packets.depth.any():
+        if len(packets) > len(chunk):
             self._note_tunnels(packets, rows)
-        timed = chunk.time_ns[chunk.time_ns > 0]
-        if timed.shape[0]:
-            first, last = int(timed.min()), int(timed.max())
+        last = int(chunk.time_ns.max(initial=0))
+        if last > 0:
+            first = int(chunk.time_ns.min())
+            first = first if first > 0 else int(chunk.time_ns[chunk.time_ns > 0].min())
             book.first_ns = first if book.first_ns is None else min(first, book.first_ns)
             book.last_ns = last if book.last_ns is None else max(last, book.last_ns)
 

@@ -14,6 +14,7 @@ import numpy as np
 from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.roles import CONTROL_PLANE, LOOPBACK, NODE, Roles
 from analyzer.flows import FIN, RST
+from analyzer.numbers import distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.schema import I64, Mask
 
@@ -105,7 +106,7 @@ def konnectivity_facts(evidence: Evidence, roles: Roles, channels: ChannelColumn
     rows = np.flatnonzero(agents)
     key = (roles.client[rows] << 32) | roles.service[rows]
     carried = np.bincount(evidence.carriers, minlength=len(evidence))
-    found = tuple(_agent(evidence, roles, rows[key == value], carried) for value in np.unique(key).tolist())
+    found = tuple(_agent(evidence, roles, rows[key == value], carried) for value in distinct(key).tolist())
     seen = np.zeros(roles.addresses.shape[0], bool)
     seen[[agent.address for agent in found if agent.connections]] = True
     nodes = roles.member[NODE] & ~roles.member[CONTROL_PLANE] & ~roles.member[LOOPBACK] & ~seen

@@ -18,6 +18,7 @@ from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import LOOPBACK, Roles
 from analyzer.cluster.trust import Trust
+from analyzer.numbers import distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Grade, Protocol, Severity
 from analyzer.rules.suppressions import Suppression, Suppressions
@@ -262,7 +263,7 @@ def apply_rules(
         covered = suppressions.applying(rule, audit, rows)
         entries = len(suppressions.entries) + 1
         part = audit.channels.channel[rows] * entries + covered + 1
-        for number in np.unique(part).tolist():
+        for number in distinct(part).tolist():
             here = rows[part == number]
             channel, entry = divmod(number, entries)
             accepted = suppressions.entries[entry - 1] if entry else None

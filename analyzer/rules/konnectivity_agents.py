@@ -8,6 +8,7 @@ import numpy as np
 
 from analyzer.cluster.roles import CONTROL_PLANE, NODE, ServiceKind
 from analyzer.flows import RST
+from analyzer.numbers import distinct
 from analyzer.registries import Grade, Severity
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
 
@@ -38,7 +39,7 @@ def _check(audit: Audit) -> Outcome:
     long_enough = int(flows.last_ns.max(initial=0) - flows.first_ns.min(initial=flows.last_ns.max(initial=0)))
     told = same_host & (long_enough >= KEEPALIVE_NS)
     rows = np.flatnonzero(silent & told)
-    names = {int(a): roles.names.get(int(a), "") for a in np.unique(roles.client[rows])}
+    names = {int(a): roles.names.get(int(a), "") for a in distinct(roles.client[rows])}
     return outcome(
         scope=scope,
         decidable=~silent | told,

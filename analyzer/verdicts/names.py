@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from analyzer.cluster.roles import LOOPBACK_NAME, Roles, ServiceKind, address_text
+from analyzer.numbers import among
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Ternary
 from analyzer.schema import I64, U8, Certificate, Mask
@@ -147,7 +148,7 @@ def _dialled(evidence: Evidence, roles: Roles, rows: I64, sni: I64) -> tuple[I64
     for leg in legs.tolist():
         root = int(evidence.leg_of[leg])
         servers.setdefault(root, {int(roles.server[root])}).add(int(roles.server[leg]))
-    for at in np.flatnonzero((chosen >= 0) & np.isin(evidence.root[rows], list(servers))).tolist():
+    for at in np.flatnonzero((chosen >= 0) & among(evidence.root[rows], np.array(list(servers), np.int64))).tolist():
         chosen[at] = len(sets)
         sets.append(tuple(sorted(servers[int(evidence.root[rows[at]])])))
     return chosen, sets

@@ -95,13 +95,12 @@ class KonnectivityFacts:
 
 def konnectivity_facts(evidence: Evidence, roles: Roles, channels: ChannelColumns) -> KonnectivityFacts:
     """Gather the facts; all of them empty where no agent was seen."""
-    flows = evidence.flows
     own = (evidence.leg_of < 0) & (evidence.carrier < 0)
     agents = of_channel(channels, "konnectivity-agent-to-server") & own
     to_nodes = np.zeros(len(evidence), bool)
     for name in TO_NODES:
         to_nodes |= of_channel(channels, name)
-    to_nodes &= (evidence.leg_of < 0) & (flows.payload_octets.sum(axis=1) > 0)
+    to_nodes &= (evidence.leg_of < 0) & evidence.carried_payload
     from_control_plane = roles.client_is(CONTROL_PLANE)
     rows = np.flatnonzero(agents)
     key = (roles.client[rows] << 32) | roles.service[rows]

@@ -115,7 +115,7 @@ def _fan(roles: Roles, rows: Mask) -> I64:
 def _served_directly(evidence: Evidence, roles: Roles, from_control_plane: Mask, asked: Mask) -> Mask:
     """Those of `asked` between a pair of hosts of which the client also talks to the other's kubelet: (F,) bool."""
     size = np.int64(roles.addresses.shape[0])
-    talks = (evidence.flows.payload_octets > 0).any(axis=1) & from_control_plane
+    talks = evidence.carried_payload & from_control_plane
     kubelet = talks & (roles.kind() == ServiceKind.KUBELET)
     pairs = roles.client * size + roles.server
     direct = np.zeros(len(evidence), bool)

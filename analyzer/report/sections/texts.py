@@ -106,6 +106,8 @@ def named(names: Mapping[Any, str], values: NDArray[np.integer[Any]]) -> list[st
     if most - least > _MAX_CODES:
         distinct, rows = np.unique(values, return_inverse=True)
         return picked([names[value] for value in distinct.tolist()], rows)
+    if most == least:
+        return [names[least]] * values.shape[0]
     rows = values.astype(np.int64) - least
     there = np.flatnonzero(np.bincount(rows))
     texts = np.empty(most - least + 1, object)
@@ -118,6 +120,8 @@ def picked(texts: Sequence[str], rows: NDArray[np.integer[Any]]) -> list[str]:
     """The text of each row: an array of the texts themselves is read three times as fast as a list, row by row."""
     if not texts:
         return []
+    if rows.shape[0] and (rows == rows[0]).all():
+        return [texts[rows[0]]] * rows.shape[0]
     known = np.empty(len(texts), object)
     known[:] = texts
     picked: list[str] = known.take(rows).tolist()

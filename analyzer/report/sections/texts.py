@@ -102,7 +102,9 @@ class Texts(dict[int, str]):
 
 def named(names: Mapping[Any, str], values: NDArray[np.integer[Any]]) -> list[str]:
     """Text of each value; the values are turned to members of their enumeration once each, not once a row."""
-    least, most = (int(values.min()), int(values.max())) if values.shape[0] else (0, 0)
+    if values.shape[0] == 0:
+        return []
+    least, most = int(values.min()), int(values.max())
     if most - least > _MAX_CODES:
         distinct, rows = np.unique(values, return_inverse=True)
         return picked([names[value] for value in distinct.tolist()], rows)

@@ -15,7 +15,7 @@ from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
 from analyzer.pipeline import Limits, Pipeline
 from analyzer.protocols import http2_late, http2_lockstep
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.http2 import PREFACE
+from analyzer.protocols.http2_frames import PREFACE
 from analyzer.protocols.http2_lockstep import Stretches, Walked, walk_stretches
 from analyzer.registries import Protocol
 from analyzer.schema import I64, U8, Mask

@@ -35,15 +35,14 @@ class HeaderBlock:
 
     fields: Fields
     undecoded: int
+    is_request: bool = field(init=False)  #: it has a method
     _shown: dict[bool, tuple[dict[str, Any], str] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.is_request = any(name == b":method" for name, _ in self.fields)
 
     def __deepcopy__(self, _memo: object) -> HeaderBlock:
         return self  # what was said does not change
-
-    @property
-    def is_request(self) -> bool:
-        """Whether it has a method."""
-        return any(name == b":method" for name, _ in self.fields)
 
     def message(self, flow: int, frame: int, *, from_client: bool) -> HttpMessage | None:
         """Message of this block; None for trailers."""
@@ -56,11 +55,13 @@ class HeaderBlock:
         return shown[1] if shown else ""
 
     def _shown_of(self, from_client: bool) -> tuple[dict[str, Any], str] | None:
-        if from_client not in self._shown:
+        try:
+            return self._shown[from_client]
+        except KeyError:
             columns = self._read(from_client)
             identity = "" if columns is None else repr(columns) if from_client else str(columns["status"])
             self._shown[from_client] = None if columns is None else (columns, identity)
-        return self._shown[from_client]
+            return self._shown[from_client]
 
     def _read(self, from_client: bool) -> dict[str, Any] | None:
         pseudo = {name: value for name, value in reversed(self.fields) if name.startswith(b":")}

@@ -7,7 +7,6 @@ rounds of all directions are walked together. Each distinct message is kept once
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -334,16 +333,35 @@ class Http2Collector:
         others = np.flatnonzero(~walked)
         if others.shape[0] == 0:
             return walked
-        packet = rows.packet[chosen[others]]
-        start, stop = packets.payload_start[packet], packets.payload_stop[packet]
-        begins = np.flatnonzero(begin_chains(octets, start, stop) | begin_with_preface(octets, start, stop))
-        if begins.shape[0] == 0:
+        begun, first = np.unique(flow[others], return_index=True)
+        first = others[first]
+        at_first = self._begin_frames(packets, rows, octets, chosen[first])
+        if not at_first.all():
+            # Most connections begin with their first segment; of the others each is looked at.
+            begun, first = begun[at_first], first[at_first]
+            others = others[~np.isin(flow[others], begun)]
+            others = others[self._begin_frames(packets, rows, octets, chosen[others])]
+            later, place = np.unique(flow[others], return_index=True)
+            begun, first = np.concatenate([begun, later]), np.concatenate([first, others[place]])
+            order = np.argsort(begun)
+            begun, first = begun[order], first[order]
+        if begun.shape[0] == 0:
             return walked
-        begun, first = np.unique(flow[others[begins]], return_index=True)
         self._begin(begun)
         theirs = np.minimum(np.searchsorted(begun, flow), begun.shape[0] - 1)
-        walked |= (begun[theirs] == flow) & (np.arange(flow.shape[0]) >= others[begins[first]][theirs])
+        walked |= (begun[theirs] == flow) & (np.arange(flow.shape[0]) >= first[theirs])
         return walked
+
+    @staticmethod
+    def _begin_frames(packets: PacketTable, rows: FlowRows, octets: U8, chosen: I64) -> Mask:
+        """Whether the payloads of these rows begin with the preface or a chain of frames."""
+        packet = rows.packet[chosen]
+        start, stop = packets.payload_start[packet], packets.payload_stop[packet]
+        begin = begin_with_preface(octets, start, stop)
+        others = np.flatnonzero(~begin)
+        if others.shape[0]:
+            begin[others] = begin_chains(octets, start[others], stop[others])
+        return begin
 
     def _begin(self, flows: I64) -> None:
         """Walk these connections from now on."""
@@ -553,39 +571,36 @@ class Http2Collector:
                     whole[in_group] = True
             if not whole[in_group]:
                 note.reader = reader
-                self._say(number, note, found)
+                self._say(number, found)
 
     def _say_found(self, walk: int, found: list[WalkedBlock]) -> None:
         if found:
             stream = int(self._flow_of[walk >> 1]) * 2 + (walk & 1)
-            note = self._note(walk)
-            self._say(
-                walk,
-                note,
-                ((block.frame, block.said, self._heads.lies_behind(stream, block.last)) for block in found),
-            )
+            behind = (self._heads.lies_behind(stream, block.last) for block in found)
+            self._say(walk, [(block.frame, block.said, late) for block, late in zip(found, behind, strict=True)])
 
-    def _say(self, walk: int, note: _Note, found: Iterable[tuple[int, HeaderBlock, bool]]) -> None:
+    def _say(self, walk: int, found: list[tuple[int, HeaderBlock, bool]]) -> None:
         """Keep what is new and lies behind the head: (frame, block, whether it does)."""
+        note = self._note(walk)
         flow = int(self._flow_of[walk >> 1])
         stream = 2 * flow + (walk & 1)
+        if stream in self._full:
+            return
         for frame, said, behind in found:
             from_client = said.is_request
             # Of answers the status alone tells, as behind the heads of HTTP/1.
             identity = said.identity(from_client=from_client)
-            if not identity or stream in self._full:
+            if not identity or identity in note.seen:
                 continue
             if not note.behind:
                 note.behind = behind
                 note.in_head += not behind
                 if not behind and note.in_head <= HEAD_MESSAGES:
                     continue
-            if identity in note.seen:
-                continue
             room = LATE_REQUESTS if from_client else LATE_RESPONSES
             if len(note.seen) >= room:
                 self._full.add(stream)
-                continue
+                return
             note.seen.add(identity)
             message = said.message(flow, frame, from_client=from_client)
             assert message is not None

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from analyzer.copying import gather_items
 from analyzer.decode.gather import gather_words
 from analyzer.protocols.http2_frames import (
     CONTINUATION,
@@ -43,7 +44,7 @@ _ON_STREAM: Final = np.array([kind not in ON_CONNECTION and kind < GOAWAY for ki
 _FIXED: Final = np.array([FIXED_LENGTH.get(kind, -1) for kind in _KINDS], np.int64)
 _UNKNOWN_FLAGS: Final = np.array([0xFF & ~known_flags(kind) for kind in _KINDS], np.uint8)
 _TELLING: Final = np.isin(np.arange(256), [HEADERS, PUSH_PROMISE, CONTINUATION])
-_PREFACE: Final = np.frombuffer(PREFACE, ">u8").astype(np.uint64)
+_PREFACE_WORD: Final = np.uint64(int.from_bytes(PREFACE[:8], "big"))
 
 
 class _Headers(NamedTuple):
@@ -106,10 +107,10 @@ def begin_chains(octets: U8, start: I64, stop: I64) -> Mask:
 
 def begin_with_preface(octets: U8, start: I64, stop: I64) -> Mask:
     """Whether payloads begin with the client's preface: (N,) bool."""
-    begin: Mask = (gather_words(octets, start) == _PREFACE[0]) & (stop - start >= len(PREFACE))
-    for number, word in enumerate(_PREFACE[1:], 1):
-        rows = np.flatnonzero(begin)
-        begin[rows] = gather_words(octets, start[rows] + 8 * number) == word
+    begin: Mask = (gather_words(octets, start) == _PREFACE_WORD) & (stop - start >= len(PREFACE))
+    rows = np.flatnonzero(begin)
+    if rows.shape[0]:
+        begin[rows] = gather_items(octets, start[rows], len(PREFACE)) == np.void(PREFACE)
     return begin
 
 

@@ -388,6 +388,7 @@ def test_together_directions_say_what_each_says_alone_whenever_a_round_ends(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(http2_late, "ROUND_OCTETS", round_octets)
             patch.setattr(http2_lockstep, "_FEW", few)
+            patch.setattr(http2_late, "_FEW_SEGMENTS", few)
             if alone:
                 patch.setattr(http2_late, "walk_stretches", every_one_alone)
             pipeline = Pipeline(limits)

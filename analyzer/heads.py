@@ -252,10 +252,11 @@ class HeadCollector:
         self._used = base + alive
         row, number = expand(counts[first:])
         source = segments.block[first:][row] + number
-        target = int(ends[first])
+        target, room = int(ends[first]), np.empty((_STORE_SLICE, COPY_BLOCK), np.uint8)
         # Blocks move down only, in order: what is written was read before.
         for at in range(0, source.shape[0], _STORE_SLICE):
-            part = self._blocks[source[at : at + _STORE_SLICE]]
+            these = source[at : at + _STORE_SLICE]
+            part = self._blocks.take(these, axis=0, out=room[: these.shape[0]], mode="clip")
             self._blocks[target + at : target + at + part.shape[0]] = part
         block = segments.block.copy()
         block[first:] = base + before[first:-1]

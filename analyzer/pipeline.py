@@ -296,8 +296,10 @@ class Pipeline:
         heads = self.heads.assemble(streams.reshape(-1))
         n = len(table)
         numbers = streams[:, 0] >> 1
-        place = {int(flow): row for row, flow in enumerate(numbers.tolist())}
-        tunnels = {place[flow]: kind for flow, kind in self._tunnels.items() if flow in place}
+        tunnels: dict[int, Protocol] = {}
+        if self._tunnels:
+            place = {flow: row for row, flow in enumerate(numbers.tolist())}
+            tunnels = {place[flow]: kind for flow, kind in self._tunnels.items() if flow in place}
         identification = identify(table, heads, tunnels)
         protocol = identification.protocol
         tls_rows = np.flatnonzero(protocol == Protocol.TLS)

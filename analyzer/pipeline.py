@@ -244,8 +244,9 @@ class Pipeline:
         """
         state = self.flows.state
         held = self.heads.held()
-        quiet = state.last_frame[held] <= self.frames - self.limits.epoch_frames
-        over = held[quiet & (state.flags[held] & (FIN | RST)).any(axis=1)]
+        quiet = state.last_frame.take(held) <= self.frames - self.limits.epoch_frames
+        flags = state.flags.reshape(-1)
+        over = held[quiet & ((flags.take(2 * held) | flags.take(2 * held + 1)) & (FIN | RST) != 0)]
         self.heads.finish(over)
         self.late_http2.close(over)
         if self._total(self.heads.pending_octets) < self._settle_at:

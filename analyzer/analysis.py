@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from analyzer.assembly import finish
+from analyzer.assembly import Reading, finish
 from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
+from analyzer.capture.ranges import shared_octets
 from analyzer.capture.several import CaptureSet, Portion, Recording
 from analyzer.capture.source import give_back_freed_memory
-from analyzer.cluster.authorities import Authority
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
-from analyzer.ledger import Ledger
+from analyzer.ledger import CaptureBook, Ledger
 from analyzer.partial import Partial, merge
 from analyzer.pipeline import Limits, Pipeline, load_for_children
 from analyzer.protocols.evidence import Evidence
@@ -27,9 +27,15 @@ from analyzer.report.audit_result import AuditResult, CaptureSummary, ClusterSum
 from analyzer.rules import RULES, Audit, CaptureQuality, apply_rules
 from analyzer.rules.suppressions import Suppressions
 from analyzer.schema import CaptureOrigin, CaptureReader, Skipped
+from analyzer.team import MOST, GivenUp, Team
 from analyzer.verdicts import Declarations, judge
-from analyzer.workers import Tally, can_fork, in_children
+from analyzer.workers import Tally, can_fork, in_children, together
 
+if TYPE_CHECKING:
+    from analyzer.cluster.authorities import Authority
+
+LEAST_SHARED: Final = 64 << 20
+"""Octets of a recording from which on it is worth to have it read by several processes."""
 TOGETHER: Final = 4
 """Times `Limits.max_flows` that are kept of all recordings of a run together."""
 
@@ -111,9 +117,53 @@ class Work:
     def read(
         self, reader: CaptureReader, number: int = 0, workers: int = 1, progress: Progress | None = None
     ) -> Partial:
-        """Read all frames of one reader and everything they say."""
+        """Read all frames of one reader and everything they say, by several processes where that can pay."""
+        again = reader.again if isinstance(reader, CaptureSet) and (reader.size or 0) >= LEAST_SHARED else None
+        if workers == 1 or again is None or not can_fork():
+            pipeline, inventory = self._read_frames(reader, number, progress)
+            left_out = pipeline.flows.left_out
+            return Partial(number, 1, pipeline.assembled(last=True), inventory, _books(pipeline, inventory), left_out)
+        try:
+            return self._read_together(again, number, min(workers, MOST), progress)
+        except GivenUp:
+            with again() as afresh:
+                return self.read(afresh, number, 1, progress)
+
+    def _read_together(
+        self,
+        again: Callable[[], CaptureSet],
+        number: int,
+        processes: int,
+        progress: Progress | None,
+    ) -> Partial:
+        """Read all frames in each of several processes, and what they say in the one whose share they are of."""
+        load_for_children()
+        here: list[tuple[Pipeline, Inventory]] = []
+
+        def read(team: Team) -> tuple[Reading, str]:
+            with again() as mine:
+                mine.team = team
+                pipeline, inventory = self._read_frames(mine, number, progress if team.rank == 0 else None, team)
+            reading = pipeline.reading(last=True)
+            if not pipeline.flows.all_kept:
+                raise GivenUp
+            if team.rank == 0:
+                here.append((pipeline, inventory))
+            seen = repr((pipeline.frames, pipeline.decoder.paths, inventory, _books(pipeline, inventory)))
+            return reading.among(team.rank, team.size), seen
+
+        readings = together(processes, read, shared_octets(processes))
+        pipeline, inventory = here[0]
+        if len({seen for _, seen in readings}) > 1:  # the file has changed meanwhile
+            raise GivenUp
+        assembled = pipeline.assemble(Reading.joined([reading for reading, _ in readings]))
+        return Partial(number, 1, assembled, inventory, _books(pipeline, inventory), 0)
+
+    def _read_frames(
+        self, reader: CaptureReader, number: int, progress: Progress | None, team: Team | None = None
+    ) -> tuple[Pipeline, Inventory]:
         limits = replace(self.limits, max_flows=self.flow_limits[number]) if self.flow_limits else self.limits
-        pipeline = Pipeline(limits, None if self.keys is None else self.keys.copy(), workers)
+        pipeline = Pipeline(limits, None if self.keys is None else self.keys.copy(), team)
         comments = secrets = 0
         for chunk in reader:
             for key_log in reader.secrets[secrets:]:
@@ -130,10 +180,7 @@ class Work:
             origin = CaptureOrigin(reader.name, reader.format, reader.octets_read, 0, 0, *facts)
             names = list(dict.fromkeys(reader.names))
             inventory = Inventory(pipeline.frames, [origin], [Vantage(captures=[0])], names=names)
-        left_out = pipeline.flows.left_out
-        assembled = pipeline.assembled(last=True)
-        books = tuple(pipeline.book(capture) for capture in range(len(inventory.origins)))
-        return Partial(number, 1, assembled, inventory, books, left_out)
+        return pipeline, inventory
 
     def nothing(self, number: int, recording: Recording, reason: str) -> Partial:
         """What stands in place of a recording that could not be read: its captures are named and skipped."""
@@ -151,12 +198,16 @@ class Work:
                 if progress is not None:
                     progress(octets + more, frames + of_them)
 
-            with recording.open(workers) as reader:
+            with recording.open() as reader:
                 partials.append(self.read(reader, number, workers, advanced))
                 octets += reader.octets_read
             frames += partials[-1].inventory.frames
             give_back_freed_memory()
         return partials
+
+
+def _books(pipeline: Pipeline, inventory: Inventory) -> tuple[CaptureBook, ...]:
+    return tuple(pipeline.book(capture) for capture in range(len(inventory.origins)))
 
 
 Progress = Callable[[int, int], None]

@@ -29,6 +29,7 @@ from analyzer.schema import (
     Certificate,
     CleartextReading,
     FlowTable,
+    FrameTimes,
     HttpMessage,
     Mask,
     SshFacts,
@@ -121,6 +122,7 @@ class Batch:
 
 
 _VALUES: Final = attrgetter(*(field.name for field in fields(HttpMessage)))
+_MessageColumns = tuple[tuple[Any, ...], ...]
 
 
 def copied(messages: Iterable[HttpMessage]) -> list[HttpMessage]:
@@ -143,10 +145,102 @@ def complete(reading: TlsReading) -> Mask:
     return done
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was read of F flows, by builder number, before it is brought into the order of their table.
+
+    Attributes
+    ----------
+    table : FlowTable
+    numbers, order : (F,) int64
+        Builder number of each row, and what sorts the rows: both are different for all flows.
+    parts : sequence of Batch
+    late : pair of lists
+        Messages from behind the heads, HTTP/1 and HTTP/2.
+    crowded : pair of (F,) bool
+        Flows with more of these than are kept.
+    syn_ns, first_seq : (F, 2) int64
+    comments : dict
+    traffic : Traffic, optional
+    """
+
+    table: FlowTable
+    numbers: I64
+    order: I64
+    parts: Sequence[Batch]
+    late: tuple[list[HttpMessage], list[HttpMessage]]
+    crowded: tuple[Mask, Mask]
+    syn_ns: I64
+    first_seq: I64
+    comments: dict[int, tuple[str, ...]]
+    traffic: Traffic | None
+
+    def among(self, share: int, shares: int) -> Reading:
+        """The same with flows numbered so that no other share has the same numbers; messages in place."""
+        place = np.arange(int(self.numbers.max(initial=-1)) + 1) * shares + share
+        for messages in self.late:
+            for message in messages:
+                message.flow = int(place[message.flow])
+        traffic = self.traffic
+        return replace(
+            self,
+            numbers=place[self.numbers],
+            parts=[Batch.joined(self.parts).renumbered(place)] if self.parts else [],
+            comments={int(place[flow]): texts for flow, texts in self.comments.items()},
+            traffic=None if traffic is None else replace(traffic, flow=place[traffic.flow]),
+        )
+
+    @staticmethod
+    def joined(shares: Sequence[Reading]) -> Reading:
+        """All of several shares of one recording."""
+        order = np.concatenate([share.order for share in shares])
+        rows = np.argsort(order)
+
+        def column(values: Iterable[NDArray[_Scalar]]) -> NDArray[_Scalar]:
+            return np.concatenate(list(values))[rows]
+
+        traffic = [share.traffic for share in shares if share.traffic is not None]
+        return Reading(
+            FlowTable.concatenate([share.table for share in shares]).take(rows),
+            column(share.numbers for share in shares),
+            order[rows],
+            [part for share in shares for part in share.parts],
+            ([m for share in shares for m in share.late[0]], [m for share in shares for m in share.late[1]]),
+            (column(share.crowded[0] for share in shares), column(share.crowded[1] for share in shares)),
+            column(share.syn_ns for share in shares),
+            column(share.first_seq for share in shares),
+            {flow: texts for share in shares for flow, texts in share.comments.items()},
+            Traffic(traffic[0].shift, *(np.concatenate([getattr(t, n) for t in traffic]) for n in _COUNTS))
+            if traffic
+            else None,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Messages go from process to process as columns: that takes a third of the time."""
+        parts = [replace(part, http=[]) for part in self.parts]
+        lists = [*(part.http for part in self.parts), *self.late]
+        return {**vars(self), "parts": parts, "late": [_columns(messages) for messages in lists]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        *lists, http1, http2 = (_messages(columns) for columns in state["late"])
+        parts = [replace(part, http=messages) for part, messages in zip(state["parts"], lists, strict=True)]
+        vars(self).update(state, parts=parts, late=(http1, http2))
+
+
+_COUNTS: Final = ("flow", "bin", "packets", "octets")
+
+
+def _columns(messages: Iterable[HttpMessage]) -> _MessageColumns:
+    return tuple(zip(*map(_VALUES, messages), strict=True))
+
+
+def _messages(columns: _MessageColumns) -> list[HttpMessage]:
+    return list(map(HttpMessage, *columns)) if columns else []
+
+
 def in_table_order(traffic: Traffic, numbers: I64) -> Traffic:
     """The same counts with flows named by their row in the table; `numbers` are the rows' builder numbers."""
-    row = np.empty(numbers.shape[0], np.int64)
-    row[numbers] = np.arange(numbers.shape[0])
+    row = place_of(numbers, int(numbers.max(initial=-1)) + 1)
     flow = row[traffic.flow]
     order = np.argsort(flow, kind="stable")
     return Traffic(traffic.shift, flow[order], traffic.bin[order], traffic.packets[order], traffic.octets[order])
@@ -246,17 +340,15 @@ def _legs(table: FlowTable, handshakes: Handshakes) -> I64:
     return leg_of
 
 
-def assemble(
-    table: FlowTable,
-    numbers: I64,
-    parts: Sequence[Batch],
-    paths: tuple[str, ...],
-    late: tuple[Sequence[HttpMessage], Sequence[HttpMessage]],  # HTTP/1, HTTP/2
-    crowded: tuple[Mask, Mask],
-    syn_ns: I64,
-    first_seq: I64,
-) -> Assembled:
-    """Bring the parts, which name flows by builder number, into the order of `table`."""
+def assemble(reading: Reading, paths: tuple[str, ...], frame_times: FrameTimes | None) -> Assembled:
+    """Bring the parts, which name flows by builder number, into the order of the table."""
+    table, numbers, parts, late, crowded = (
+        reading.table,
+        reading.numbers,
+        reading.parts,
+        reading.late,
+        reading.crowded,
+    )
     n = len(table)
     row = place_of(numbers, int(numbers.max(initial=-1)) + 1)
     flows = row[np.concatenate([p.flows for p in parts])] if parts else np.empty(0, np.int64)
@@ -275,22 +367,24 @@ def assemble(
     speaks = {m.flow for m in http if m.version == "2" and not m.decrypted}
     is_http2 = identification.protocol == Protocol.HTTP2
     http += [*late[0], *(m for m in late[1] if is_http2[row[m.flow]] or m.flow in speaks)]
-    for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
+    of_message = row[np.array([m.flow for m in http], np.int64)]
+    for message, flow in zip(http, of_message.tolist(), strict=True):
         message.flow = flow
-    http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
+    sides = np.array([(m.frame << 1) + (not m.from_client) for m in http], np.int64)
+    http = [http[place] for place in np.lexsort((sides, of_message)).tolist()]
     if late[0]:
         # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
-        of_flow = groupby(http, key=lambda m: m.flow)
-        is_http1 = identification.protocol == Protocol.HTTP1
-        http = [
-            m
-            for flow, messages in of_flow
-            for m in (
-                _until_switch(list(messages))
-                if is_http1[flow]
-                else (m for m in messages if m.version == "2" or m.decrypted)
-            )
-        ]
+        is_http1 = (identification.protocol == Protocol.HTTP1).tolist()
+        http = [m for m in http if is_http1[m.flow] or m.version == "2" or m.decrypted]
+        # Of these, and they are few, some may have switched.
+        turning = {m.flow for m in http if m.status == 101 or m.method == "CONNECT"}
+        if turning:
+            of_flow = groupby(http, key=lambda m: m.flow)
+            http = [
+                m
+                for flow, messages in of_flow
+                for m in (_until_switch(list(messages)) if flow in turning and is_http1[flow] else messages)
+            ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
     # A segment that began like a start line was none, where all of it was captured and nothing could be read.
     unread = np.ones(n, bool)
@@ -298,7 +392,7 @@ def assemble(
     mistaken = unread & (identification.protocol == Protocol.HTTP1) & ~identification.from_start
     identification.protocol[mistaken & (table.cut_packets == 0)] = Protocol.UNKNOWN
     gap = gathered(p.gap for p in parts)
-    handshakes = Handshakes(syn_ns, first_seq, gathered(p.hello for p in parts))
+    handshakes = Handshakes(reading.syn_ns, reading.first_seq, gathered(p.hello for p in parts))
     evidence = Evidence(
         table,
         paths,
@@ -310,9 +404,14 @@ def assemble(
         gap,
         gathered(p.conflict for p in parts),
         (crowded[0] & (identification.protocol == Protocol.HTTP1)) | (crowded[1] & is_http2),
+        comments={int(row[flow]): texts for flow, texts in reading.comments.items()},
     )
+    if reading.traffic is not None and frame_times is not None:
+        evidence = replace(evidence, traffic=in_table_order(reading.traffic, numbers), frame_times=frame_times)
     inner = InnerReading.joined([part.inner for part in parts])
-    return Assembled(evidence, handshakes, inner.renamed({number: row for row, number in enumerate(numbers.tolist())}))
+    if inner.connections:
+        inner = inner.renamed({number: row for row, number in enumerate(numbers.tolist())})
+    return Assembled(evidence, handshakes, inner)
 
 
 def finish(assembled: Assembled) -> Evidence:

@@ -60,8 +60,8 @@ def expand(counts: I64) -> tuple[I64, I64]:
     return row, np.arange(row.shape[0]) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def copy_ranges(octets: U8, start: I64, length: I64, target: I64, size: int) -> U8:
-    """Copy ranges of `octets` to `target` offsets of a fresh array of `size` octets.
+def copy_ranges(octets: U8, start: I64, length: I64, target: I64, size: int, out: U8 | None = None) -> U8:
+    """Copy ranges of `octets` to `target` offsets of an array of `size` octets.
 
     Parameters
     ----------
@@ -72,18 +72,35 @@ def copy_ranges(octets: U8, start: I64, length: I64, target: I64, size: int) -> 
         Ascending. A range may not reach past the next target.
     size : int
         Octets of the result.
+    out : (``size + COPY_BLOCK`` or more,) uint8, optional
+        What to write to; a fresh array where it is not given.
 
     Notes
     -----
     Whole blocks are copied, so each write may spill up to 255 octets past its range. Ranges are written in ascending
     order, so the next one overwrites the spill; what lies between ranges is arbitrary: the caller clears it.
     """
-    out = np.empty(size + COPY_BLOCK, np.uint8)
-    row, number = expand(-(-length // COPY_BLOCK))
-    windows: Items = np.ndarray((size + 1,), np.dtype((np.void, COPY_BLOCK)), buffer=out, strides=(1,))
-    source, sink = start[row] + number * COPY_BLOCK, target[row] + number * COPY_BLOCK
+    out = np.empty(size + COPY_BLOCK, np.uint8) if out is None else out
+    counts = -(-length // COPY_BLOCK)
+    before = (np.cumsum(counts) - counts) * COPY_BLOCK
+    within = np.arange(int(counts.sum())) * COPY_BLOCK
+    source, sink = (np.repeat(first - before, counts) + within for first in (start, target))
+    item = np.dtype((np.void, COPY_BLOCK))
+    windows: Items = np.ndarray((size + 1,), item, buffer=out, strides=(1,))
+    # Blocks that stand at multiples of their size are rows of a table, which numpy picks faster than windows.
+    rows = octets.reshape(-1, COPY_BLOCK).view(item)[:, 0] if _stand_in_rows(octets, start) else None
+    room = np.empty(_COPY_SLICE, item)
     # In slices, so that what is gathered is still in the cache when it is written.
-    for at in range(0, row.shape[0], _COPY_SLICE):
-        part = slice(at, at + _COPY_SLICE)
-        windows[sink[part]] = gather_items(octets, source[part], COPY_BLOCK)
+    for at in range(0, source.shape[0], _COPY_SLICE):
+        part = source[at : at + _COPY_SLICE]
+        if rows is None:
+            blocks = gather_items(octets, part, COPY_BLOCK)
+        else:
+            blocks = rows.take(part // COPY_BLOCK, out=room[: part.shape[0]], mode="clip")
+        windows[sink[at : at + _COPY_SLICE]] = blocks
     return out[:size]
+
+
+def _stand_in_rows(octets: U8, start: I64) -> bool:
+    """Whether ranges from `start` are whole blocks of `octets`, but for their ends."""
+    return octets.shape[0] % COPY_BLOCK == 0 and octets.flags.c_contiguous and not (start % COPY_BLOCK).any()

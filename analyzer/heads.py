@@ -6,6 +6,7 @@ plain block copies. Overlap is resolved for the first copy; what was sent but no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -43,10 +44,12 @@ class _Segments(Table):
     block: I64
 
 
+_ROOM: Final = 1 << 20
+"""Blocks there is room for, 256 MiB: more than is held (`pipeline.HEADS_BUDGET`) and comes in one epoch."""
 _STORE_SLICE: Final = 1024
 """Blocks copied at a time."""
 
-_SPAN: Final = np.int64(1) << np.int64(40)
+_SPAN: Final = 1 << 40
 """Above any position in a head: stream and position in one ascending number."""
 
 
@@ -82,8 +85,8 @@ class HeadCollector:
         self._limit = limit
         self._handshake_limit = limit * HANDSHAKE_LIMIT // HEAD_LIMIT
         self._segments: list[_Segments] = []
-        # Address space, not memory, until it is written to: growing a smaller buffer step by step costs more.
-        self._blocks: U8 = np.empty((1 << 18, COPY_BLOCK), np.uint8)
+        # Address space, not memory, until it is written to: to grow means to copy, which costs more than to fill it.
+        self._blocks: U8 = np.empty((_ROOM, COPY_BLOCK), np.uint8)
         self._used = 0
         self._alive = 0  # blocks of segments that are not released
         self._touched: list[I64] = []
@@ -91,6 +94,9 @@ class HeadCollector:
         self._datagrams: I64 = np.zeros(1 << 10, np.int64)
         self._sent: I64 = np.zeros(1 << 10, np.int64)
         self._reach: I64 = np.zeros(1 << 10, np.int64)  # where the head of a finished stream ended
+        self._holding: Mask = np.zeros(1 << 10, bool)  # streams of which segments are held
+        self._noted = 0  # so many of the lists of segments are noted in those two
+        self._laid: U8 = np.empty(0, np.uint8)
 
     def keep_protected(self) -> None:
         """Keep `KEYED_LIMIT` octets of TLS connections from now on: there are keys to read them with."""
@@ -110,7 +116,7 @@ class HeadCollector:
     def _reserve(self, count: int | None = None) -> None:
         need = (len(self._flows) if count is None else count) * 2
         if need > self._finished.shape[0]:
-            for name in ("_finished", "_datagrams", "_sent", "_reach"):
+            for name in ("_finished", "_datagrams", "_sent", "_reach", "_holding"):
                 column = getattr(self, name)
                 grown = np.zeros(need * 3 // 2, column.dtype)
                 grown[: column.shape[0]] = column
@@ -119,12 +125,11 @@ class HeadCollector:
     def add(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
         """Keep the segments of `packets` that fall into a head still being collected."""
         self._reserve()
-        stream = rows.flow * 2 + rows.side
         length = packets.payload_len.take(rows.packet)
-        wanted = np.flatnonzero((length > 0) & ~self._finished.take(stream))
+        wanted = np.flatnonzero((length > 0) & ~self._finished.take(rows.stream))
         if wanted.shape[0] == 0:
             return
-        stream, packet = stream[wanted], rows.packet[wanted]
+        stream, packet = rows.stream[wanted], rows.packet[wanted]
         tcp = packets.protocol[packet] == TCP
         origin = self._flows.state.origin.reshape(-1).take(stream)
         origin -= (packets.tcp_flags[packet] & 2) != 0
@@ -205,62 +210,72 @@ class HeadCollector:
         flows = np.flatnonzero(touched)
         return flows[~self._finished[2 * flows]]
 
-    def held(self) -> I64:
-        """Flows of which at least one segment is held, ascending: (K,) int64."""
-        holding = np.zeros(len(self._flows), bool)
-        for segments in self._segments:
-            holding[segments.stream >> 1] = True
-        flows = np.flatnonzero(holding)
-        return flows[~self._finished[2 * flows]]
+    def held(self, *, finished: bool = False) -> I64:
+        """Flows of which segments are held, those still collected or those finished: (K,) int64, ascending."""
+        self._note()
+        count = 2 * len(self._flows)
+        flows = np.flatnonzero(self._holding[0:count:2] | self._holding[1:count:2])
+        ended = self._finished[2 * flows]
+        return flows[ended if finished else ~ended]
+
+    def _note(self) -> None:
+        """Note where the segments that came since the last time belong, and how far their heads reach."""
+        self._reserve()
+        for segments in self._segments[self._noted :]:
+            self._holding[segments.stream] = True
+            np.maximum.at(self._reach, segments.stream, segments.position + segments.claimed)
+        self._noted = len(self._segments)
 
     def finish(self, flows: I64) -> None:
         """Collect no more of `flows`; what is held of them can still be assembled."""
-        self._reserve()
+        self._note()
         for side in (0, 1):
             self._finished[flows * 2 + side] = True
-        if not self._segments:
-            return
-        self._segments = [_Segments.concatenate(self._segments)]
-        (segments,) = self._segments
-        ended = np.zeros(self._finished.shape[0], bool)
-        for side in (0, 1):
-            ended[flows * 2 + side] = True
-        last = np.flatnonzero(ended[segments.stream])
-        np.maximum.at(self._reach, segments.stream[last], (segments.position + segments.claimed)[last])
 
     def release(self, flows: I64) -> None:
         """Drop the segments of `flows`, and of those finished before, and collect no more of them."""
         self.finish(flows)
         if not self._segments:
             return
-        (segments,) = self._segments
-        self._segments = [segments.take(~self._finished[segments.stream])]
+        segments = _Segments.concatenate(self._segments)
+        segments = segments.take(~self._finished[segments.stream])
+        self._holding[:] = False
+        self._holding[segments.stream] = True
+        self._segments, self._noted = [segments], 1
         self._give_up_blocks()
 
     def _give_up_blocks(self) -> None:
         """Count the blocks of the segments that are left, and move them together where that pays."""
         (segments,) = self._segments
         counts = -(-segments.captured // COPY_BLOCK)
-        alive = int(counts.sum())
-        # Blocks are moved together only when that frees at least half of them.
-        self._alive = alive
-        if alive * 2 < self._used:
-            row, number = expand(counts)
-            source = segments.block[row] + number
-            # Blocks move down only, in order: what is written was read before.
-            for at in range(0, alive, _STORE_SLICE):
-                part = self._blocks[source[at : at + _STORE_SLICE]]
-                self._blocks[at : at + part.shape[0]] = part
-            self._used = alive
-            segments = replace(segments, block=np.cumsum(counts) - counts)
-        self._segments = [segments]
+        before = np.concatenate([[0], np.cumsum(counts)])
+        self._alive = alive = int(before[-1])
+        # Move what lies behind the first segment that has as many free blocks behind it as there are to move: what the
+        # rounds before have left, and moved together, mostly stays where it is.
+        ends = np.concatenate([[0], segments.block + counts])
+        free = self._used - ends - (alive - before)
+        first = int(np.argmax(free >= alive - before))  # true at the end, where nothing is moved
+        base = int(ends[first]) - int(before[first])
+        self._used = base + alive
+        row, number = expand(counts[first:])
+        source = segments.block[first:][row] + number
+        target, room = int(ends[first]), np.empty((_STORE_SLICE, COPY_BLOCK), np.uint8)
+        # Blocks move down only, in order: what is written was read before.
+        for at in range(0, source.shape[0], _STORE_SLICE):
+            these = source[at : at + _STORE_SLICE]
+            part = self._blocks.take(these, axis=0, out=room[: these.shape[0]], mode="clip")
+            self._blocks[target + at : target + at + part.shape[0]] = part
+        block = segments.block.copy()
+        block[first:] = base + before[first:-1]
+        self._segments = [replace(segments, block=block)]
 
     def keep(self, kept: I64, count: int) -> None:
         """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on."""
+        self._note()
         self._reserve(count)
         streams: I64 = (kept[:, None] * 2 + np.arange(2)).reshape(-1)
         place = place_of(streams, count * 2)
-        for name in ("_finished", "_datagrams", "_sent", "_reach"):
+        for name in ("_finished", "_datagrams", "_sent", "_reach", "_holding"):
             column = getattr(self, name)
             renumbered = np.zeros(max(1 << 10, streams.shape[0] * 2), column.dtype)
             renumbered[: streams.shape[0]] = column[streams]
@@ -271,7 +286,7 @@ class HeadCollector:
             return
         segments = _Segments.concatenate(self._segments)
         segments = replace(segments, stream=place[segments.stream])
-        self._segments = [segments.take(segments.stream >= 0)]
+        self._segments, self._noted = [segments.take(segments.stream >= 0)], 1
         self._give_up_blocks()
 
     def assemble(self, streams: I64) -> StreamHeads:
@@ -281,44 +296,72 @@ class HeadCollector:
         ----------
         streams : (M,) int64
             Stream numbers (``flow * 2 + side``), each at most once; row m of the result is ``streams[m]``.
+
+        Returns
+        -------
+        StreamHeads
+            Its octets stand until this is called again.
         """
         local = np.full(len(self._flows) * 2, -1, np.int64)
         local[streams] = np.arange(streams.shape[0])
-        chosen = [part.take(local[part.stream] >= 0) for part in self._segments]
+        chosen = [part.take(local.take(part.stream) >= 0) for part in self._segments]
         segments = _Segments.concatenate(chosen) if chosen else _empty_segments()
-        stream = local[segments.stream]
+        # Arrival order is kept among segments at the same position, so the first copy comes first.
+        segments = segments.take(np.argsort(local.take(segments.stream) * _SPAN + segments.position, kind="stable"))
+        stream = local.take(segments.stream)
         start, from_start = self._starts(streams, stream, segments)
-        position = segments.position - start[stream]
+        position = segments.position - start.take(stream)
         # What lies before the start (keep-alive octets, RFC 9293 3.8.4) or past the limit is not of the head.
         skip = np.maximum(-position, 0)
         limits = self._limits(streams)
-        room = np.maximum(limits[stream] - position, 0)
+        room = np.maximum(limits.take(stream) - position, 0)
         claimed = np.minimum(segments.claimed, room) - skip
         captured = np.minimum(segments.captured, room) - skip
-        within = claimed > 0
         pieces = _Pieces(
-            stream[within],
-            (position + skip)[within],
-            np.maximum(captured, 0)[within],
-            claimed[within],
-            segments.frame[within],
-            (segments.block * COPY_BLOCK + skip)[within],
+            stream,
+            position + skip,
+            np.maximum(captured, 0),
+            claimed,
+            segments.frame,
+            segments.block * COPY_BLOCK + skip,
         )
-        return _lay_out(pieces, self._blocks.reshape(-1), streams.shape[0], from_start, limits)
+        within = claimed > 0
+        if not within.all():
+            pieces = pieces.take(within)
+        if skip.any():
+            # Those cut at the start begin together now: the first to arrive goes first there too.
+            pieces = pieces.take(np.lexsort((pieces.frame, pieces.position, pieces.stream)))
+        return _lay_out(pieces, self._blocks.reshape(-1), streams.shape[0], from_start, limits, self._room)
+
+    def _room(self, octets: int) -> U8:
+        """Memory to lay heads out in, the same again and again: that of a fresh array costs as much as the copying."""
+        if self._laid.shape[0] < octets:
+            self._laid = np.empty(octets * 5 // 4, np.uint8)
+        return self._laid
 
     def _starts(self, streams: I64, stream: I64, segments: _Segments) -> tuple[I64, Mask]:
-        """Position, from the origin, of each stream's first octet, and whether a handshake shows that it is."""
+        """Position, from the origin, of each stream's first octet, and whether a handshake shows that it is.
+
+        ``stream`` ascends, and in each stream ``segments.position``.
+        """
         state = self._flows.state
         flow, side = streams >> 1, streams & 1
         syn = np.where(state.syn_seq[flow, side] >= 0, state.syn_seq[flow, side], state.syn_ack_of[flow, side])
         known = syn >= 0
         distance = sequence_difference(syn + 1 - state.origin[flow, side])
         # Without the handshake the earliest segment seen begins the head.
-        earliest = np.full(streams.shape[0], np.iinfo(np.int64).max)
-        np.minimum.at(earliest, stream, segments.position)
+        earliest = np.zeros(streams.shape[0], np.int64)
+        first = _edges(stream)
+        earliest[stream[first]] = segments.position[first]
         near = known & (np.abs(distance) < REORDER_WINDOW) & (state.origin[flow, side] >= 0)
-        start = np.where(near, distance, np.where(earliest == np.iinfo(np.int64).max, 0, earliest))
-        return start, near | (self._flows.protocols(flow) != TCP)
+        return np.where(near, distance, earliest), near | (self._flows.protocols(flow) != TCP)
+
+
+def _edges(group: I64) -> I64:
+    """Rows at which another group begins than in the row before: (G,) int64."""
+    begins = np.ones(group.shape[0], bool)
+    np.not_equal(group[1:], group[:-1], out=begins[1:])
+    return np.flatnonzero(begins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,20 +376,21 @@ class _Pieces(Table):
     source: I64
 
 
-def _lay_out(pieces: _Pieces, flat: U8, n: int, from_start: Mask, limits: I64) -> StreamHeads:
-    """Sort the pieces into heads, resolve overlap, find the holes, copy the octets."""
-    # Arrival order is kept among pieces at the same position, so the first copy comes first.
-    pieces = pieces.take(np.argsort(pieces.stream * _SPAN + pieces.position, kind="stable"))
+def _lay_out(
+    pieces: _Pieces, flat: U8, n: int, from_start: Mask, limits: I64, room: Callable[[int], U8]
+) -> StreamHeads:
+    """Make heads of pieces that are sorted: resolve overlap, find the holes, copy the octets."""
     pieces, conflict = _resolve_overlap(pieces, flat, n)
-    end = pieces.position + pieces.claimed
     length = np.zeros(n, np.int64)
-    np.maximum.at(length, pieces.stream, end)
+    if len(pieces):
+        first = _edges(pieces.stream)
+        length[pieces.stream[first]] = np.maximum.reduceat(pieces.position + pieces.claimed, first)
     offsets = np.zeros(n + 1, np.int64)
     np.cumsum(length, out=offsets[1:])
     # What a block write spills past the last piece lies in holes, which are cleared below.
-    octets = copy_ranges(
-        flat, pieces.source, pieces.captured, offsets[pieces.stream] + pieces.position, int(offsets[-1])
-    )
+    size = int(offsets[-1])
+    target = offsets.take(pieces.stream) + pieces.position
+    octets = copy_ranges(flat, pieces.source, pieces.captured, target, size, room(size + COPY_BLOCK))
     counts = np.bincount(pieces.stream, minlength=n)
     segments_offsets = np.zeros(n + 1, np.int64)
     np.cumsum(counts, out=segments_offsets[1:])
@@ -369,12 +413,14 @@ def _lay_out(pieces: _Pieces, flat: U8, n: int, from_start: Mask, limits: I64) -
 
 def _covered_before(pieces: _Pieces) -> I64:
     """Furthest position that the pieces before each one, in its stream, have captured."""
-    if len(pieces) == 0:
-        return np.empty(0, np.int64)
-    reach = np.maximum.accumulate(pieces.stream * _SPAN + pieces.position + pieces.captured)
-    before = np.empty(len(pieces), np.int64)
-    before[0] = 0
-    before[1:] = np.where(reach[:-1] // _SPAN == pieces.stream[1:], reach[:-1] % _SPAN, 0)
+    base = pieces.stream * _SPAN
+    begin = base + pieces.position
+    reach = begin + pieces.captured
+    # Where each ends before the next begins, and that is nearly always, the piece before reaches furthest.
+    if (reach[:-1] > begin[1:]).any():
+        reach = np.maximum.accumulate(reach)
+    before = np.zeros(len(pieces), np.int64)
+    np.maximum(reach[:-1] - base[1:], 0, out=before[1:])
     return before
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 import numpy as np
 
-from analyzer.assembly import Assembled, Batch, assemble, complete, copied, finish, in_table_order, renumber
+from analyzer.assembly import Assembled, Batch, Reading, assemble, complete, copied, finish, renumber
 from analyzer.bounds import MAX_FLOWS
 from analyzer.decode import Decoder
 from analyzer.flows import FIN, RST, SENT_TLS_HELLO, FlowBuilder, FlowRows, place_of
@@ -43,8 +42,8 @@ from analyzer.schema import (
     StreamHeads,
     TlsReading,
 )
+from analyzer.team import GivenUp, Team
 from analyzer.traffic import FrameClock
-from analyzer.workers import Task, can_fork
 
 _TUNNELS: Final = {
     "vxlan": Protocol.VXLAN,
@@ -60,8 +59,6 @@ EPOCH_FRAMES: Final = 1 << 16
 """Frames between two looks at how much is held: fixed numbers, so that no result depends on the size of chunks."""
 SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
-_LEAST_SHARE: Final = 256
-"""Connections for which it is worth to make a child."""
 _LAST_SLICE: Final = 1 << 14
 """Connections read together at the end."""
 HEADS_BUDGET: Final = 192 << 20
@@ -85,14 +82,6 @@ class Limits:
     late_octets: int = LATE_OCTETS
 
 
-@dataclass(frozen=True, slots=True)
-class _Round:
-    """A settling round: the flows it ends whatever is read of them, and what gives the batches read."""
-
-    over: I64
-    results: list[Callable[[], Batch]]
-
-
 class Pipeline:
     """One analysis under way: `add` chunks, then `finish`.
 
@@ -101,14 +90,17 @@ class Pipeline:
     limits : Limits, optional
     keys : KeyLog, optional
         Secrets to decrypt TLS connections with; `use_secrets` adds those that the capture itself holds.
-    workers : int
-        Processes that read connections, this one included. The result is the same for any number.
+    team : Team, optional
+        Processes with a pipeline each, of which every one is given all chunks and reads its share of the connections:
+        `reading` instead of `assembled`. What depends on all of them is settled by what they hold together, so that
+        the result is the same for any number of processes.
     """
 
-    def __init__(self, limits: Limits | None = None, keys: KeyLog | None = None, workers: int = 1) -> None:
+    def __init__(self, limits: Limits | None = None, keys: KeyLog | None = None, team: Team | None = None) -> None:
         self.limits = limits or Limits()
+        self.team = team
         self.decoder = Decoder()
-        self.flows = FlowBuilder(limit=self.limits.max_flows)
+        self.flows = FlowBuilder(limit=self.limits.max_flows, team=team)
         self.heads = HeadCollector(self.flows, self.limits.head_octets)
         self.books: list[CaptureBook] = []
         self.frames = 0
@@ -126,10 +118,8 @@ class Pipeline:
         self._read: list[Batch] = []
         self._shelf: list[Batch] = []
         self._tunnels: dict[int, Protocol] = {}
-        self._workers = workers if can_fork() else 1
-        self._round: _Round | None = None
-        if self._workers > 1:
-            load_for_children()
+        self._settle_at = self.limits.settle_octets
+        self._total: Callable[[int], int] = int if team is None else team.total
 
     @property
     def ledger(self) -> Ledger:
@@ -160,7 +150,13 @@ class Pipeline:
         self.keys.add(key_log)
 
     def add(self, chunk: CaptureChunk, comments: Sequence[tuple[int, str]] = ()) -> None:
-        """Take the frames of one chunk, and what the capture says of some of them, or of later ones: (frame, text)."""
+        """Take the frames of one chunk, and what the capture says of some of them, or of later ones: (frame, text).
+
+        Raises
+        ------
+        GivenUp
+            Only one process can do what is needed now.
+        """
         # Whoever reads ahead of the chunks knows what is said of frames that are yet to come.
         self._said = {frame: text for frame, text in self._said.items() if frame >= chunk.first_frame}
         self._said |= {frame: text for frame, text in comments if frame}
@@ -176,8 +172,9 @@ class Pipeline:
             ends_epoch = (chunk.first_frame + stop - 1) % self.limits.epoch_frames == 0
             if ends_epoch:
                 self.flows.traffic.settle()
-                self._end_round()
-            if ends_epoch and self.heads.pending_octets >= self.limits.settle_octets:
+                if self.team is not None and not self.flows.all_kept:
+                    raise GivenUp
+            if ends_epoch and self._total(self.heads.pending_octets) >= self.limits.settle_octets:
                 self._settle()
             if ends_epoch and self.late.pending_octets >= self.limits.late_octets:
                 self._late_messages += read_late(self.late.take())
@@ -194,13 +191,15 @@ class Pipeline:
         if self._said:
             self._note_comments(packets.frame[rows.packet], rows.flow)
         book = self.book(chunk.capture)
-        book.ledger.add(len(chunk), packets, rows.packet.shape[0], rows.left_out, rows.left_out_octets)
+        in_flows = rows.packet.shape[0] + rows.elsewhere
+        book.ledger.add(len(chunk), packets, in_flows, rows.left_out, rows.left_out_octets)
         self.frames += len(chunk)
-        if packets.depth.any():
+        if len(packets) > len(chunk):
             self._note_tunnels(packets, rows)
-        timed = chunk.time_ns[chunk.time_ns > 0]
-        if timed.shape[0]:
-            first, last = int(timed.min()), int(timed.max())
+        last = int(chunk.time_ns.max(initial=0))
+        if last > 0:
+            first = int(chunk.time_ns.min())
+            first = first if first > 0 else int(chunk.time_ns[chunk.time_ns > 0].min())
             book.first_ns = first if book.first_ns is None else min(first, book.first_ns)
             book.last_ns = last if book.last_ns is None else max(last, book.last_ns)
 
@@ -237,54 +236,48 @@ class Pipeline:
         return bool(self.late.pending_octets) or self.late_http2.pending
 
     def _settle(self) -> None:
-        """Read the connections that can tell no more, and drop their octets.
+        """Read the connections that can tell no more, and drop their octets, where there are enough of them.
 
-        These are TLS connections past their handshake, and connections that have ended and been silent for an epoch.
+        These are TLS connections past their handshake, and connections that have ended and been silent for an epoch:
+        nothing more is collected of those, whether they are read now or with more.
         Under pressure the ones longest silent follow, whatever their state.
         """
         state = self.flows.state
+        held = self.heads.held()
+        quiet = state.last_frame.take(held) <= self.frames - self.limits.epoch_frames
+        flags = state.flags.reshape(-1)
+        over = held[quiet & ((flags.take(2 * held) | flags.take(2 * held + 1)) & (FIN | RST) != 0)]
+        self.heads.finish(over)
+        self.late_http2.close(over)
+        if self._total(self.heads.pending_octets) < self._settle_at:
+            return
         touched = self.heads.touched()
         handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
-        held = self.heads.held()
-        quiet = state.last_frame[held] <= self.frames - self.limits.epoch_frames
-        over = held[quiet & (state.flags[held] & (FIN | RST)).any(axis=1)]
+        over = self.heads.held(finished=True)
         chosen = np.union1d(handshakes, over)
-        if chosen.shape[0]:
-            self.heads.finish(over)
-            self.late_http2.close(over)
-            self._round = _Round(over, self._reading(chosen, self._workers - 1))
-        # In children the reading goes on until the epoch has ended; only where memory runs short it is waited for.
-        if self._workers == 1 or self.heads.pending_octets > self.limits.heads_budget:
-            self._end_round()
-        if self.heads.pending_octets > self.limits.heads_budget:
+        if self._total(chosen.shape[0]):
+            self._keep_settled(chosen, over)
+        if self._total(self.heads.pending_octets) > self.limits.heads_budget:
+            if self.team is not None:
+                raise GivenUp
             held = self.heads.held()
             order = held[np.argsort(state.last_frame[held], kind="stable")]
             self._close(np.sort(order[: max(1, order.shape[0] // 2)]))
 
-    def _reading(self, flows: I64, children: int) -> list[Callable[[], Batch]]:
-        """Begin to read `flows`, in so many children where there is work enough; call the results to have them."""
-        children = min(children, flows.shape[0] // _LEAST_SHARE)
-        if children < 1:
-            return [partial(self.interpret, flows)]
-        return [Task(partial(self.interpret, part)).result for part in np.array_split(flows, children)]
-
-    def _end_round(self) -> None:
-        """Keep what the settling round under way has read, and drop the octets of what can tell no more."""
-        if self._round is None:
-            return
-        over, results = self._round.over, self._round.results
-        self._round = None
-        done = [over]
-        for result in results:
-            batch = result()
+    def _keep_settled(self, chosen: I64, over: I64) -> None:
+        """Read the flows `chosen`; keep what can tell no more, the flows `over` among it, and drop its octets."""
+        if chosen.shape[0]:
+            batch = self.interpret(chosen)
             # A hole may still be filled by a late segment, and what it hid be read then.
             ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
             # Where keys open a connection its requests are still to come.
             ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
-            ready = np.union1d(ready, np.intersect1d(over, batch.flows))
+            ready = np.union1d(ready, over)
             self._keep(batch, ready)
-            done.append(ready)
-        self.heads.release(np.unique(np.concatenate(done)))
+            self.heads.release(ready)
+        # What is left cannot be settled yet, and looking at it again every epoch tells nothing.
+        more = self._total(self.heads.pending_octets) + self.limits.settle_octets // 2
+        self._settle_at = min(max(more, self.limits.settle_octets), self.limits.heads_budget)
 
     def _close(self, flows: I64) -> None:
         """Read `flows` as they are and collect no more of them."""
@@ -304,8 +297,10 @@ class Pipeline:
         heads = self.heads.assemble(streams.reshape(-1))
         n = len(table)
         numbers = streams[:, 0] >> 1
-        place = {int(flow): row for row, flow in enumerate(numbers.tolist())}
-        tunnels = {place[flow]: kind for flow, kind in self._tunnels.items() if flow in place}
+        tunnels: dict[int, Protocol] = {}
+        if self._tunnels:
+            place = {flow: row for row, flow in enumerate(numbers.tolist())}
+            tunnels = {place[flow]: kind for flow, kind in self._tunnels.items() if flow in place}
         identification = identify(table, heads, tunnels)
         protocol = identification.protocol
         tls_rows = np.flatnonzero(protocol == Protocol.TLS)
@@ -368,7 +363,17 @@ class Pipeline:
             These flows alone, without traffic over time, the times of frames, and messages that are still under way.
             None of them must be shelved.
         """
-        self._end_round()
+        reading = self.reading(last=last, read=read, glance=glance)
+        return self.assemble(reading, timed=glance is None)
+
+    def assemble(self, reading: Reading, *, timed: bool = True) -> Assembled:
+        """Put in order what this pipeline has read, or it and all others of its team; `timed` with times of frames."""
+        return assemble(reading, tuple(self.decoder.paths), self.clock.result() if timed else None)
+
+    def reading(
+        self, *, last: bool = False, read: Callable[[I64], list[Batch]] | None = None, glance: I64 | None = None
+    ) -> Reading:
+        """What `assembled` puts in order: one process's share of it, where there are several."""
         if self.books:
             # Datagrams may end in another capture of one recording than they began in: the sum is what is shown.
             datagrams, book = self.decoder.fragments.counts, self.books[-1].ledger
@@ -412,17 +417,19 @@ class Pipeline:
         flat = streams.reshape(-1)
         first_seq = self.flows.state.origin.reshape(-1)[flat].reshape(-1, 2)
         syn_ns = self.flows.state.syn_ns.reshape(-1)[flat].reshape(-1, 2)
-        paths = tuple(self.decoder.paths)
-        assembled = assemble(table, numbers, parts, paths, late, crowded, syn_ns, first_seq)
-        place = dict(zip(numbers.tolist(), range(len(numbers)), strict=True)) if self._comments else {}
-        evidence = replace(
-            assembled.evidence,
-            comments={place[flow]: tuple(texts) for flow, texts in self._comments.items() if flow in place},
+        said = numbers[np.isin(numbers, list(self._comments))].tolist() if self._comments else []
+        return Reading(
+            table,
+            numbers,
+            self.flows.state.order[numbers],
+            parts,
+            late,
+            crowded,
+            syn_ns,
+            first_seq,
+            {flow: tuple(self._comments[flow]) for flow in said},
+            self.flows.traffic.result() if glance is None else None,
         )
-        if glance is None:
-            counts, times = in_table_order(self.flows.traffic.result(), numbers), self.clock.result()
-            evidence = replace(evidence, traffic=counts, frame_times=times)
-        return replace(assembled, evidence=evidence)
 
     def shelve(self, flows: I64) -> None:
         """Put what was read of `flows` where no glance looks, as far as it is settled."""
@@ -444,7 +451,6 @@ class Pipeline:
 
         What is known of the others, and their messages, is gone: whoever calls this has asked for `evidence` before.
         """
-        self._end_round()
         count = len(self.flows)
         place = place_of(kept, count)
         self._late_messages += read_late(self.late.take())
@@ -467,11 +473,7 @@ class Pipeline:
         parts: list[Batch] = []
         # In slices, so that laying out the last heads needs no more memory than a round of settling does.
         for i in range(0, max(rest.shape[0], 1), _LAST_SLICE):
-            slice_ = rest[i : i + _LAST_SLICE]
-            mine = slice_.shape[0] // self._workers if slice_.shape[0] >= self._workers * _LEAST_SHARE else None
-            others = self._reading(slice_[mine:], self._workers - 1) if mine is not None and self._workers > 1 else []
-            parts.append(self.interpret(slice_[:mine] if others else slice_))
-            parts += [result() for result in others]
+            parts.append(self.interpret(rest[i : i + _LAST_SLICE]))
         return parts
 
 

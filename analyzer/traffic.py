@@ -9,7 +9,7 @@ of the capture, and do not depend on how the input was cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Final
@@ -41,10 +41,14 @@ class TrafficCounter:
     ----------
     rows : int
         Rows held before bins become longer.
+    total : callable
+        The sum of a number over all counters that count the flows of one input together, each for others; they must be
+        shown the same times (`extend`), and settled at the same frames.
     """
 
-    def __init__(self, rows: int = _ROWS) -> None:
+    def __init__(self, rows: int = _ROWS, total: Callable[[int], int] = int) -> None:
         self._limit = rows
+        self._total = total
         self._shift = _SHORTEST
         self._first: int | None = None
         self._last = 0
@@ -72,10 +76,7 @@ class TrafficCounter:
                 return
             low = int(time_ns.min())
         high = int(time_ns.max())
-        self._first = low if self._first is None else min(low, self._first)
-        self._last = max(high, self._last)
-        while (self._last >> self._shift) - (self._first >> self._shift) >= MAX_BINS:
-            self._shift += 1
+        self._extend(low, high)
         base = low >> self._shift
         width = (high >> self._shift) - base + 1
         code = local if width == 1 else local * width + ((time_ns >> self._shift) - base)
@@ -93,18 +94,30 @@ class TrafficCounter:
             Traffic(self._shift, flows[codes // width], codes % width + base, packets[seen], octets[seen])
         )
 
+    def extend(self, time_ns: I64) -> None:
+        """Make bins as long as packets at these times ask for, (N,) int64, which other counters count."""
+        timed = time_ns[time_ns > 0]
+        if timed.shape[0]:
+            self._extend(int(timed.min()), int(timed.max()))
+
+    def _extend(self, low: int, high: int) -> None:
+        self._first = low if self._first is None else min(low, self._first)
+        self._last = max(high, self._last)
+        while (self._last >> self._shift) - (self._first >> self._shift) >= MAX_BINS:
+            self._shift += 1
+
     def settle(self) -> None:
         """Merge what was counted since the last call; to be called at frame numbers that no chunking changes."""
-        if not self._recent:
-            return
-        self._settled.append(_merged(self._recent, self._shift))
-        self._recent = []
-        if sum(len(block) for block in self._settled) < self._merge_at:
+        if self._recent:
+            self._settled.append(_merged(self._recent, self._shift))
+            self._recent = []
+        if self._total(sum(len(block) for block in self._settled)) < self._merge_at:
             return
         whole = self._bounded(_merged(self._settled, self._shift))
         self._shift = whole.shift
         self._settled = [whole]
-        self._merge_at = len(whole) + max(_BLOCK, len(whole) // 2)
+        held = self._total(len(whole))
+        self._merge_at = held + max(_BLOCK, held // 2)
 
     def keep(self, renamed: I64) -> None:
         """Count for flow ``renamed[f]`` what was counted for f; where that is negative, forget it."""
@@ -123,9 +136,9 @@ class TrafficCounter:
 
     def _bounded(self, whole: Traffic) -> Traffic:
         """The same in longer bins, where there are more rows than are to be held."""
-        if len(whole) > self._limit:
-            most = max(self._limit, 4 * np.unique(whole.flow).shape[0])
-            while len(whole) > most:
+        if self._total(len(whole)) > self._limit:
+            most = max(self._limit, 4 * self._total(np.unique(whole.flow).shape[0]))
+            while self._total(len(whole)) > most:
                 whole = _merged([whole], whole.shift + 1)
         return whole
 
@@ -201,6 +214,7 @@ def _ends(offsets: I64) -> tuple[list[int], list[int]]:
 
 def _merged(parts: list[Traffic], shift: int) -> Traffic:
     """One table of several, in bins of 2^shift ns, sorted by flow and bin."""
+    parts = [part for part in parts if len(part)]
     if not parts:
         empty = np.empty(0, np.int64)
         return Traffic(shift, empty, empty, empty, empty)

@@ -11,10 +11,13 @@ import os
 import pickle
 import selectors
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
+
+from analyzer.team import GivenUp, Team
 
 _Answer = TypeVar("_Answer")
 
@@ -62,6 +65,56 @@ class Task(Generic[_Answer]):
             return self._work()
         answer: _Answer = pickle.loads(octets)  # our own child's
         return answer
+
+
+def together(processes: int, work: Callable[[Team], _Answer], shared_octets: int) -> list[_Answer]:
+    """Have a team do the work, this process as its first member; returns what each gave, by rank.
+
+    Parameters
+    ----------
+    processes : int
+        At least 2.
+    work : callable
+        Done by each process with its own view of the team.
+    shared_octets : int
+        Memory for them to share.
+
+    Raises
+    ------
+    GivenUp
+        By one of them, or one has ended early.
+    """
+    memory = mmap.mmap(-1, shared_octets)
+    ends: list[dict[int, socket.socket]] = [{} for _ in range(processes)]
+    for one in range(processes):
+        for other in range(one):
+            ends[one][other], ends[other][one] = socket.socketpair()
+    tasks: list[Task[_Answer]] = []
+    here = Team(0, processes, ends[0], memory)
+
+    def member(rank: int) -> _Answer:
+        if rank == here.rank:  # in place of a child that has failed
+            raise GivenUp
+        # Whoever holds the other end of a connection would keep it from breaking.
+        for of, connections in enumerate(ends):
+            for connection in connections.values() if of != rank else ():
+                connection.close()
+        return work(Team(rank, processes, ends[rank], memory))
+
+    try:
+        for rank in range(1, processes):
+            tasks.append(Task(partial(member, rank)))
+        for connections in ends[1:]:
+            for connection in connections.values():
+                connection.close()
+        answers = [work(here)]
+        while tasks:
+            answers.append(tasks.pop(0).result())
+        return answers
+    finally:
+        here.close()
+        for task in tasks:
+            task.abandon()
 
 
 class Tally:

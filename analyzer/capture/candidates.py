@@ -49,7 +49,7 @@ class Examined:
 def examine(candidate: Candidate, opening: Opening) -> Examined:
     """Look at the beginning of a file, and at the beginnings of all that an archive holds."""
     name, place = candidate.name, candidate.place
-    quick = replace(opening, chunk_octets=_PROBE_OCTETS, workers=1)
+    quick = replace(opening, chunk_octets=_PROBE_OCTETS)
     try:
         found = open_source(name, open_octets(place, quick), quick)
     except PlanewireError as error:
@@ -60,9 +60,10 @@ def examine(candidate: Candidate, opening: Opening) -> Examined:
         first_ns, kinds = _probe(reader)
         secrets = tuple(reader.secrets)
     start = partial(_open_file, name, place, opening)
-    return Examined(
-        (Capture(name, candidate.node, candidate.named, start, first_ns, kinds, size=candidate.size),), (), secrets
+    capture = Capture(
+        name, candidate.node, candidate.named, start, first_ns, kinds, size=candidate.size, shareable=found.shareable
     )
+    return Examined((capture,), (), secrets)
 
 
 def _examine_archive(candidate: Candidate, found: TarStream, opening: Opening, quick: Opening) -> Examined:
@@ -82,9 +83,7 @@ def _examine_archive(candidate: Candidate, found: TarStream, opening: Opening, q
     return Examined(tuple(captures), tuple(skips.kept), tuple(secrets), archive, skips.count - len(skips.kept))
 
 
-def _open_file(name: str, place: str | RemoteFile, opening: Opening, workers: int | None) -> FileReader:
-    if workers is not None:
-        opening = replace(opening, workers=workers)
+def _open_file(name: str, place: str | RemoteFile, opening: Opening) -> FileReader:
     found = open_source(name, open_octets(place, opening), opening)
     if isinstance(found, TarStream):
         found.source.close()
@@ -92,7 +91,7 @@ def _open_file(name: str, place: str | RemoteFile, opening: Opening, workers: in
     return found
 
 
-def _open_member(archive: Archive, key: Key, _: int | None) -> FileReader:
+def _open_member(archive: Archive, key: Key) -> FileReader:
     return archive.open(key)
 
 

@@ -90,8 +90,9 @@ def open_captures(
         path = sources[0].path
         found = open_source(path, open_octets(path, opening), opening)
         if not isinstance(found, TarStream):
-            capture = Capture(path, sources[0].node, True, lambda _: found)
-            return CaptureSet(path, [capture], Skips(), size=found.size, first=found)
+            capture = Capture(path, sources[0].node, True, lambda: found)
+            again = partial(open_captures, sources, opening) if found.shareable else None
+            return CaptureSet(path, [capture], Skips(), size=found.size, first=found, again=again)
         if not os.path.isfile(path):
             return _read_streamed(sources[0], found, opening)
         found.source.close()
@@ -218,7 +219,7 @@ class _Planner:
         return [Recording(tuple(group)) for group in sorted(groups.values(), key=lambda group: _in_time(group[0]))]
 
     def _add_stream(self, path: str, node: str) -> None:
-        def start(_: int | None) -> FileReader:
+        def start() -> FileReader:
             found = open_source(path, open_octets(path, self._opening), self._opening)
             if isinstance(found, TarStream):
                 found.source.close()
@@ -323,5 +324,5 @@ def _read_streamed(source: Source, stream: TarStream, opening: Opening) -> Captu
     return CaptureSet(source.path, captures(), skips, size=None, closers=[stream.source.close])
 
 
-def _itself(reader: FileReader, _: int | None) -> FileReader:
+def _itself(reader: FileReader) -> FileReader:
     return reader

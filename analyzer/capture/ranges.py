@@ -1,19 +1,16 @@
-"""One big capture read by several processes: byte ranges, each walked from a record start that is found, then proved.
+"""One big capture read by a team of processes: byte ranges, each walked from a record start that is found, then proved.
 
-A child (fork(2)) reads a range into memory that it shares with this process and walks the records in it. Where the
-first of them starts it can only guess, as a lane of `records` does, and the proof is the same: the range before, whose
-records are known, ends exactly there. Where it does not, and wherever something else is odd (a record that is damaged,
-a child that was killed), the ranges end and the plain walk goes on from the last place that is proved.
+The processes take turns in reading ranges into memory that all of them share and in walking the records there; each
+of them then sees the frames of all ranges, in order. Where the first record of a range starts its reader can only
+guess, as a lane of `records` does, and the proof is the same: the range before, whose records are known, ends exactly
+there. Where it does not, and wherever something else is odd (a record that is damaged), the ranges end, for all at the
+same place, and each goes on with the plain walk from the last place that is proved.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
-import signal
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -21,26 +18,34 @@ import numpy as np
 from analyzer.capture.pcap import PcapParser
 from analyzer.capture.records import FrameColumns
 from analyzer.schema import I64, U8
+from analyzer.team import Team
 
 RANGE_OCTETS: Final = 8 << 20
 _SLACK: Final = 1 << 20
 """Octets read past a range: its last record may reach so far over its end."""
 _MAX_FRAMES: Final = 1 << 18
 _COLUMNS: Final = ("start", "captured_len", "wire_len", "time_ns")
-_TASK: Final = struct.Struct("<qqq")  # offset, slot, seconds of a record nearby
-_ANSWER: Final = struct.Struct("<qqqq")  # first record, frames, where the next record starts, octets read
-_STOP: Final = -1
-_Serve = Callable[[int, int, int], tuple[int, int, int, int]]
+_SLOT: Final = RANGE_OCTETS + _SLACK + len(_COLUMNS) * 8 * _MAX_FRAMES
+_SLOTS_EACH: Final = 2
+"""Ranges of one process that are there at a time: the one in hand, and the next."""
+_READY: Final = 1
+_DONE: Final = 2
+_NOTHING: Final = (-1, 0, 0, 0)
+_Answer = tuple[int, int, int, int]
+"""First record, frames, where the next record starts, octets read."""
+
+
+def shared_octets(processes: int) -> int:
+    """Octets of memory that a team of so many processes needs to read by ranges."""
+    return processes * _SLOTS_EACH * _SLOT
 
 
 class _Slot:
     """Shared memory for one range: its octets, and the columns of its frames."""
 
-    def __init__(self, octets: int) -> None:
-        self._memory: Final = mmap.mmap(-1, octets + _SLACK + len(_COLUMNS) * 8 * _MAX_FRAMES)
-        whole: U8 = np.frombuffer(self._memory, np.uint8)
-        self.octets: Final[U8] = whole[: octets + _SLACK]
-        columns: I64 = whole[octets + _SLACK :].view(np.int64)
+    def __init__(self, memory: U8, octets: int) -> None:
+        self.octets: Final[U8] = memory[: octets + _SLACK]
+        columns: I64 = memory[-len(_COLUMNS) * 8 * _MAX_FRAMES :].view(np.int64)
         self.columns: Final[I64] = columns.reshape(len(_COLUMNS), _MAX_FRAMES)
 
 
@@ -54,9 +59,10 @@ class RangeReader:
     parser : PcapParser
     begin, size : int
         Where the first record starts; octets of the file.
-    children : int
+    team : Team
+        All of its processes read the same file at the same time.
     range_octets : int
-        Octets of a range; a multiple of 8.
+        Octets of a range, at most `RANGE_OCTETS`; a multiple of 8.
 
     Attributes
     ----------
@@ -65,13 +71,7 @@ class RangeReader:
     """
 
     def __init__(
-        self,
-        descriptor: int,
-        parser: PcapParser,
-        begin: int,
-        size: int,
-        children: int,
-        range_octets: int,
+        self, descriptor: int, parser: PcapParser, begin: int, size: int, team: Team, range_octets: int
     ) -> None:
         self.position = begin
         self._descriptor: Final = descriptor
@@ -79,52 +79,64 @@ class RangeReader:
         self._begin: Final = begin
         self._ranges: Final = -(-(size - begin) // range_octets)
         self._range_octets: Final = range_octets
-        self._slots: Final = [_Slot(range_octets) for _ in range(2 * children)]
-        self._children: Final = [_Child(self._serve) for _ in range(children)]
+        self._team: Final = team
+        slots = team.memory.reshape(team.size * _SLOTS_EACH, _SLOT)
+        self._slots: Final = [_Slot(slot, range_octets) for slot in slots]
         self._seconds = parser.seconds_at(os.pread(descriptor, 4, begin))
+        self._mine: dict[int, _Answer] = {}
 
     def __iter__(self) -> Iterator[tuple[U8, FrameColumns]]:
         """Yield the octets and frames of each range in turn; both are valid until the next one is asked for."""
-        slots = len(self._slots)
-        for number in range(min(slots, self._ranges)):
-            self._ask(number)
+        team = self._team
+        following = team.rank
         for number in range(self._ranges):
-            answer = self._children[number % len(self._children)].answer()
-            if answer is None or answer[0] != self.position:
-                return
-            _, frames, following, octets = answer
-            slot = self._slots[number % slots]
+            # Each has one range of its own ready besides the one that all look at.
+            while following < min(number + team.size, self._ranges):
+                self._read(following)
+                following += team.size
+            owner = number % team.size
+            answer = self._mine.pop(number) if owner == team.rank else team.hear(_READY, owner)
+            first, frames, end, octets = answer
+            if first != self.position:
+                break
             if frames:
+                slot = self._slots[number % len(self._slots)]
                 columns = slot.columns[:, :frames]
                 self._seconds = int(columns[3, 0]) // 1_000_000_000
-                self.position = following
+                self.position = end
                 yield slot.octets[:octets], self._parser.frames(*columns)
-            if number + slots < self._ranges:
-                self._ask(number + slots)
+            if owner != team.rank:
+                team.tell(_DONE, to=owner)
+        # What others have read ahead is looked at by nobody, and nobody looks at what is in the slots any more.
+        team.meet(_READY, _DONE)
 
-    def close(self) -> None:
-        """End the children."""
-        for child in self._children:
-            child.end()
+    def _read(self, number: int) -> None:
+        """Read a range of this process's own, and tell the others what is there."""
+        team = self._team
+        if number >= len(self._slots):
+            for rank in range(team.size):
+                if rank != team.rank:
+                    team.hear(_DONE, rank)
+        self._mine[number] = answer = self._walk(number)
+        team.tell(_READY, *answer)
 
-    def _ask(self, number: int) -> None:
+    def _walk(self, number: int) -> _Answer:
+        slot = self._slots[number % len(self._slots)]
         offset = self._begin + number * self._range_octets
-        self._children[number % len(self._children)].ask(offset, number % len(self._slots), self._seconds)
-
-    def _serve(self, offset: int, place: int, seconds: int) -> tuple[int, int, int, int]:
-        """Read one range (the child)."""
-        slot = self._slots[place]
-        read = os.preadv(self._descriptor, [slot.octets.data], offset)
+        try:
+            read = os.preadv(self._descriptor, [slot.octets.data], offset)
+        except OSError:  # the plain walk will meet it, and say so
+            return _NOTHING
         octets = slot.octets[:read]
-        first = 0 if offset == self._begin else self._parser.find_start(octets, seconds)
+        first = 0 if offset == self._begin else self._parser.find_start(octets, self._seconds)
         if first < 0:
-            return _STOP, 0, 0, 0
+            return _NOTHING
         stretch = self._parser.parse(octets[first:], offset + first, 1)
         starts = stretch.frames.start + first
         # Records that start in this range, also those that end in the next one.
         frames = int(np.searchsorted(starts - self._parser.record_header, self._range_octets))
         if frames > _MAX_FRAMES:
-            return _STOP, 0, 0, 0
+            return _NOTHING
         slot.columns[0, :frames] = starts[:frames]
         for row, name in enumerate(_COLUMNS[1:], 1):
             slot.columns[row, :frames] = getattr(stretch.frames, name)[:frames]
@@ -132,50 +144,3 @@ class RangeReader:
         if frames < starts.shape[0]:
             following = int(starts[frames]) - self._parser.record_header
         return offset + first, frames, offset + following, read
-
-
-class _Child:
-    """A process that answers tasks until it is told to stop."""
-
-    def __init__(self, serve: _Serve) -> None:
-        task_read, self._task = os.pipe()
-        self._answer, answer_write = os.pipe()
-        self._process = os.fork()
-        if self._process == 0:
-            _run(task_read, answer_write, serve)
-        os.close(task_read)
-        os.close(answer_write)
-
-    def ask(self, offset: int, slot: int, seconds: int) -> None:
-        with suppress(BrokenPipeError):  # it was killed, and there will be no answer
-            os.write(self._task, _TASK.pack(offset, slot, seconds))
-
-    def answer(self) -> tuple[int, int, int, int] | None:
-        """Wait for the answer to the oldest task; None where the child is no more."""
-        octets = os.read(self._answer, _ANSWER.size)
-        if len(octets) < _ANSWER.size:
-            return None
-        first, frames, following, read = _ANSWER.unpack(octets)
-        return first, frames, following, read
-
-    def end(self) -> None:
-        if self._process:
-            # A message, not the end of the pipe: children made since hold its other end open too.
-            self.ask(_STOP, 0, 0)
-            os.close(self._task)
-            os.close(self._answer)
-            os.waitpid(self._process, 0)
-            self._process = 0
-
-
-def _run(tasks: int, answers: int, serve: _Serve) -> None:
-    """Answer tasks in the child, then end it without the parent's clean-up."""
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        while len(octets := os.read(tasks, _TASK.size)) == _TASK.size:
-            offset, slot, seconds = _TASK.unpack(octets)
-            if offset == _STOP:
-                break
-            os.write(answers, _ANSWER.pack(*serve(offset, slot, seconds)))
-    finally:
-        os._exit(0)

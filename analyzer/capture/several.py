@@ -20,6 +20,7 @@ from analyzer.capture.series import TOLERANCE_NS, series_key, signature
 from analyzer.capture.source import FileReader
 from analyzer.errors import InputError, PlanewireError
 from analyzer.schema import CaptureChunk, CaptureOrigin, Damage, Interface, Skipped, VantagePoint
+from analyzer.team import Team
 
 MAX_CAPTURES: Final = 4096
 """Captures of one recording that get a vantage point of their own (`flows.MAX_VANTAGES`)."""
@@ -29,18 +30,19 @@ MAX_CAPTURES: Final = 4096
 class Capture:
     """A capture to be read.
 
-    ``open`` is asked with the number of processes that may read it, None for as many as the run was given; where it can
-    be sent to another process, the capture can be read there (pipes cannot).
+    Where ``open`` can be sent to another process, the capture can be read there (pipes cannot); ``shareable`` are those
+    that several processes of this machine may read at the same time, each for itself.
     """
 
     name: str
     node: str
     named: bool
-    open: Callable[[int | None], FileReader]
+    open: Callable[[], FileReader]
     first_ns: int | None = None
     interfaces: tuple[tuple[int, str], ...] = ()
     probed: bool = True
     size: int = 0
+    shareable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,11 @@ class Recording:
         """Whether another process can read it: it is made of files, not of pipes."""
         return all(capture.probed for capture in self.captures)
 
-    def open(self, workers: int | None = None) -> CaptureSet:
+    def open(self) -> CaptureSet:
         """A reader of these captures alone, numbered from 0, that may have no capture at all."""
         name = self.captures[0].name if self.captures else ""
-        return CaptureSet(name, self.captures, Skips(), size=self.size, part=True, workers=workers)
+        again = self.open if all(capture.shareable for capture in self.captures) else None
+        return CaptureSet(name, self.captures, Skips(), size=self.size, part=True, again=again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,10 @@ class CaptureSet:
     leading_secrets : sequence of bytes
         Decryption secrets that stand at the beginning of any of the captures (pcapng), where several are read: they are
         for all. Further ones are for the recording that holds them.
+    again : callable or None
+        Opens the same captures once more; None where they can be read but once, or at too great a cost.
+    team : Team or None
+        Processes that each have opened these captures and read them together; to be set before the iteration.
     """
 
     def __init__(
@@ -112,7 +119,7 @@ class CaptureSet:
         closers: Sequence[Callable[[], None]] = (),
         secrets: Sequence[bytes] = (),
         part: bool = False,
-        workers: int | None = None,
+        again: Callable[[], CaptureSet] | None = None,
     ) -> None:
         self.name = name
         self.format = first.format if first is not None else "several"
@@ -128,9 +135,10 @@ class CaptureSet:
         self._closers: Final = closers
         self._captures: Final = captures
         self.portions: Final = portions
+        self.again: Final = again
+        self.team: Team | None = None
         self.leading_secrets: Final = secrets
         self._part: Final = part
-        self._workers: Final = workers
         self._only: Final = first
         self._reading: FileReader | None = first
         self._done_octets = 0
@@ -194,11 +202,12 @@ class CaptureSet:
     def _read(self) -> Generator[CaptureChunk, None, None]:
         for capture in self._captures:
             try:
-                reader = self._only or capture.open(self._workers)
+                reader = self._only or capture.open()
             except PlanewireError as error:
                 self._skips.add(capture.name, reason_given(error), named=capture.named)
                 continue
             self._reading = reader
+            reader.team = self.team
             self._frames = yield from self._read_one(capture, reader, self._frames)
             self._done_octets += reader.octets_read
             self._reading = None

@@ -25,6 +25,7 @@ from analyzer.capture.remote import BLOCK_OCTETS, RemoteFile, RemoteSource
 from analyzer.capture.stream import ChunkBuffer, FileSource, OctetSource, PrefixedSource, read_prefix
 from analyzer.errors import CaptureFormatError, InputError
 from analyzer.schema import CaptureChunk, Damage, Interface
+from analyzer.team import Team
 
 CHUNK_OCTETS: Final = 8 << 20
 _LEAST_CHUNK: Final = 64
@@ -79,8 +80,6 @@ class Opening:
         Asked while such an input has nothing: True ends it.
     max_expansion : int
         See `bounds.MAX_EXPANSION`.
-    workers : int
-        Processes that read a big capture by ranges, where the system has fork(2); see `ranges`.
     """
 
     chunk_octets: int = CHUNK_OCTETS
@@ -89,7 +88,6 @@ class Opening:
     idle_s: float | None = None
     stopped: Callable[[], bool] = never
     max_expansion: int = MAX_EXPANSION
-    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +148,10 @@ def open_source(name: str, source: OctetSource, opening: Opening) -> FileReader 
         apart = isinstance(source, FileSource) and (source.size is None or "." in recognised.format)
         if apart or isinstance(source, RemoteSource):
             recognised = replace(recognised, source=AheadSource(recognised.source))
-        ranged = source if isinstance(source, FileSource) and _is_big(recognised, source) else None
-        children = opening.workers - 1 if ranged is not None and hasattr(os, "fork") else 0
-        return FileReader(name, recognised, facts, max(opening.chunk_octets, _LEAST_CHUNK), ranged, children)
+        # What is compressed would be decompressed by each.
+        plain = isinstance(source, FileSource) and source.reopens and "." not in recognised.format
+        file = source if isinstance(source, FileSource) and plain else None
+        return FileReader(name, recognised, facts, max(opening.chunk_octets, _LEAST_CHUNK), file)
     except BaseException:
         source.close()
         raise
@@ -165,6 +164,9 @@ class FileReader:
     ----------
     size : int or None
         Octets of the input, before decompression; None where it is not known (pipes).
+    team : Team or None
+        Processes that each have opened this capture, and read it together by ranges where it is a plain pcap file; to
+        be set before the iteration. See `ranges`.
     """
 
     def __init__(
@@ -173,8 +175,7 @@ class FileReader:
         recognised: _Recognised,
         facts: CaptureFacts,
         chunk_octets: int,
-        ranged: FileSource | None = None,
-        children: int = 0,
+        file: FileSource | None = None,
     ) -> None:
         self.name: str = name
         self.format: str = recognised.format
@@ -186,9 +187,14 @@ class FileReader:
         self.octets_read: int = recognised.source.octets_read
         self.size: int | None = recognised.source.size
         self._source: Final = recognised.source
-        self._ranged: Final = ranged
-        self._children: Final = children
+        self._file: Final = file
+        self.team: Team | None = None
         self._chunks: Final = self._read(recognised, chunk_octets)
+
+    @property
+    def shareable(self) -> bool:
+        """Whether several processes may open the input and read it, each for itself: a plain file."""
+        return self._file is not None
 
     def __iter__(self) -> Iterator[CaptureChunk]:
         return self._chunks
@@ -214,8 +220,8 @@ class FileReader:
         parser = recognised.parser
         _keep_freed_memory()
         offset, first_frame = recognised.offset, 1
-        if self._ranged is not None and self._children > 0 and isinstance(parser, pcap.PcapParser):
-            offset, first_frame = yield from self._read_ranges(self._ranged, parser, offset)
+        if self.team is not None and self._file is not None and isinstance(parser, pcap.PcapParser):
+            offset, first_frame = yield from self._read_ranges(self._file, self.team, parser, offset)
         buffer = ChunkBuffer(self._source, chunk_octets)
         buffer.offset = offset
         consumed, needed = 0, 0
@@ -245,29 +251,26 @@ class FileReader:
                 return
 
     def _read_ranges(
-        self, source: FileSource, parser: pcap.PcapParser, offset: int
+        self, source: FileSource, team: Team, parser: pcap.PcapParser, offset: int
     ) -> Generator[CaptureChunk, None, tuple[int, int]]:
-        """Yield what children read; returns where and with which frame the rest of the file begins."""
+        """Yield what the team reads; returns where and with which frame the rest of the file begins."""
         from analyzer.capture.ranges import RANGE_OCTETS, RangeReader
 
         first_frame = 1
-        ranges = RangeReader(source.descriptor(), parser, offset, source.size or 0, self._children, RANGE_OCTETS)
-        try:
-            for octets, frames in ranges:
-                self.octets_read = ranges.position
-                yield CaptureChunk(
-                    octets,
-                    frames.start,
-                    frames.captured_len,
-                    frames.wire_len,
-                    frames.time_ns,
-                    frames.interface,
-                    frames.link_type,
-                    first_frame,
-                )
-                first_frame += len(frames)
-        finally:
-            ranges.close()
+        ranges = RangeReader(source.descriptor(), parser, offset, source.size or 0, team, RANGE_OCTETS)
+        for octets, frames in ranges:
+            self.octets_read = ranges.position
+            yield CaptureChunk(
+                octets,
+                frames.start,
+                frames.captured_len,
+                frames.wire_len,
+                frames.time_ns,
+                frames.interface,
+                frames.link_type,
+                first_frame,
+            )
+            first_frame += len(frames)
         source.skip_to(ranges.position)
         return ranges.position, first_frame
 
@@ -280,15 +283,6 @@ class FileReader:
             self.damage.append(Damage(buffer.offset + consumed, f"{problem}: {cut}" if problem else cut))
         elif problem:
             self.damage.append(Damage(buffer.offset + consumed, f"{problem}, after frame {next_frame - 1}"))
-
-
-def _is_big(recognised: _Recognised, source: FileSource) -> bool:
-    """Whether a capture is a plain pcap file large enough to be read by ranges."""
-    return recognised.format == "pcap" and (source.size or 0) >= LEAST_RANGED
-
-
-LEAST_RANGED: Final = 64 << 20
-"""Octets of a capture from which on it is worth to make children that read it by ranges."""
 
 
 def _keep_freed_memory() -> None:

@@ -81,6 +81,11 @@ class FileSource:
             if isinstance(stream, BufferedReader):
                 self._readinto = stream.raw.readinto
 
+    @property
+    def reopens(self) -> bool:
+        """Whether it is a regular file that was opened by its name, and can be again."""
+        return self._owned and self.size is not None
+
     def readinto(self, target: memoryview) -> int:
         """See `OctetSource`."""
         try:

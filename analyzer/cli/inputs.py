@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -161,11 +161,8 @@ def open_inputs(options: InputOptions, cluster: Cluster | None = None) -> Captur
         idle_s=options.idle,
         stopped=interrupts.stopped if growing else never,
         max_expansion=options.max_expansion,
-        workers=options.workers,
     )
-    if cluster is not None:
-        return open_captures(sources, replace(opening, workers=1), cluster.look)
-    return open_captures(sources, opening)
+    return open_captures(sources, opening) if cluster is None else open_captures(sources, opening, cluster.look)
 
 
 @contextmanager

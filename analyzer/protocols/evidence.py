@@ -90,6 +90,10 @@ class Evidence:
         """Connections that each flow stands for, itself included: (F,) int64."""
         return np.ones(len(self), np.int64) if self.aged_out is None else 1 + self.aged_out.connections
 
+    def count(self, flows: Mask) -> int:
+        """Connections that those of `flows`, (F,) bool, stand for."""
+        return int(np.count_nonzero(flows)) if self.aged_out is None else int(self.weight[flows].sum())
+
     @cached_property
     def packets(self) -> I64:
         """Packets of each flow and of those it stands for: (F,) int64."""
@@ -111,16 +115,13 @@ class Evidence:
 
     def tls_column(self, name: str, missing: int = 0) -> I64:
         """A column of the TLS facts for every flow, `missing` where a flow has none: (F,) int64."""
-        column = getattr(self.tls.facts, name)
-        if column.shape[0] == 0:
-            return np.full(len(self), missing, np.int64)
-        row = self.tls_row
-        return np.where(row >= 0, column[np.maximum(row, 0)].astype(np.int64), missing)
+        column: I64 = np.append(getattr(self.tls.facts, name).astype(np.int64), missing)
+        return column.take(self.tls_row)  # -1 is the last
 
     def tls_is(self, name: str, value: Ternary) -> Mask:
         """Flows whose ternary TLS fact `name` has `value`: (F,) bool."""
-        chosen: Mask = self.tls_column(name, -1) == value
-        return chosen
+        chosen: Mask = np.append(getattr(self.tls.facts, name) == value, False)
+        return chosen.take(self.tls_row)
 
     def tls_grade(self, name: str) -> U8:
         """A grade column of the TLS facts, NONE where a flow has none: (F,) uint8."""

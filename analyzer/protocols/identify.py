@@ -25,7 +25,7 @@ from analyzer.flows import (
     TLS_HANDSHAKE,
 )
 from analyzer.registries import Protocol
-from analyzer.schema import I64, U8, FlowTable, Mask, StreamHeads, Table
+from analyzer.schema import I64, U8, U64, FlowTable, Mask, StreamHeads, Table
 
 HTTP2_PREFACE_OCTETS: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 3.4."""
@@ -33,6 +33,9 @@ HTTP2_PREFACE_OCTETS: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _BLOCK: Final = 24
 _MAX_LINE: Final = 8192
 """Octets looked at for the end of a request line; as `http1` does."""
+_USUAL_LINE: Final = 256
+_METHODS: Final = (b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"PATCH", b"OPTIONS", b"CONNECT", b"TRACE")
+_BEGINS_METHOD: Final = np.isin(np.arange(256), [method[0] for method in _METHODS])
 _OCTETS_OF_32: Final = np.array([1 << 24, 1 << 16, 1 << 8, 1])
 
 # RFC 9113 6: frame types 0 (DATA) to 9 (CONTINUATION); 10 to 16 are registered extensions.
@@ -96,7 +99,7 @@ def identify(flows: FlowTable, heads: StreamHeads, encapsulated: dict[int, Proto
         either = tcp & mask.reshape(n, 2).any(axis=1)
         side = np.argmax(mask.reshape(n, 2), axis=1)
         settle(either, value, first_frame[np.arange(n), side], True)
-    _identify_later(flows, heads, tcp, settle)
+    _identify_later(flows, heads, tcp, settle, protocol)
     _identify_datagrams(flows, heads, settle)
     for number, value in (
         (ESP, Protocol.ESP),
@@ -112,68 +115,82 @@ def identify(flows: FlowTable, heads: StreamHeads, encapsulated: dict[int, Proto
     return Identification(protocol, from_start, frame)
 
 
-def _starts_with(block: U8, known: I64, text: bytes) -> Mask:
-    pattern = np.frombuffer(text, np.uint8)
-    matches: Mask = (block[:, : len(text)] == pattern).all(axis=1) & (known >= len(text))
+def _starts_with(words: U64, known: I64, text: bytes) -> Mask:
+    """Where streams begin with `text`; `words` (M, 3) are their first octets as little-endian numbers."""
+    matches = known >= len(text)
+    for number in range(0, len(text), 8):
+        part = text[number : number + 8]
+        column = words[:, number // 8]
+        if len(part) < 8:
+            column = column & np.uint64((1 << 8 * len(part)) - 1)
+        matches &= column == np.uint64(int.from_bytes(part, "little"))
     return matches
 
 
 def openings(heads: StreamHeads) -> dict[Protocol, Mask]:
     """Which streams open as which protocol: (M,) bool each, in the order of trust."""
     block = gather_block(heads.octets, heads.offsets[:-1], _BLOCK)
+    words: U64 = block.view("<u8").astype(np.uint64, copy=False)
     known = heads.known_until()
-    version = block[:, 1]
-    handshake = (block[:, 0] == 22) & (version == 3) & (block[:, 2] <= 4) & np.isin(block[:, 5], (1, 2)) & (known >= 6)
-    alert = (block[:, 0] == 21) & (version == 3) & (block[:, 2] <= 4) & (block[:, 3] == 0) & (block[:, 4] == 2)
+    kind, version, minor, fifth = block[:, 0], block[:, 1] == 3, block[:, 2] <= 4, block[:, 4]
+    handshake = (kind == 22) & version & minor & ((block[:, 5] == 1) | (block[:, 5] == 2)) & (known >= 6)
+    alert = (kind == 21) & version & minor & (block[:, 3] == 0) & (fifth == 2) & (known >= 7)
     # RFC 5246 appendix E.2: a ClientHello in SSL 2.0 framing that offers version 3 and up.
-    ssl2 = (block[:, 0] & 0x80 != 0) & (block[:, 2] == 1) & (block[:, 3] == 3) & (block[:, 4] <= 4) & (known >= 5)
+    ssl2 = (kind >= 0x80) & (block[:, 2] == 1) & (block[:, 3] == 3) & (fifth <= 4) & (known >= 5)
     return {
-        Protocol.SSH: _starts_with(block, known, b"SSH-2.0-") | _starts_with(block, known, b"SSH-1.99-"),
-        Protocol.HTTP2: _starts_with(block, known, HTTP2_PREFACE_OCTETS),
-        Protocol.TLS: (handshake | (alert & (known >= 7)) | ssl2) & heads.from_start,
-        Protocol.HTTP1: _starts_with(block, known, b"HTTP/1.") | _request_line(heads, block, known),
+        Protocol.SSH: _starts_with(words, known, b"SSH-2.0-") | _starts_with(words, known, b"SSH-1.99-"),
+        Protocol.HTTP2: _starts_with(words, known, HTTP2_PREFACE_OCTETS),
+        Protocol.TLS: (handshake | alert | ssl2) & heads.from_start,
+        Protocol.HTTP1: _starts_with(words, known, b"HTTP/1.") | _request_line(heads, block, words, known),
     }
 
 
-def _request_line(heads: StreamHeads, block: U8, known: I64) -> Mask:
+def _request_line(heads: StreamHeads, block: U8, words: U64, known: I64) -> Mask:
     """A method token, one space, and a target that begins as RFC 9112 3.2 allows."""
     matches = np.zeros(len(heads), bool)
-    for method in (b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"PATCH", b"OPTIONS", b"CONNECT", b"TRACE"):
+    rows = np.flatnonzero(_BEGINS_METHOD[block[:, 0]])
+    block, words, known = block[rows], words[rows], known[rows]
+    found = np.zeros(rows.shape[0], bool)
+    for method in _METHODS:
         after = block[:, len(method) + 1]
-        target = (after == ord("/")) | (after == ord("*")) | ((after > 32) & (after < 127))
-        matches |= _starts_with(block, known, method + b" ") & target & (known > len(method) + 1)
+        found |= _starts_with(words, known, method + b" ") & (after > 32) & (after < 127) & (known > len(method) + 1)
     # SIP, RTSP and Redis have commands of the same names: a line that is whole names HTTP (RFC 9112 3).
-    for stream in np.flatnonzero(matches).tolist():
-        begin = int(heads.offsets[stream])
-        line = heads.octets[begin : begin + min(int(known[stream]), _MAX_LINE)].tobytes().partition(b"\n")
-        matches[stream] = not line[1] or b" HTTP/1." in line[0]
+    octets = np.ascontiguousarray(heads.octets).data
+    columns = rows[found], heads.offsets[rows[found]], np.minimum(known[found], _MAX_LINE)
+    for stream, begin, length in zip(*(column.tolist() for column in columns), strict=True):
+        line = bytes(octets[begin : begin + min(length, _USUAL_LINE)])
+        if b"\n" not in line and length > _USUAL_LINE:
+            line = bytes(octets[begin : begin + length])
+        stop = line.find(b"\n")
+        matches[stream] = stop < 0 or line.find(b" HTTP/1.", 0, stop) >= 0
     return matches
 
 
-def _identify_later(flows: FlowTable, heads: StreamHeads, tcp: Mask, settle: Settle) -> None:
+def _identify_later(flows: FlowTable, heads: StreamHeads, tcp: Mask, settle: Settle, protocol: U8) -> None:
     """Connections whose opening was not captured: how their segments begin, over the whole connection."""
-    seen = flows.signature.sum(axis=1)
-    frames = np.where(flows.signature_frame > 0, flows.signature_frame, np.iinfo(np.int64).max).min(axis=1)
+    seen = flows.signature[:, 0] + flows.signature[:, 1]
+    frames = np.where(flows.signature_frame > 0, flows.signature_frame, np.iinfo(np.int64).max)
+    frames = np.minimum(frames[:, 0], frames[:, 1])
     http1 = tcp & ((seen[:, HTTP_REQUEST] > 0) | (seen[:, HTTP_STATUS] > 0))
     settle(tcp & (seen[:, HTTP2_PREFACE] > 0), Protocol.HTTP2, frames[:, HTTP2_PREFACE], False)
     settle(tcp & (seen[:, SSH_BANNER] > 0), Protocol.SSH, frames[:, SSH_BANNER], False)
     settle(http1, Protocol.HTTP1, np.minimum(frames[:, HTTP_REQUEST], frames[:, HTTP_STATUS]), False)
     records = seen[:, TLS_DATA] + seen[:, TLS_HANDSHAKE]
     settle(tcp & (records > 0), Protocol.TLS, np.minimum(frames[:, TLS_DATA], frames[:, TLS_HANDSHAKE]), False)
-    undecided = tcp & (records == 0) & ~http1
-    frames_ok = _http2_frames(heads).reshape(-1, 2)
-    settle(undecided & frames_ok.any(axis=1), Protocol.HTTP2, flows.first_frame, False)
+    undecided = tcp & (records == 0) & ~http1 & (protocol == Protocol.UNKNOWN)
+    frames_ok = _http2_frames(heads, np.repeat(undecided, 2)).reshape(-1, 2)
+    settle(frames_ok[:, 0] | frames_ok[:, 1], Protocol.HTTP2, flows.first_frame, False)
 
 
-def _http2_frames(heads: StreamHeads) -> Mask:
-    """Streams that are a chain of HTTP/2 frame headers from their first octet: (M,) bool.
+def _http2_frames(heads: StreamHeads, among: Mask) -> Mask:
+    """Streams `among` all (M,) that are a chain of HTTP/2 frame headers from their first octet: (M,) bool.
 
     RFC 9113 4.1: length 24 bits, type 8, flags 8, one reserved bit 0, stream identifier 31. The chain must hold three
     headers, or end exactly where the head does after at least two, so that chance does not make one.
     """
     at = heads.offsets[:-1].copy()
     stop = heads.offsets[:-1] + heads.known_until()
-    alive = stop - at >= 9
+    alive = among & (stop - at >= 9)
     headers = np.zeros(len(heads), np.int64)
     for _ in range(_HTTP2_FRAMES):
         rows = np.flatnonzero(alive & (stop - at >= 9))

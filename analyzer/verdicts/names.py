@@ -115,11 +115,11 @@ def compare_names(evidence: Evidence, roles: Roles) -> NameComparison:
     dialled, servers = _dialled(evidence, roles, rows, sni)
     distinct, inverse = np.unique(np.stack([leaf[rows], sni[rows], dialled], axis=1), axis=0, return_inverse=True)
     inverse = inverse.reshape(-1)
-    for number, (certificate_row, name_row, dialled_row) in enumerate(distinct.tolist()):
+    alike = np.split(rows[np.argsort(inverse, kind="stable")], np.cumsum(np.bincount(inverse))[:-1])
+    for here, (certificate_row, name_row, dialled_row) in zip(alike, distinct.tolist(), strict=False):
         certificate = evidence.tls.certificates[certificate_row]
         name = evidence.tls.strings[name_row] if name_row >= 0 else ""
         addresses = [address_text(roles.addresses[server]) for server in servers[dialled_row]] if not name else []
-        here = rows[inverse == number]
         if names_endpoint(certificate, name, addresses):
             matches[here] = Ternary.YES
             continue

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 RANKS: dict[str, int] = {
     "errors": 0, "bounds": 0, "schema": 0, "registries": 0, "data": 0, "": 0,
-    "copying": 5,
+    "copying": 5, "team": 5,
     "capture": 10,
     "decode": 20,
     "flows": 30,

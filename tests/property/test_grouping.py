@@ -26,7 +26,6 @@ from analyzer.analysis import TOGETHER, Progress, Work, flow_limits, run
 from analyzer.assembly import compact_tls
 from analyzer.capture.discovery import Source, open_captures
 from analyzer.capture.several import Capture, CaptureSet, Portion, Recording
-from analyzer.capture.source import Opening
 from analyzer.partial import Partial, merge
 from analyzer.pipeline import Limits
 from analyzer.protocols.tls.keylog import KeyLog
@@ -55,8 +54,8 @@ def captures() -> list[Path]:
     return [LAB / name for name in CHOSEN]
 
 
-def opened(paths: Sequence[Path], count: int = 1) -> CaptureSet:
-    return open_captures([Source(str(path)) for path in paths], Opening(workers=count))
+def opened(paths: Sequence[Path]) -> CaptureSet:
+    return open_captures([Source(str(path)) for path in paths])
 
 
 def text(result: Any) -> str:
@@ -64,7 +63,7 @@ def text(result: Any) -> str:
 
 
 def analyse(paths: Sequence[Path], count: int = 1) -> str:
-    with opened(paths, count) as reader:
+    with opened(paths) as reader:
         return text(run(reader, limits=LIMITS, workers=count))
 
 
@@ -292,7 +291,7 @@ def test_all_flows_together_are_bounded_whoever_reads_and_in_whatever_order(tmp_
         path.write_bytes(a_flood(1500 if node else 3, node))
     found = []
     for order, count in ((paths, 1), (paths[::-1], 1), (paths, 3)):
-        with opened(order, count) as reader:
+        with opened(order) as reader:
             found.append(build_document(run(reader, limits=limits, workers=count)))
     assert found[1:] == found[:-1]
     ledger = found[0]["ledger"]
@@ -308,7 +307,7 @@ def test_all_flows_together_are_bounded_whoever_reads_and_in_whatever_order(tmp_
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=30), st.integers(1000, 10**6))
 def test_the_parts_of_the_bound_keep_it(sizes: list[int], each: int) -> None:
-    def start(_: int | None) -> Any:
+    def start() -> Any:
         raise AssertionError
 
     portions = [

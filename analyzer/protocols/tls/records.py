@@ -7,13 +7,14 @@ is marked: records may be missing before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
 import numpy as np
 
-from analyzer.decode.gather import gather_block
+from analyzer.copying import expand
+from analyzer.decode.gather import gather_numbers
 from analyzer.protocols.tls.extents import Extents
 from analyzer.schema import I64, U8, U16, Mask, StreamHeads, Table
 
@@ -93,6 +94,13 @@ class RecordWalk:
     begin: I64
     end: U8
 
+    def among(self, streams: I64) -> RecordWalk:
+        """The same for `streams` (K,) of these alone, ascending, which are numbered anew."""
+        counts = np.diff(self.begin)[streams]
+        row, number = expand(counts)
+        records = self.records.take(self.begin[streams][row] + number)
+        return RecordWalk(replace(records, row=row), np.concatenate([[0], np.cumsum(counts)]), self.end[streams])
+
 
 def walk_records(heads: StreamHeads, streams: I64, extents: Extents) -> RecordWalk:
     """Walk the records of `streams`.
@@ -113,13 +121,13 @@ def walk_records(heads: StreamHeads, streams: I64, extents: Extents) -> RecordWa
     """
     walker = _Walker(heads, streams, extents)
     opening = heads.offsets[streams]
-    plain = np.flatnonzero(heads.from_start[streams] & walker.opens(np.arange(streams.shape[0]), opening))
-    walker.walk(plain, opening[plain], gap=False)
-    others = np.setdiff1d(np.arange(streams.shape[0]), plain)
+    opens = heads.from_start[streams] & walker.opens(np.arange(streams.shape[0]), opening)
+    plain, others = np.flatnonzero(opens), np.flatnonzero(~opens)
     some = walker.stop[others] - opening[others] >= HEADER
     walker.end[others[some]] = WalkEnd.MALFORMED
     stuck, at = walker.next_opening(others, opening[others])
-    walker.walk(stuck, at, gap=True)
+    gap = np.repeat([False, True], [plain.shape[0], stuck.shape[0]])
+    walker.walk(np.concatenate([plain, stuck]), np.concatenate([opening[plain], at]), gap)
     for _ in range(_RESUMPTIONS):
         rows = np.flatnonzero(walker.end == WalkEnd.GAP)
         if rows.shape[0] == 0:
@@ -127,7 +135,7 @@ def walk_records(heads: StreamHeads, streams: I64, extents: Extents) -> RecordWa
         rows, at = walker.next_opening(rows, walker.at[rows] + 1)
         if rows.shape[0] == 0:
             break
-        walker.walk(rows, at, gap=True)
+        walker.walk(rows, at, np.ones(rows.shape[0], bool))
     return walker.result()
 
 
@@ -141,7 +149,8 @@ class _Walker:
         self.count = np.zeros(streams.shape[0], np.int64)
         self.data_count = np.zeros(streams.shape[0], np.int64)
         self.end = np.full(streams.shape[0], WalkEnd.END, np.uint8)
-        self.parts: list[tuple[I64, Records]] = []
+        # Of each step: stream, number of the record in it, offset, header, and whether octets are missing before it.
+        self.parts: list[tuple[I64, I64, I64, I64, Mask]] = []
 
     def header_known(self, rows: I64, at: I64) -> Mask:
         """Where the octets of a record header from `at` are in the head and were captured."""
@@ -150,9 +159,8 @@ class _Walker:
 
     def opens(self, rows: I64, at: I64) -> Mask:
         """Where a stream can begin at `at`: a record header, or an SSL 2.0 ClientHello."""
-        known = self.header_known(rows, at)
-        block = gather_block(self.heads.octets, at, HEADER)
-        return known & (_plausible(block) | _ssl2_hello(block))
+        header = _headers(self.heads.octets, at)
+        return self.header_known(rows, at) & (_plausible(header) | _ssl2_hello(header))
 
     def next_opening(self, rows: I64, after: I64) -> tuple[I64, I64]:
         """The first segment of each row, from absolute offset `after`, that begins with a record header.
@@ -171,97 +179,102 @@ class _Walker:
         at = heads.offsets[stream][owner] + heads.segment_position[segment]
         chosen = np.flatnonzero((at >= after[owner]) & self.header_known(rows[owner], at))
         owner, at = owner[chosen], at[chosen]
-        block = gather_block(heads.octets, at, HEADER)
-        following = at + HEADER + _length(block)
+        header = _headers(heads.octets, at)
+        following = at + HEADER + _length(header)
         second = self.header_known(rows[owner], following)
-        next_block = gather_block(heads.octets, np.where(second, following, 0), HEADER)
-        good = np.flatnonzero(_plausible(block) & (~second | _plausible(next_block)))
+        next_header = _headers(heads.octets, np.where(second, following, 0))
+        good = np.flatnonzero(_plausible(header) & (~second | _plausible(next_header)))
         first, where = np.unique(owner[good], return_index=True)
         return rows[first], at[good[where]]
 
-    def walk(self, rows: I64, at: I64, *, gap: bool) -> None:
-        """Walk on from `at`, all `rows` together; `gap` marks the first record of each."""
+    def walk(self, rows: I64, at: I64, gap: Mask) -> None:
+        """Walk on from `at`, all `rows` together; `gap` marks those whose first record has octets missing before it."""
         self.end[rows] = WalkEnd.END
-        self.at[rows] = at
-        first = True
+        count, data = self.count[rows], self.data_count[rows]
         while rows.shape[0]:
-            at = self.at[rows]
             known = self.header_known(rows, at)
-            inside = at + HEADER <= self.stop[rows]
-            self.end[rows[inside & ~known]] = WalkEnd.GAP
-            rows, at = rows[known], at[known]
-            block = gather_block(self.heads.octets, at, HEADER)
-            ssl2 = _ssl2_hello(block) & (self.count[rows] == 0)
-            good = _plausible(block) | ssl2
-            self.end[rows[~good]] = WalkEnd.MALFORMED
-            full = good & (self.count[rows] >= MAX_RECORDS)
-            self.end[rows[full]] = WalkEnd.LIMIT
-            enough = good & ~full & (self.data_count[rows] >= ENOUGH_DATA)
-            self.end[rows[enough]] = WalkEnd.ENOUGH
-            keep = np.flatnonzero(good & ~full & ~enough)
-            rows = rows[keep]
-            self._emit(rows, at[keep], block[keep], ssl2[keep], gap and first)
-            first = False
-
-    def _emit(self, rows: I64, at: I64, block: U8, ssl2: Mask, gap: bool) -> None:
-        start = at + np.where(ssl2, 2, HEADER)
-        stop = start + np.where(ssl2, _ssl2_length(block), _length(block))
-        captured = np.minimum(stop, self.stop[rows])
-        known = self.extents.known_until(start, np.maximum(start, captured))
-        version = (block[:, 1].astype(np.uint16) << np.uint16(8)) | block[:, 2]
-        part = Records(
-            rows,
-            np.where(ssl2, SSL2_HELLO, block[:, 0]).astype(np.uint8),
-            np.where(ssl2, 2, version).astype(np.uint16),
-            at,
-            start,
-            stop,
-            np.minimum(known, stop),
-            np.full(rows.shape[0], gap),
-        )
-        self.parts.append((self.count[rows].copy(), part))
-        self.count[rows] += 1
-        self.data_count[rows] += block[:, 0] == APPLICATION_DATA
-        self.at[rows] = stop
+            header = _headers(self.heads.octets, at)
+            ssl2 = _ssl2_hello(header) & (count == 0)
+            # What ends a walk, the first that applies: a header that is none, one too many, data for long enough.
+            good = known & (_plausible(header) | ssl2)
+            go = good & (count < MAX_RECORDS) & (data < ENOUGH_DATA)
+            stay = np.flatnonzero(go)
+            if stay.shape[0] < rows.shape[0]:
+                left = np.flatnonzero(~go)
+                last = rows[left]
+                self.at[last], self.count[last], self.data_count[last] = at[left], count[left], data[left]
+                self.end[last] = np.select(
+                    [at[left] + HEADER > self.stop[last], ~known[left], ~good[left], count[left] >= MAX_RECORDS],
+                    [WalkEnd.END, WalkEnd.GAP, WalkEnd.MALFORMED, WalkEnd.LIMIT],
+                    WalkEnd.ENOUGH,
+                )
+                rows, at, header, ssl2 = rows[stay], at[stay], header[stay], ssl2[stay]
+                count, data, gap = count[stay], data[stay], gap[stay]
+            self.parts.append((rows, count, at, header, gap))
+            gap = np.zeros(rows.shape[0], bool)
+            at = at + _octets(header, ssl2)
+            count = count + 1
+            data = data + ((header & 0xFF) == APPLICATION_DATA)
 
     def result(self) -> RecordWalk:
         """Bring the parts into the order of the streams."""
         begin = np.zeros(self.streams.shape[0] + 1, np.int64)
         np.cumsum(self.count, out=begin[1:])
         nothing = np.empty(0, np.int64)
-        none = Records(
-            nothing,
-            np.empty(0, np.uint8),
-            np.empty(0, np.uint16),
-            nothing,
-            nothing,
-            nothing,
-            nothing,
-            np.empty(0, bool),
+        parts = [(nothing, nothing, nothing, nothing, np.empty(0, bool)), *self.parts]
+        row, number, at, header = (np.concatenate([part[column] for part in parts]) for column in range(4))
+        gap = np.concatenate([part[4] for part in parts])
+        order = np.empty(row.shape[0], np.int64)
+        order[begin[row] + number] = np.arange(row.shape[0])
+        row, at, header = row[order], at[order], header[order]
+        ssl2 = (number[order] == 0) & ~_plausible(header)
+        start, stop = at + np.where(ssl2, 2, HEADER), at + _octets(header, ssl2)
+        captured = np.minimum(stop, self.stop[row])
+        known = self.extents.known_until(start, np.maximum(start, captured))
+        version = (header & 0xFF00) | (header >> 16 & 0xFF)
+        records = Records(
+            row,
+            np.where(ssl2, SSL2_HELLO, header & 0xFF).astype(np.uint8),
+            np.where(ssl2, 2, version).astype(np.uint16),
+            at,
+            start,
+            stop,
+            np.minimum(known, stop),
+            gap[order],
         )
-        joined = Records.concatenate([none, *(part for _, part in self.parts)])
-        number = np.concatenate([nothing, *(number for number, _ in self.parts)])
-        order = np.empty(len(joined), np.int64)
-        order[begin[joined.row] + number] = np.arange(len(joined))
-        return RecordWalk(joined.take(order), begin, self.end)
+        return RecordWalk(records, begin, self.end)
 
 
-def _length(block: U8) -> I64:
-    return (block[:, 3].astype(np.int64) << 8) | block[:, 4]
+def _headers(octets: U8, at: I64) -> I64:
+    """The five octets from each `at` as little-endian numbers: the content type is the lowest octet."""
+    words = gather_numbers(octets, at) & np.uint64((1 << 8 * HEADER) - 1)
+    return words.view(np.int64)
 
 
-def _plausible(block: U8) -> Mask:
+def _length(header: I64) -> I64:
+    return (header >> 16 & 0xFF00) | header >> 32
+
+
+def _plausible(header: I64) -> Mask:
     """Record headers: a known content type, major version 3, a length within bounds."""
-    kind = (block[:, 0] >= CHANGE_CIPHER_SPEC) & (block[:, 0] <= APPLICATION_DATA + 1)
-    good: Mask = kind & (block[:, 1] == 3) & (block[:, 2] <= 4) & (_length(block) <= MAX_LENGTH)
+    kind = header & 0xFF
+    good: Mask = (kind >= CHANGE_CIPHER_SPEC) & (kind <= APPLICATION_DATA + 1) & (_length(header) <= MAX_LENGTH)
+    good &= (header & 0xFF00 == 3 << 8) & (header & 0xFF0000 <= 4 << 16)
     return good
 
 
-def _ssl2_length(block: U8) -> I64:
-    return ((block[:, 0].astype(np.int64) & 0x7F) << 8) | block[:, 1]
+def _ssl2_length(header: I64) -> I64:
+    return (header & 0x7F) << 8 | (header >> 8 & 0xFF)
 
 
-def _ssl2_hello(block: U8) -> Mask:
+def _ssl2_hello(header: I64) -> Mask:
     """A two-octet SSL 2.0 record header, client-hello (1), and a version of SSL 3.0 or later (RFC 5246 E.2)."""
-    good: Mask = (block[:, 0] >= 0x80) & (block[:, 2] == 1) & (block[:, 3] == 3) & (block[:, 4] <= 4)
-    return good & (_ssl2_length(block) >= 9)
+    good: Mask = (header & 0x80 != 0) & (header & 0xFFFF0000 == 3 << 24 | 1 << 16) & (header >> 32 <= 4)
+    good &= _ssl2_length(header) >= 9
+    return good
+
+
+def _octets(header: I64, ssl2: Mask) -> I64:
+    """Octets of each record, with its header."""
+    plain: I64 = HEADER + _length(header)
+    return np.where(ssl2, 2 + _ssl2_length(header), plain) if ssl2.any() else plain

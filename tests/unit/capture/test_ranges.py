@@ -1,17 +1,22 @@
-"""Reading by ranges against reading from front to back: the same frames, the same damage, whatever the file holds."""
+"""Reading by ranges in a team against reading from front to back: the same frames, whatever the file holds."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from analyzer.capture import ranges, source
+from analyzer.capture import ranges
+from analyzer.capture.records import FrameColumns
 from analyzer.capture.source import FileReader, Opening, open_octets, open_source
+from analyzer.schema import U8, Damage
+from analyzer.team import GivenUp, Team
+from analyzer.workers import together
 from tests.capture_builders import Frame, frames_in, pcap_file, pcap_record
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system makes no copies of processes")
@@ -19,7 +24,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system mak
 
 @pytest.fixture(autouse=True)
 def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "LEAST_RANGED", 0)
     monkeypatch.setattr(ranges, "RANGE_OCTETS", 32 << 10)
 
 
@@ -27,21 +31,38 @@ def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Where the ranges of each reader ended."""
     places: list[int] = []
-    close = ranges.RangeReader.close
+    read = ranges.RangeReader.__iter__
 
-    def noted(self: ranges.RangeReader) -> None:
+    def noted(self: ranges.RangeReader) -> Iterator[tuple[U8, FrameColumns]]:
+        yield from read(self)
         places.append(self.position)
-        close(self)
 
-    monkeypatch.setattr(ranges.RangeReader, "close", noted)
+    monkeypatch.setattr(ranges.RangeReader, "__iter__", noted)
     return places
 
 
-def open_ranged(path: Path, workers: int) -> FileReader:
-    opening = Opening(workers=workers)
-    found = open_source(str(path), open_octets(str(path), opening), opening)
+def opened(path: Path) -> FileReader:
+    found = open_source(str(path), open_octets(str(path), Opening()), Opening())
     assert isinstance(found, FileReader)
     return found
+
+
+Seen = tuple[list[tuple[bytes, int, int, int, int]], list[Damage], int]
+
+
+def seen(reader: FileReader) -> Seen:
+    return frames_in(reader), reader.damage, reader.octets_read
+
+
+def read_together(path: Path, workers: int) -> list[Seen]:
+    """What each process of a team has seen of a file."""
+
+    def read(team: Team) -> Seen:
+        with opened(path) as reader:
+            reader.team = team
+            return seen(reader)
+
+    return together(workers, read, ranges.shared_octets(workers))
 
 
 def frames(count: int, longest: int = 1500, seed: int = 1) -> list[Frame]:
@@ -54,10 +75,9 @@ def frames(count: int, longest: int = 1500, seed: int = 1) -> list[Frame]:
 
 
 def assert_same(path: Path, workers: int) -> None:
-    with open_ranged(path, 1) as plain, open_ranged(path, workers) as ranged:
-        assert frames_in(ranged) == frames_in(plain)
-        assert ranged.damage == plain.damage
-        assert ranged.octets_read == plain.octets_read
+    with opened(path) as plain:
+        expected = seen(plain)
+    assert read_together(path, workers) == [expected] * workers
 
 
 @pytest.mark.parametrize("workers", [2, 3, 5])
@@ -118,28 +138,62 @@ def test_times_that_jump(tmp_path: Path) -> None:
     assert_same(path, 3)
 
 
-def test_a_killed_child_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: list[int]) -> None:
+def test_a_range_that_cannot_be_read_is_left_to_the_plain_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: list[int]
+) -> None:
+    # Given a process that cannot read what comes behind
     path = tmp_path / "big.pcap"
     path.write_bytes(pcap_file(frames(1500)))
-    serve = ranges.RangeReader._serve
+    parent, preadv = os.getpid(), os.preadv
 
-    def fatal(self: ranges.RangeReader, offset: int, place: int, seconds: int) -> tuple[int, int, int, int]:
-        if offset > 300_000:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return serve(self, offset, place, seconds)
+    def failing(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        if offset > 300_000 and os.getpid() != parent:
+            raise OSError
+        return preadv(descriptor, buffers, offset)
 
-    monkeypatch.setattr(ranges.RangeReader, "_serve", fatal)
+    monkeypatch.setattr(os, "preadv", failing)
 
     assert_same(path, 3)
     assert 300_000 < ended[0] < path.stat().st_size
 
 
-def test_stopping_early_leaves_no_child(tmp_path: Path) -> None:
+def test_several_files_one_after_the_other(tmp_path: Path, ended: list[int]) -> None:
+    # Given files of which the second one ends its ranges early, with others read ahead
+    octets = bytearray(pcap_file(frames(1500, seed=2)))
+    corrupt = len(pcap_file(frames(250, seed=2))) + 8
+    octets[corrupt : corrupt + 4] = b"\xff\xff\xff\x7f"
+    paths = []
+    for number, content in enumerate((pcap_file(frames(700)), bytes(octets), pcap_file(frames(900, seed=3)))):
+        paths.append(tmp_path / f"{number}.pcap")
+        paths[-1].write_bytes(content)
+
+    def read(team: Team | None) -> list[Seen]:
+        found = []
+        for path in paths:
+            with opened(path) as reader:
+                reader.team = team
+                found.append(seen(reader))
+        return found
+
+    assert together(3, read, ranges.shared_octets(3)) == [read(None)] * 3
+    assert len(ended) == 3
+    assert ended[1] < paths[1].stat().st_size
+
+
+@pytest.mark.parametrize("victim", [1, 2])
+def test_a_killed_process_ends_the_team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: int) -> None:
     path = tmp_path / "big.pcap"
     path.write_bytes(pcap_file(frames(1500)))
+    walk = ranges.RangeReader._walk
 
-    with open_ranged(path, 4) as reader:
-        next(iter(reader))
+    def fatal(self: ranges.RangeReader, number: int) -> tuple[int, int, int, int]:
+        if number > 10 and self._team.rank == victim:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return walk(self, number)
 
+    monkeypatch.setattr(ranges.RangeReader, "_walk", fatal)
+
+    with pytest.raises(GivenUp):
+        read_together(path, 3)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

@@ -290,13 +290,12 @@ def test_the_same_octets_mean_another_thing_once_the_table_has_changed() -> None
     assert paths(read(talk.frames)) == ["/first", "/a", "/b", "/c"]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_connections_that_are_over_take_no_room(workers: int) -> None:
+def test_connections_that_are_over_take_no_room() -> None:
     frames = []
     for number in range(30):
         talk = Talk(sport=40000 + number).filled().ask(f"/{number}")
         frames += talk.tcp.close(0).close(1).frames
-    pipeline = Pipeline(Limits(head_octets=LIMIT, epoch_frames=40, settle_octets=0), workers=workers)
+    pipeline = Pipeline(Limits(head_octets=LIMIT, epoch_frames=40, settle_octets=0))
     for number, one in enumerate(frames, 1):
         pipeline.add(chunk([one], first_frame=number))
 

@@ -245,8 +245,9 @@ class Pipeline:
         """
         state = self.flows.state
         held = self.heads.held()
-        quiet = state.last_frame[held] <= self.frames - self.limits.epoch_frames
-        over = held[quiet & (state.flags[held] & (FIN | RST)).any(axis=1)]
+        quiet = state.last_frame.take(held) <= self.frames - self.limits.epoch_frames
+        flags = state.flags.reshape(-1)
+        over = held[quiet & ((flags.take(2 * held) | flags.take(2 * held + 1)) & (FIN | RST) != 0)]
         self.heads.finish(over)
         self.late_http2.close(over)
         if self._total(self.heads.pending_octets) < self._settle_at:
@@ -297,8 +298,10 @@ class Pipeline:
         heads = self.heads.assemble(streams.reshape(-1))
         n = len(table)
         numbers = streams[:, 0] >> 1
-        place = {int(flow): row for row, flow in enumerate(numbers.tolist())}
-        tunnels = {place[flow]: kind for flow, kind in self._tunnels.items() if flow in place}
+        tunnels: dict[int, Protocol] = {}
+        if self._tunnels:
+            place = {flow: row for row, flow in enumerate(numbers.tolist())}
+            tunnels = {place[flow]: kind for flow, kind in self._tunnels.items() if flow in place}
         identification = identify(table, heads, tunnels)
         protocol = identification.protocol
         tls_rows = np.flatnonzero(protocol == Protocol.TLS)

@@ -258,25 +258,25 @@ def _read_extensions(reading: _Reading) -> Extensions:
     reading.end[reading.live[reading.at[reading.live] + length > reading.stop[reading.live]]] = HelloEnd.MALFORMED
     reading.stop = list_stop
     live = reading.live
-    at, limit = reading.at[live], np.minimum(list_stop, reading.known)[live]
+    at, stop, limit = reading.at[live], list_stop[live], np.minimum(list_stop, reading.known)[live]
     parts: list[tuple[I64, I64, I64, I64]] = []
     for _ in range(MAX_EXTENSIONS):
-        live, at, limit = _where(at < list_stop[live], live, at, limit)
+        live, at, stop, limit = _where(at < stop, live, at, stop, limit)
         known = at + 4 <= limit
         if not known.all():
             reading.leave(live[~known], at[~known] + 4)
-            live, at, limit = _where(known, live, at, limit)
+            live, at, stop, limit = _where(known, live, at, stop, limit)
         if live.shape[0] == 0:
             break
         header = gather_items(octets, at, 4).view(">u4").astype(np.int64)
-        kind, start, stop = header >> 16, at + 4, at + 4 + (header & 0xFFFF)
-        known = stop <= limit
+        kind, start = header >> 16, at + 4
+        at = start + (header & 0xFFFF)
+        known = at <= limit
         if not known.all():
-            reading.leave(live[~known], stop[~known])
-            live, limit, kind, start, stop = _where(known, live, limit, kind, start, stop)
-        parts.append((live, kind, start, stop))
-        at = stop
-    reading.end[live[at < list_stop[live]]] = HelloEnd.MALFORMED
+            reading.leave(live[~known], at[~known])
+            live, at, stop, limit, kind, start = _where(known, live, at, stop, limit, kind, start)
+        parts.append((live, kind, start, at))
+    reading.end[live[at < stop]] = HelloEnd.MALFORMED
     return _in_order(parts, list_stop.shape[0])
 
 

@@ -127,7 +127,7 @@ class FlowIndex:
         while looking.shape[0]:
             held = self._slots[at[looking]]
             looking, held = looking[held != _EMPTY], held[held != _EMPTY]
-            same = _equal(self._keys[held], keys[looking])
+            same = _equal(self._keys.take(held, axis=0), keys.take(looking, axis=0))
             result[looking[same]] = held[same]
             looking = looking[~same]
             at[looking] = (at[looking] + 1) & size_mask
@@ -187,19 +187,18 @@ class FlowIndex:
                 self._slots[at[winner]] = ids
                 self._count += winner.shape[0]
                 held = self._slots[here]
-            same = _equal(self._keys[held], keys[looking])
+            same = _equal(self._keys.take(held, axis=0), keys.take(looking, axis=0))
             result[looking[same]] = held[same]
             looking = looking[~same]
             at[looking] = (at[looking] + 1) & size_mask
         return result
 
 
-class DirectionCache:
-    """Answers of a `FlowIndex` remembered by address pair and ports as they were sent.
+class PairCache:
+    """Answers of a `FlowIndex` remembered by two words that stand for a key of five.
 
-    A packet's key is canonical, so that both directions meet; making it and probing for it costs ten times as much as
-    asking here. One slot an answer: what shares a slot with another is looked up again, and never confused, because
-    the whole pair decides.
+    To make a key and probe for it costs ten times as much as asking here. One slot an answer: what shares a slot with
+    another is looked up again, and never confused, because the whole pair decides.
     """
 
     _LEAST: Final = 1 << 12

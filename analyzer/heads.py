@@ -44,6 +44,8 @@ class _Segments(Table):
     block: I64
 
 
+_ROOM: Final = 1 << 20
+"""Blocks there is room for, 256 MiB: more than is held (`pipeline.HEADS_BUDGET`) and comes in one epoch."""
 _STORE_SLICE: Final = 1024
 """Blocks copied at a time."""
 
@@ -83,8 +85,8 @@ class HeadCollector:
         self._limit = limit
         self._handshake_limit = limit * HANDSHAKE_LIMIT // HEAD_LIMIT
         self._segments: list[_Segments] = []
-        # Address space, not memory, until it is written to: growing a smaller buffer step by step costs more.
-        self._blocks: U8 = np.empty((1 << 20, COPY_BLOCK), np.uint8)
+        # Address space, not memory, until it is written to: to grow means to copy, which costs more than to fill it.
+        self._blocks: U8 = np.empty((_ROOM, COPY_BLOCK), np.uint8)
         self._used = 0
         self._alive = 0  # blocks of segments that are not released
         self._touched: list[I64] = []
@@ -92,6 +94,8 @@ class HeadCollector:
         self._datagrams: I64 = np.zeros(1 << 10, np.int64)
         self._sent: I64 = np.zeros(1 << 10, np.int64)
         self._reach: I64 = np.zeros(1 << 10, np.int64)  # where the head of a finished stream ended
+        self._holding: Mask = np.zeros(1 << 10, bool)  # streams of which segments are held
+        self._noted = 0  # so many of the lists of segments are noted in those two
         self._laid: U8 = np.empty(0, np.uint8)
 
     def keep_protected(self) -> None:
@@ -112,7 +116,7 @@ class HeadCollector:
     def _reserve(self, count: int | None = None) -> None:
         need = (len(self._flows) if count is None else count) * 2
         if need > self._finished.shape[0]:
-            for name in ("_finished", "_datagrams", "_sent", "_reach"):
+            for name in ("_finished", "_datagrams", "_sent", "_reach", "_holding"):
                 column = getattr(self, name)
                 grown = np.zeros(need * 3 // 2, column.dtype)
                 grown[: column.shape[0]] = column
@@ -121,12 +125,11 @@ class HeadCollector:
     def add(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
         """Keep the segments of `packets` that fall into a head still being collected."""
         self._reserve()
-        stream = rows.flow * 2 + rows.side
         length = packets.payload_len.take(rows.packet)
-        wanted = np.flatnonzero((length > 0) & ~self._finished.take(stream))
+        wanted = np.flatnonzero((length > 0) & ~self._finished.take(rows.stream))
         if wanted.shape[0] == 0:
             return
-        stream, packet = stream[wanted], rows.packet[wanted]
+        stream, packet = rows.stream[wanted], rows.packet[wanted]
         tcp = packets.protocol[packet] == TCP
         origin = self._flows.state.origin.reshape(-1).take(stream)
         origin -= (packets.tcp_flags[packet] & 2) != 0
@@ -209,23 +212,25 @@ class HeadCollector:
 
     def held(self, *, finished: bool = False) -> I64:
         """Flows of which segments are held, those still collected or those finished: (K,) int64, ascending."""
-        holding = np.zeros(len(self._flows), bool)
-        for segments in self._segments:
-            holding[segments.stream >> 1] = True
-        flows = np.flatnonzero(holding)
+        self._note()
+        count = 2 * len(self._flows)
+        flows = np.flatnonzero(self._holding[0:count:2] | self._holding[1:count:2])
         ended = self._finished[2 * flows]
         return flows[ended if finished else ~ended]
 
+    def _note(self) -> None:
+        """Note where the segments that came since the last time belong, and how far their heads reach."""
+        self._reserve()
+        for segments in self._segments[self._noted :]:
+            self._holding[segments.stream] = True
+            np.maximum.at(self._reach, segments.stream, segments.position + segments.claimed)
+        self._noted = len(self._segments)
+
     def finish(self, flows: I64) -> None:
         """Collect no more of `flows`; what is held of them can still be assembled."""
-        self._reserve()
-        ended = np.zeros(self._finished.shape[0], bool)
+        self._note()
         for side in (0, 1):
             self._finished[flows * 2 + side] = True
-            ended[flows * 2 + side] = True
-        for segments in self._segments:
-            last = np.flatnonzero(ended.take(segments.stream))
-            np.maximum.at(self._reach, segments.stream[last], (segments.position + segments.claimed)[last])
 
     def release(self, flows: I64) -> None:
         """Drop the segments of `flows`, and of those finished before, and collect no more of them."""
@@ -233,7 +238,10 @@ class HeadCollector:
         if not self._segments:
             return
         segments = _Segments.concatenate(self._segments)
-        self._segments = [segments.take(~self._finished[segments.stream])]
+        segments = segments.take(~self._finished[segments.stream])
+        self._holding[:] = False
+        self._holding[segments.stream] = True
+        self._segments, self._noted = [segments], 1
         self._give_up_blocks()
 
     def _give_up_blocks(self) -> None:
@@ -251,10 +259,11 @@ class HeadCollector:
         self._used = base + alive
         row, number = expand(counts[first:])
         source = segments.block[first:][row] + number
-        target = int(ends[first])
+        target, room = int(ends[first]), np.empty((_STORE_SLICE, COPY_BLOCK), np.uint8)
         # Blocks move down only, in order: what is written was read before.
         for at in range(0, source.shape[0], _STORE_SLICE):
-            part = self._blocks[source[at : at + _STORE_SLICE]]
+            these = source[at : at + _STORE_SLICE]
+            part = self._blocks.take(these, axis=0, out=room[: these.shape[0]], mode="clip")
             self._blocks[target + at : target + at + part.shape[0]] = part
         block = segments.block.copy()
         block[first:] = base + before[first:-1]
@@ -262,10 +271,11 @@ class HeadCollector:
 
     def keep(self, kept: I64, count: int) -> None:
         """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on."""
+        self._note()
         self._reserve(count)
         streams: I64 = (kept[:, None] * 2 + np.arange(2)).reshape(-1)
         place = place_of(streams, count * 2)
-        for name in ("_finished", "_datagrams", "_sent", "_reach"):
+        for name in ("_finished", "_datagrams", "_sent", "_reach", "_holding"):
             column = getattr(self, name)
             renumbered = np.zeros(max(1 << 10, streams.shape[0] * 2), column.dtype)
             renumbered[: streams.shape[0]] = column[streams]
@@ -276,7 +286,7 @@ class HeadCollector:
             return
         segments = _Segments.concatenate(self._segments)
         segments = replace(segments, stream=place[segments.stream])
-        self._segments = [segments.take(segments.stream >= 0)]
+        self._segments, self._noted = [segments.take(segments.stream >= 0)], 1
         self._give_up_blocks()
 
     def assemble(self, streams: I64) -> StreamHeads:

@@ -7,9 +7,9 @@ the room of one and memory follows the number of connections.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -83,8 +83,8 @@ class LateCollector:
             return
         segments = _Segments(packets, rows, octets)
         self._open = [m for m in self._open if self._follow(m, segments, -1)]
-        for row in fresh.tolist():
-            opened = self._begin(row, segments)
+        for row, stream, segment in zip(fresh.tolist(), rows.stream[fresh].tolist(), segments.of(fresh), strict=True):
+            opened = self._begin(stream, segment)
             if opened is not None and self._follow(opened, segments, row):
                 self._open.append(opened)
 
@@ -92,7 +92,7 @@ class LateCollector:
         """Hand over the messages kept, and forget their octets; with `all_of_them` also those still going on."""
         if all_of_them:
             for message in self._open:
-                self._finish(message)
+                self._finish(message.stream, message.frame, bytes(message.octets))
             self._open = []
         taken, self._done = self._done, []
         self.pending_octets = 0
@@ -128,9 +128,10 @@ class LateCollector:
         if starts.shape[0] == 0:
             return starts
         packet = rows.packet[starts]
-        stream = rows.flow[starts] * 2 + rows.side[starts]
+        stream = rows.stream[starts]
         late = self._heads.is_behind(stream, packets.seq[packet].astype(np.int64))
-        late &= ~np.isin(stream, self.full_streams())
+        if self._full:
+            late &= ~np.isin(stream, self.full_streams())
         starts, packet, stream = starts[late], packet[late], stream[late]
         if starts.shape[0] == 0:
             return starts
@@ -148,10 +149,9 @@ class LateCollector:
         )
         return starts[np.sort(chosen)]
 
-    def _begin(self, row: int, segments: _Segments) -> _Open | None:
-        """Keep the start in `row` where it is new and there is room; the message, where it goes on."""
-        stream = int(segments.stream[row])
-        octets = segments.octets_of(row)
+    def _begin(self, stream: int, segment: _Segment) -> _Open | None:
+        """Keep the start of a message where it is new and there is room; the message, where it goes on."""
+        octets = segment.octets
         requests, responses = self._seen.setdefault(stream, (set(), set()))
         if octets.startswith(b"HTTP/"):
             known, identity, room = responses, octets[:_STATUS_IDENTITY], LATE_RESPONSES
@@ -163,38 +163,39 @@ class LateCollector:
             self._full.add(stream)
             return None
         known.add(identity)
-        message = _Open(stream, segments.frame(row), bytearray(octets[:LATE_OCTETS]), segments.end(row))
-        return self._unless_finished(message, whole=segments.is_whole(row))
+        if _is_over(octets, segment):
+            self._finish(stream, segment.frame, octets)
+            return None
+        return _Open(stream, segment.frame, bytearray(octets), segment.end)
 
     def _follow(self, message: _Open, segments: _Segments, after: int) -> bool:
         """Add to `message` what the segments past row `after` hold of it; whether it still goes on."""
-        for row in segments.of_stream(message.stream, after):
-            if segments.seq(row) != message.expects:
+        for segment in segments.of(segments.of_stream(message.stream, after)):
+            if segment.seq != message.expects:
                 message.patience -= 1
                 if not message.patience:
-                    self._finish(message)
+                    self._finish(message.stream, message.frame, bytes(message.octets))
                     return False
                 continue
-            message.octets += segments.octets_of(row)[: LATE_OCTETS - len(message.octets)]
-            message.expects, message.patience = segments.end(row), _PATIENCE
-            if self._unless_finished(message, whole=segments.is_whole(row)) is None:
+            message.octets += segment.octets[: LATE_OCTETS - len(message.octets)]
+            message.expects, message.patience = segment.end, _PATIENCE
+            if _is_over(message.octets, segment):
+                self._finish(message.stream, message.frame, bytes(message.octets))
                 return False
         return True
 
-    def _unless_finished(self, message: _Open, *, whole: bool) -> _Open | None:
-        ends = b"\r\n\r\n" in message.octets or b"\n\n" in message.octets
-        if ends or not whole or len(message.octets) >= LATE_OCTETS:
-            self._finish(message)
-            return None
-        return message
+    def _finish(self, stream: int, frame: int, octets: bytes) -> None:
+        self._done.append(LateMessage(stream, frame, octets))
+        self.pending_octets += len(octets)
 
-    def _finish(self, message: _Open) -> None:
-        self._done.append(LateMessage(message.stream, message.frame, bytes(message.octets)))
-        self.pending_octets += len(message.octets)
+
+def _is_over(octets: bytes | bytearray, last: _Segment) -> bool:
+    """Whether a message, of which these octets are there, up to those of segment `last`, is not followed further."""
+    return b"\r\n\r\n" in octets or b"\n\n" in octets or not last.whole or len(octets) >= LATE_OCTETS
 
 
 def _distinct(block: U8, stream: I64, counted: I64) -> I64:
-    """Rows of which the first ``counted`` octets were in no earlier row of the same stream, ascending."""
+    """Rows of which the first ``counted`` octets were in no earlier row of the same stream, in no order."""
     block[np.arange(block.shape[1]) >= counted[:, None]] = 0
     words = block.view(np.uint64)
     mixed = (words * _MULTIPLIERS[: words.shape[1]]).sum(axis=1, dtype=np.uint64)
@@ -202,48 +203,43 @@ def _distinct(block: U8, stream: I64, counted: I64) -> I64:
     _, first, same = np.unique(mixed, return_index=True, return_inverse=True)
     like = first[same.reshape(-1)]
     other = (words != words[like]).any(axis=1) | (stream != stream[like]) | (counted != counted[like])
-    rows: I64 = np.union1d(first, np.flatnonzero(other))
+    rows: I64 = np.concatenate([first, np.flatnonzero(other)])
     return rows
+
+
+class _Segment(NamedTuple):
+    """One segment: its octets as far as they can be kept, and the sequence numbers of its first and past its last."""
+
+    seq: int
+    end: int
+    frame: int
+    octets: bytes
+    whole: bool  # the snap length cut nothing off
 
 
 class _Segments:
     """The segments of one table, by row of its `FlowRows`, and by stream when that is asked for."""
 
     def __init__(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
-        self.stream = rows.flow * 2 + rows.side
-        self._packets, self._packet, self._octets = packets, rows.packet, octets
+        self._packets, self._rows, self._octets = packets, rows, octets.data
         self._order: I64 | None = None
-        self._ordered: I64 = self.stream
+        self._ordered: I64 = rows.stream
 
-    def of_stream(self, stream: int, after: int) -> Iterable[int]:
+    def of_stream(self, stream: int, after: int) -> I64:
         """Rows of `stream` past row `after` that carry payload, in order."""
         if self._order is None:
-            packet = self._packet
+            packet, streams = self._rows.packet, self._rows.stream
             payload = np.flatnonzero(self._packets.payload_stop[packet] > self._packets.payload_start[packet])
-            self._order = payload[np.argsort(self.stream[payload], kind="stable")]
-            self._ordered = self.stream[self._order]
+            self._order = payload[np.argsort(streams[payload], kind="stable")]
+            self._ordered = streams[self._order]
         low, high = np.searchsorted(self._ordered, [stream, stream + 1]).tolist()
         first = low + int(np.searchsorted(self._order[low:high], after, side="right"))
-        yield from map(int, self._order[first:high])
+        return self._order[first:high]
 
-    def octets_of(self, row: int) -> bytes:
-        """Captured payload."""
-        packet = self._packet[row]
-        begin, stop = int(self._packets.payload_start[packet]), int(self._packets.payload_stop[packet])
-        return self._octets[begin : min(stop, begin + LATE_OCTETS)].tobytes()
-
-    def seq(self, row: int) -> int:
-        return int(self._packets.seq[self._packet[row]])
-
-    def end(self, row: int) -> int:
-        """Sequence number of the octet behind the payload."""
-        return (self.seq(row) + int(self._packets.payload_len[self._packet[row]])) & 0xFFFFFFFF
-
-    def frame(self, row: int) -> int:
-        return int(self._packets.frame[self._packet[row]])
-
-    def is_whole(self, row: int) -> bool:
-        """Whether the snap length cut nothing off."""
-        packet = self._packet[row]
-        have = int(self._packets.payload_stop[packet]) - int(self._packets.payload_start[packet])
-        return have == int(self._packets.payload_len[packet])
+    def of(self, rows: I64) -> Iterator[_Segment]:
+        """Segments of these rows."""
+        packets, packet = self._packets, self._rows.packet[rows]
+        columns = (packets.payload_start, packets.payload_stop, packets.payload_len, packets.seq, packets.frame)
+        for begin, stop, length, seq, frame in zip(*(column[packet].tolist() for column in columns), strict=True):
+            octets = bytes(self._octets[begin : min(stop, begin + LATE_OCTETS)])
+            yield _Segment(seq, (seq + length) & 0xFFFFFFFF, frame, octets, stop - begin == length)

@@ -74,10 +74,12 @@ class Ledger:
         self.left_out += left_out
         self.left_out_octets += left_out_octets
         self.frames += frames
-        outermost = packets.depth == 0
-        self.outer += np.bincount(packets.status[outermost], minlength=len(_STATUSES))
-        if outermost.shape[0] != frames:
-            self.inner += np.bincount(packets.status[~outermost], minlength=len(_STATUSES))
+        status = packets.status
+        if len(packets) != frames:
+            outermost = packets.depth == 0
+            self.inner += np.bincount(status[~outermost], minlength=len(_STATUSES))
+            status = status[outermost]
+        self.outer += np.bincount(status, minlength=len(_STATUSES))
         self.in_flows += in_flows
 
     @classmethod

@@ -14,7 +14,7 @@ import numpy as np
 from analyzer.copying import gather_items
 from analyzer.decode.ip import mapped
 from analyzer.decode.transport import TCP
-from analyzer.registries import Decode, LinkType
+from analyzer.registries import LinkType
 from analyzer.schema import I64, CaptureChunk, PacketTable
 
 _HEADERS: Final = 40
@@ -99,7 +99,7 @@ def decode_plain(chunk: CaptureChunk) -> tuple[PacketTable, I64] | None:
         interface=chunk.interface,
         depth=np.zeros(n, np.uint8),
         encapsulation=np.zeros(n, np.int32),
-        status=np.full(n, Decode.OK, np.uint8),
+        status=np.zeros(n, np.uint8),  # Decode.OK
         wire_len=chunk.wire_len,
         protocol=np.full(n, TCP, np.uint8),
         src=mapped(header["src"]),

@@ -38,7 +38,7 @@ COMPARED: Final = 96
 """Octets compared: IPv6 and TCP with all options, IPv4 with ten words of options and the rest of TCP."""
 
 _MULTIPLIERS: Final = np.array([0x9E3779B97F4A7C15 + 2 * 0x1F83D9AB * i for i in range(COMPARED // 8)], np.uint64)
-_COOKED: Final = (LinkType.LINUX_SLL, LinkType.LINUX_SLL2)
+_COOKED: Final = (int(LinkType.LINUX_SLL), int(LinkType.LINUX_SLL2))
 _TAIL: Final = COMPARED + 96
 """Octets kept of a packet that may be repeated: what is compared, behind any usual link header."""
 _TCP_CHECKSUM: Final = 16
@@ -73,7 +73,7 @@ class SightingFinder:
         mixed = bool((chunk.interface != first).any())
         self._several |= mixed or self._interface not in (-1, first)
         self._interface = first
-        if not self._several and chunk.link_type[0] not in _COOKED:
+        if not self._several and int(chunk.link_type[0]) not in _COOKED:
             # Alone on its interface so far. The next chunk may come from another one.
             self._tails.append(_tail(chunk))
             while sum(len(tail) for tail in self._tails[1:]) >= WINDOW_PACKETS:

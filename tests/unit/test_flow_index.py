@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.flow_index import KEY_WORDS, DirectionCache, DistinctCounter, FlowIndex
+from analyzer.flow_index import KEY_WORDS, DistinctCounter, FlowIndex, PairCache
 
 BATCHES = st.lists(st.lists(st.integers(0, 40), min_size=0, max_size=60), min_size=1, max_size=6)
 
@@ -91,7 +91,7 @@ PAIRS = st.tuples(st.integers(0, 9), st.integers(0, 3), st.booleans())
 @given(st.lists(st.lists(PAIRS, max_size=40), min_size=1, max_size=5), st.booleans())
 def test_a_remembered_answer_is_that_of_asking_again(batches: list[list[tuple[int, int, bool]]], crowd: bool) -> None:
     # Given a cache whose pairs may all share one slot, and questions of which some may not be remembered
-    cache = DirectionCache()
+    cache = PairCache()
     if crowd:
         cache._shift = np.uint64(63)
     for batch in batches:
@@ -112,7 +112,7 @@ def test_a_remembered_answer_is_that_of_asking_again(batches: list[list[tuple[in
 
 
 def test_what_was_asked_for_once_is_remembered() -> None:
-    cache = DirectionCache()
+    cache = PairCache()
     pair = np.repeat(np.arange(50, dtype=np.uint64), 3)
     asked: list[int] = []
 
@@ -128,7 +128,7 @@ def test_what_was_asked_for_once_is_remembered() -> None:
 
 
 def test_a_growing_cache_forgets_and_asks_again() -> None:
-    cache = DirectionCache()
+    cache = PairCache()
     pair = np.arange(3000, dtype=np.uint64)
     calls: list[int] = []
 
@@ -139,4 +139,4 @@ def test_a_growing_cache_forgets_and_asks_again() -> None:
     for known in (0, 3000, 1 << 40):
         assert cache.lookup(pair, pair, None, known, ask).tolist() == pair.tolist()
     assert calls == [3000, 3000, 3000]
-    assert cache._answer.shape[0] == DirectionCache._MOST
+    assert cache._answer.shape[0] == PairCache._MOST

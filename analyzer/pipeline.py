@@ -21,6 +21,7 @@ from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
 from analyzer.ledger import CaptureBook, Ledger
 from analyzer.legs import hello_randoms
+from analyzer.numbers import either, without
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import read_http1, read_late
 from analyzer.protocols.http2 import read_http2
@@ -254,7 +255,7 @@ class Pipeline:
         touched = self.heads.touched()
         handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
         over = self.heads.held(finished=True)
-        chosen = np.union1d(handshakes, over)
+        chosen = either(handshakes, over)
         if self._total(chosen.shape[0]):
             self._keep_settled(chosen, over)
         if self._total(self.heads.pending_octets) > self.limits.heads_budget:
@@ -269,10 +270,10 @@ class Pipeline:
         if chosen.shape[0]:
             batch = self.interpret(chosen)
             # A hole may still be filled by a late segment, and what it hid be read then.
-            ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
+            ready = without(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
             # Where keys open a connection its requests are still to come.
-            ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
-            ready = np.union1d(ready, over)
+            ready = without(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
+            ready = either(ready, over)
             self._keep(batch, ready)
             self.heads.release(ready)
         # What is left cannot be settled yet, and looking at it again every epoch tells nothing.

@@ -47,6 +47,12 @@ _LISTS: Final = frozenset(
 )
 
 
+SHOWN: Final = _LISTS | {
+    *(b"authorization", b"content-type", b"cookie", b"host", b"proxy-authorization", b"user-agent", b"x-forwarded-uri"),
+}
+"""Names of the fields that anything is kept of, or that tell what a request authenticates with."""
+
+
 def values_by_name(fields: Fields) -> dict[bytes, bytes]:
     """Value of each field: of repeated ones the first, of repeated lists all, joined by commas (RFC 9110 5.3)."""
     values: dict[bytes, bytes] = {}

@@ -22,4 +22,19 @@ def gather_block(octets: U8, start: I64, width: int) -> U8:
 
 def gather_words(octets: U8, start: I64) -> U64:
     """Read eight octets from each `start` as big-endian numbers: (N,) uint64. See `gather_items`."""
-    return gather_items(octets, start, 8).view(">u8").astype(np.uint64)
+    whole = octets.shape[0] >> 3
+    if start.shape[0] == 0 or octets.ctypes.data & 7 or int(start.max()) + 16 > whole * 8:
+        return gather_items(octets, start, 8).view(">u8").astype(np.uint64)
+    words = octets[: whole * 8].view("<u8")
+    at = start >> 3
+    low = words.take(at)
+    at += 1
+    high = words.take(at)
+    shift = (start & 7).view(np.uint64)
+    shift <<= np.uint64(3)
+    low >>= shift
+    high <<= np.uint64(8)
+    np.subtract(np.uint64(56), shift, out=shift)
+    high <<= shift
+    low |= high
+    return low.byteswap(inplace=True)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from analyzer.assembly import Reading, finish
 from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
 from analyzer.capture.ranges import shared_octets
 from analyzer.capture.several import CaptureSet, Portion, Recording
 from analyzer.capture.source import give_back_freed_memory
-from analyzer.cluster.authorities import Authority
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.ledger import CaptureBook, Ledger
@@ -31,6 +30,9 @@ from analyzer.schema import CaptureOrigin, CaptureReader, Skipped
 from analyzer.team import MOST, GivenUp, Team
 from analyzer.verdicts import Declarations, judge
 from analyzer.workers import Tally, can_fork, in_children, together
+
+if TYPE_CHECKING:
+    from analyzer.cluster.authorities import Authority
 
 LEAST_SHARED: Final = 64 << 20
 """Octets of a recording from which on it is worth to have it read by several processes."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from analyzer.flows import place_of
 from analyzer.legs import stitch
+from analyzer.numbers import distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import before_switch
 from analyzer.protocols.identify import Identification
@@ -303,7 +304,7 @@ def compact_tls(reading: TlsReading) -> TlsReading:
 
 def _used(columns: Iterable[NDArray[np.int32]]) -> I64:
     """Distinct indices in `columns`, without the -1 that stands for none, ascending."""
-    used = np.unique(np.concatenate(list(columns))).astype(np.int64)
+    used = distinct(np.concatenate(list(columns))).astype(np.int64)
     return used[used >= 0]
 
 
@@ -328,7 +329,7 @@ class Assembled:
 def _legs(table: FlowTable, handshakes: Handshakes) -> I64:
     """The legs of connections within each vantage point; `correlate` joins those of different ones."""
     _, first_seq, hello = handshakes
-    places = np.unique(table.vantage)
+    places = distinct(table.vantage)
     if places.shape[0] <= 1:
         return stitch(table, first_seq, hello)
     leg_of = np.full(len(table), -1, np.int64)
@@ -367,22 +368,24 @@ def assemble(reading: Reading, paths: tuple[str, ...], frame_times: FrameTimes |
     speaks = {m.flow for m in http if m.version == "2" and not m.decrypted}
     is_http2 = identification.protocol == Protocol.HTTP2
     http += [*late[0], *(m for m in late[1] if is_http2[row[m.flow]] or m.flow in speaks)]
-    for message, flow in zip(http, row[[m.flow for m in http]].tolist() if http else [], strict=True):
+    of_message = row[np.array([m.flow for m in http], np.int64)]
+    for message, flow in zip(http, of_message.tolist(), strict=True):
         message.flow = flow
-    http.sort(key=lambda m: (m.flow, m.frame, not m.from_client))
+    sides = np.array([(m.frame << 1) + (not m.from_client) for m in http], np.int64)
+    http = [http[place] for place in np.lexsort((sides, of_message)).tolist()]
     if late[0]:
         # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
-        of_flow = groupby(http, key=lambda m: m.flow)
-        is_http1 = identification.protocol == Protocol.HTTP1
-        http = [
-            m
-            for flow, messages in of_flow
-            for m in (
-                _until_switch(list(messages))
-                if is_http1[flow]
-                else (m for m in messages if m.version == "2" or m.decrypted)
-            )
-        ]
+        is_http1 = (identification.protocol == Protocol.HTTP1).tolist()
+        http = [m for m in http if is_http1[m.flow] or m.version == "2" or m.decrypted]
+        # Of these, and they are few, some may have switched.
+        turning = {m.flow for m in http if m.status == 101 or m.method == "CONNECT"}
+        if turning:
+            of_flow = groupby(http, key=lambda m: m.flow)
+            http = [
+                m
+                for flow, messages in of_flow
+                for m in (_until_switch(list(messages)) if flow in turning and is_http1[flow] else messages)
+            ]
     ssh = sorted((replace(s, flow=int(row[s.flow])) for p in parts for s in p.ssh), key=lambda s: s.flow)
     # A segment that began like a start line was none, where all of it was captured and nothing could be read.
     unread = np.ones(n, bool)
@@ -407,7 +410,9 @@ def assemble(reading: Reading, paths: tuple[str, ...], frame_times: FrameTimes |
     if reading.traffic is not None and frame_times is not None:
         evidence = replace(evidence, traffic=in_table_order(reading.traffic, numbers), frame_times=frame_times)
     inner = InnerReading.joined([part.inner for part in parts])
-    return Assembled(evidence, handshakes, inner.renamed({number: row for row, number in enumerate(numbers.tolist())}))
+    if inner.connections:
+        inner = inner.renamed({number: row for row, number in enumerate(numbers.tolist())})
+    return Assembled(evidence, handshakes, inner)
 
 
 def finish(assembled: Assembled) -> Evidence:

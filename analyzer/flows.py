@@ -7,7 +7,7 @@ turned to client and server once, at the end, when everything that tells who ope
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from analyzer.decode.transport import TCP, UDP
 from analyzer.decode.tunnel import ETHERIP, GRE, IPV4_IN_IP, IPV6_IN_IP, MPLS_IN_IP
 from analyzer.flow_index import KEY_WORDS, DistinctCounter, FlowIndex, PairCache
 from analyzer.registries import Decode, InitiatorSource
-from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable
+from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable, rows_of
 from analyzer.team import Team
 from analyzer.traffic import TrafficCounter
 
@@ -805,31 +805,36 @@ class FlowBuilder:
         client, source = self._client_side(
             order, ports.astype(np.int64), (keys[:, 4] & np.uint64(0xFF)).astype(np.int64)
         )
-        sides = np.stack([client, 1 - client], axis=1)
-        pick = (order[:, None], sides)
-        address = np.ascontiguousarray(keys[:, :4]).view(np.uint8).reshape(count, 2, 16)
-        row = np.arange(count)[:, None]
+        # Streams of client and server, as they are numbered and in the order of `keys`.
+        streams = order[:, None] * 2 + np.stack([client, 1 - client], axis=1)
+        picked = (np.arange(0, 2 * count, 2) + client)[:, None] ^ np.arange(2)
+        address = np.ascontiguousarray(keys[:, :4]).view(np.uint8).reshape(2 * count, 16)
+
+        def of_sides(column: NDArray[Any]) -> NDArray[Any]:
+            rows = column.reshape(-1, *column.shape[2:])
+            return rows_of(rows, streams.reshape(-1)).reshape(count, 2, *column.shape[2:])
+
         return FlowTable(
-            address=address[row, sides],
-            port=ports.astype(np.uint16)[row, sides],
+            address=rows_of(address, picked.reshape(-1)).reshape(count, 2, 16),
+            port=ports.astype(np.uint16).take(picked),
             protocol=(keys[:, 4] & np.uint64(0xFF)).astype(np.uint8),
-            encapsulation=state.encapsulation[order],
+            encapsulation=state.encapsulation.take(order),
             initiator=source,
             vantage=(keys[:, 4] >> np.uint64(_VANTAGE_BIT) & np.uint64(MAX_VANTAGES - 1)).astype(np.int32),
-            first_frame=state.first_frame[order],
-            last_frame=state.last_frame[order],
-            first_ns=state.first_ns[order],
-            last_ns=state.last_ns[order],
-            packets=state.packets[pick],
-            octets=state.octets[pick],
-            payload_octets=state.payload_octets[pick],
-            flags=state.flags[pick],
-            syn_seq=state.syn_seq[pick],
-            cut_packets=state.cut_packets[order],
-            interfaces=state.interfaces[order],
-            signature=state.signature[pick],
-            signature_frame=state.signature_frame[pick],
-        ), order[:, None] * 2 + sides
+            first_frame=state.first_frame.take(order),
+            last_frame=state.last_frame.take(order),
+            first_ns=state.first_ns.take(order),
+            last_ns=state.last_ns.take(order),
+            packets=of_sides(state.packets),
+            octets=of_sides(state.octets),
+            payload_octets=of_sides(state.payload_octets),
+            flags=of_sides(state.flags),
+            syn_seq=of_sides(state.syn_seq),
+            cut_packets=state.cut_packets.take(order),
+            interfaces=state.interfaces.take(order),
+            signature=of_sides(state.signature),
+            signature_frame=of_sides(state.signature_frame),
+        ), streams
 
     def _client_side(self, order: I64, ports: I64, protocol: I64) -> tuple[I64, U8]:
         """Canonical side that opened each flow, and how that is known; the strongest evidence decides."""

@@ -94,6 +94,8 @@ class HeadCollector:
         self._datagrams: I64 = np.zeros(1 << 10, np.int64)
         self._sent: I64 = np.zeros(1 << 10, np.int64)
         self._reach: I64 = np.zeros(1 << 10, np.int64)  # where the head of a finished stream ended
+        self._holding: Mask = np.zeros(1 << 10, bool)  # streams of which segments are held
+        self._noted = 0  # so many of the lists of segments are noted in those two
         self._laid: U8 = np.empty(0, np.uint8)
 
     def keep_protected(self) -> None:
@@ -114,7 +116,7 @@ class HeadCollector:
     def _reserve(self, count: int | None = None) -> None:
         need = (len(self._flows) if count is None else count) * 2
         if need > self._finished.shape[0]:
-            for name in ("_finished", "_datagrams", "_sent", "_reach"):
+            for name in ("_finished", "_datagrams", "_sent", "_reach", "_holding"):
                 column = getattr(self, name)
                 grown = np.zeros(need * 3 // 2, column.dtype)
                 grown[: column.shape[0]] = column
@@ -161,20 +163,20 @@ class HeadCollector:
         claimed = np.minimum(packets.payload_len[packet], limits - position)
         captured = np.minimum(packets.payload_stop[packet] - start, claimed)
         counts = -(-captured // COPY_BLOCK)
-        row, number = expand(counts)
-        stop = self._used + row.shape[0]
+        first = np.cumsum(counts) - counts
+        stop = self._used + int(counts.sum())
         if stop > self._blocks.shape[0]:
             grown = np.empty((max(stop, self._blocks.shape[0] * 3 // 2), COPY_BLOCK), np.uint8)
             grown[: self._used] = self._blocks[: self._used]
             self._blocks = grown
-        source = start[row] + number * COPY_BLOCK
+        source = np.repeat(start - first * COPY_BLOCK, counts) + np.arange(stop - self._used) * COPY_BLOCK
         # In slices, so that what is gathered is still in the cache when it is stored.
-        for at in range(0, row.shape[0], _STORE_SLICE):
+        for at in range(0, source.shape[0], _STORE_SLICE):
             part = gather_block(octets, source[at : at + _STORE_SLICE], COPY_BLOCK)
             self._blocks[self._used + at : self._used + at + part.shape[0]] = part
-        first = self._used + np.cumsum(counts) - counts
+        first += self._used
+        self._alive += stop - self._used
         self._used = stop
-        self._alive += row.shape[0]
         self._segments.append(_Segments(stream, position, captured, claimed, packets.frame[packet], first))
         self._touched.append(stream >> 1)
 
@@ -210,23 +212,25 @@ class HeadCollector:
 
     def held(self, *, finished: bool = False) -> I64:
         """Flows of which segments are held, those still collected or those finished: (K,) int64, ascending."""
-        holding = np.zeros(len(self._flows), bool)
-        for segments in self._segments:
-            holding[segments.stream >> 1] = True
-        flows = np.flatnonzero(holding)
+        self._note()
+        count = 2 * len(self._flows)
+        flows = np.flatnonzero(self._holding[0:count:2] | self._holding[1:count:2])
         ended = self._finished[2 * flows]
         return flows[ended if finished else ~ended]
 
+    def _note(self) -> None:
+        """Note where the segments that came since the last time belong, and how far their heads reach."""
+        self._reserve()
+        for segments in self._segments[self._noted :]:
+            self._holding[segments.stream] = True
+            np.maximum.at(self._reach, segments.stream, segments.position + segments.claimed)
+        self._noted = len(self._segments)
+
     def finish(self, flows: I64) -> None:
         """Collect no more of `flows`; what is held of them can still be assembled."""
-        self._reserve()
-        ended = np.zeros(self._finished.shape[0], bool)
+        self._note()
         for side in (0, 1):
             self._finished[flows * 2 + side] = True
-            ended[flows * 2 + side] = True
-        for segments in self._segments:
-            last = np.flatnonzero(ended.take(segments.stream))
-            np.maximum.at(self._reach, segments.stream[last], (segments.position + segments.claimed)[last])
 
     def release(self, flows: I64) -> None:
         """Drop the segments of `flows`, and of those finished before, and collect no more of them."""
@@ -234,7 +238,10 @@ class HeadCollector:
         if not self._segments:
             return
         segments = _Segments.concatenate(self._segments)
-        self._segments = [segments.take(~self._finished[segments.stream])]
+        segments = segments.take(~self._finished[segments.stream])
+        self._holding[:] = False
+        self._holding[segments.stream] = True
+        self._segments, self._noted = [segments], 1
         self._give_up_blocks()
 
     def _give_up_blocks(self) -> None:
@@ -250,12 +257,12 @@ class HeadCollector:
         first = int(np.argmax(free >= alive - before))  # true at the end, where nothing is moved
         base = int(ends[first]) - int(before[first])
         self._used = base + alive
-        row, number = expand(counts[first:])
-        source = segments.block[first:][row] + number
-        target = int(ends[first])
+        source = np.repeat(segments.block[first:] - before[first:-1], counts[first:]) + np.arange(before[first], alive)
+        target, room = int(ends[first]), np.empty((_STORE_SLICE, COPY_BLOCK), np.uint8)
         # Blocks move down only, in order: what is written was read before.
         for at in range(0, source.shape[0], _STORE_SLICE):
-            part = self._blocks[source[at : at + _STORE_SLICE]]
+            these = source[at : at + _STORE_SLICE]
+            part = self._blocks.take(these, axis=0, out=room[: these.shape[0]], mode="clip")
             self._blocks[target + at : target + at + part.shape[0]] = part
         block = segments.block.copy()
         block[first:] = base + before[first:-1]
@@ -263,10 +270,11 @@ class HeadCollector:
 
     def keep(self, kept: I64, count: int) -> None:
         """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on."""
+        self._note()
         self._reserve(count)
         streams: I64 = (kept[:, None] * 2 + np.arange(2)).reshape(-1)
         place = place_of(streams, count * 2)
-        for name in ("_finished", "_datagrams", "_sent", "_reach"):
+        for name in ("_finished", "_datagrams", "_sent", "_reach", "_holding"):
             column = getattr(self, name)
             renumbered = np.zeros(max(1 << 10, streams.shape[0] * 2), column.dtype)
             renumbered[: streams.shape[0]] = column[streams]
@@ -277,7 +285,7 @@ class HeadCollector:
             return
         segments = _Segments.concatenate(self._segments)
         segments = replace(segments, stream=place[segments.stream])
-        self._segments = [segments.take(segments.stream >= 0)]
+        self._segments, self._noted = [segments.take(segments.stream >= 0)], 1
         self._give_up_blocks()
 
     def assemble(self, streams: I64) -> StreamHeads:

@@ -21,6 +21,7 @@ from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
 from analyzer.ledger import CaptureBook, Ledger
 from analyzer.legs import hello_randoms
+from analyzer.numbers import either, without
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import read_http1, read_late
 from analyzer.protocols.http2 import read_http2
@@ -244,8 +245,9 @@ class Pipeline:
         """
         state = self.flows.state
         held = self.heads.held()
-        quiet = state.last_frame[held] <= self.frames - self.limits.epoch_frames
-        over = held[quiet & (state.flags[held] & (FIN | RST)).any(axis=1)]
+        quiet = state.last_frame.take(held) <= self.frames - self.limits.epoch_frames
+        flags = state.flags.reshape(-1)
+        over = held[quiet & ((flags.take(2 * held) | flags.take(2 * held + 1)) & (FIN | RST) != 0)]
         self.heads.finish(over)
         self.late_http2.close(over)
         if self._total(self.heads.pending_octets) < self._settle_at:
@@ -253,7 +255,7 @@ class Pipeline:
         touched = self.heads.touched()
         handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
         over = self.heads.held(finished=True)
-        chosen = np.union1d(handshakes, over)
+        chosen = either(handshakes, over)
         if self._total(chosen.shape[0]):
             self._keep_settled(chosen, over)
         if self._total(self.heads.pending_octets) > self.limits.heads_budget:
@@ -268,10 +270,10 @@ class Pipeline:
         if chosen.shape[0]:
             batch = self.interpret(chosen)
             # A hole may still be filled by a late segment, and what it hid be read then.
-            ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
+            ready = without(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
             # Where keys open a connection its requests are still to come.
-            ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
-            ready = np.union1d(ready, over)
+            ready = without(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
+            ready = either(ready, over)
             self._keep(batch, ready)
             self.heads.release(ready)
         # What is left cannot be settled yet, and looking at it again every epoch tells nothing.
@@ -296,8 +298,10 @@ class Pipeline:
         heads = self.heads.assemble(streams.reshape(-1))
         n = len(table)
         numbers = streams[:, 0] >> 1
-        place = {int(flow): row for row, flow in enumerate(numbers.tolist())}
-        tunnels = {place[flow]: kind for flow, kind in self._tunnels.items() if flow in place}
+        tunnels: dict[int, Protocol] = {}
+        if self._tunnels:
+            place = {flow: row for row, flow in enumerate(numbers.tolist())}
+            tunnels = {place[flow]: kind for flow, kind in self._tunnels.items() if flow in place}
         identification = identify(table, heads, tunnels)
         protocol = identification.protocol
         tls_rows = np.flatnonzero(protocol == Protocol.TLS)

@@ -25,7 +25,8 @@ I64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-def _rows_of(column: NDArray[Any], rows: I64) -> NDArray[Any]:
+def rows_of(column: NDArray[Any], rows: I64) -> NDArray[Any]:
+    """Rows of one column, in the given order."""
     if column.ndim == 1:
         return column.take(rows)
     if not column.flags.c_contiguous or not column.size:
@@ -54,7 +55,7 @@ class Table:
         if isinstance(rows, slice):
             return type(self)(*(column[rows] for column in columns))
         chosen: I64 = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64, copy=False)
-        return type(self)(*(_rows_of(column, chosen) for column in columns))
+        return type(self)(*(rows_of(column, chosen) for column in columns))
 
     @classmethod
     def concatenate(cls, tables: Sequence[Self]) -> Self:
@@ -473,13 +474,12 @@ class StreamHeads:
     def frames_at(self, stream: I64, position: I64) -> I64:
         """Frame that carried the octet at each (stream, position): (N,) int64; 0 where no segment did."""
         first = self.segments_offsets[stream]
-        low, high = first.copy(), self.segments_offsets[stream + 1].copy()
+        low, high = first.copy(), self.segments_offsets[stream + 1]
         # Bisection of every stream's own segments, all together: low ends behind the last one at or before position.
-        while (open_ones := np.flatnonzero(low < high)).shape[0]:
-            middle = (low[open_ones] + high[open_ones]) >> 1
-            before = self.segment_position[middle] <= position[open_ones]
-            low[open_ones] = np.where(before, middle + 1, low[open_ones])
-            high[open_ones] = np.where(before, high[open_ones], middle)
+        while (low < high).any():
+            middle = (low + high) >> 1
+            before = (low < high) & (self.segment_position.take(middle, mode="clip") <= position)
+            low, high = np.where(before, middle + 1, low), np.where(before, high, middle)
         found = low > first
         frames = np.zeros(stream.shape[0], np.int64)
         frames[found] = self.segment_frame[low[found] - 1]

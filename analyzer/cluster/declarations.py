@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from analyzer.cluster.declared import ApiServerDeclared, EtcdDeclared, KubeletDeclared
-from analyzer.cluster.expectation import Expectation
+if TYPE_CHECKING:
+    from analyzer.cluster.declared import ApiServerDeclared, EtcdDeclared, KubeletDeclared
+    from analyzer.cluster.expectation import Expectation
 
 
 @dataclass(frozen=True, slots=True)

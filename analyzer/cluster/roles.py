@@ -7,16 +7,19 @@ first: what a service proves by content, then the ports that Kubernetes document
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from functools import cached_property
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from analyzer.numbers import among, distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.grpc import ETCD_PACKAGES
 from analyzer.protocols.konnectivity import is_agent_connect, is_proxy_request
+from analyzer.protocols.tls.distinct import distinct_numbers
 from analyzer.registries import Grade, Protocol, Ternary
 from analyzer.schema import I64, U8, U64, HttpMessage, Mask
 
@@ -83,8 +86,7 @@ def _is_of_kubelet(request: HttpMessage) -> bool:
     return path in KUBELET_PATHS or (request.decrypted and path.startswith(KUBELET_PREFIXES))
 
 
-@dataclass(frozen=True, slots=True)
-class RoleStatement:
+class RoleStatement(NamedTuple):
     """One role of one address, and why."""
 
     address: int  #: row of `Roles.addresses`
@@ -145,27 +147,32 @@ class Roles:
         """Flows whose server has `role`: (F,) bool."""
         return self.member[role][self.server]
 
-    def add(self, rows: Iterable[int], role: str, grade: Grade, reason: str, frames: I64 | None = None) -> None:
-        """Give `role` to the addresses of `rows` that do not have it yet."""
-        for row in rows:
-            if not self.member[role][row]:
-                self.member[role][row] = True
-                frame = int(frames[row]) if frames is not None else 0
-                self.statements.append(RoleStatement(int(row), role, grade, reason, frame))
+    def add(self, rows: I64, role: str, grade: Grade, reason: str, frames: I64 | None = None) -> None:
+        """Give `role` to the addresses of `rows` that do not have it yet; `frames` are of all addresses."""
+        fresh = rows[~self.member[role][rows]]
+        self.member[role][fresh] = True
+        shown = [0] * fresh.shape[0] if frames is None else frames[fresh].tolist()
+        self.statements += [
+            RoleStatement(row, role, grade, reason, frame) for row, frame in zip(fresh.tolist(), shown, strict=True)
+        ]
 
 
 def distinct_rows(words: U64) -> tuple[I64, I64]:
-    """First row of each distinct pair of words, in sorted order, and the index of each row's pair."""
-    order = np.lexsort((words[:, 1], words[:, 0]))
-    ordered = words[order]
-    new = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)]) if len(order) else np.zeros(0, bool)
-    inverse = np.empty(order.shape[0], np.int64)
-    inverse[order] = np.cumsum(new) - 1
-    return order[new], inverse
+    """A row of each distinct pair of words, in the order of the pairs, and the index of each row's pair."""
+    high, _ = distinct_numbers(words[:, 0])
+    pair, row = distinct_numbers(words[:, 1])
+    if high.any():
+        pair, row = distinct_numbers((high << 32 | pair).view(np.uint64))
+    order = np.lexsort((words[row, 1], words[row, 0]))
+    place = np.empty(order.shape[0], np.int64)
+    place[order] = np.arange(order.shape[0])
+    return row[order], place[pair]
 
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 """How IPv4 addresses begin among those of IPv6 (RFC 4291 2.5.5.2)."""
+_MAPPED_WORD: Final = np.uint64(0xFFFF)
+"""The third 32 bits of those."""
 
 
 def address_text(address: U8) -> str:
@@ -180,17 +187,25 @@ class _Networks:
     """The networks of some addresses, as nodes usually have them: the same /24 (IPv4) or /64 (IPv6)."""
 
     def __init__(self, addresses: U8) -> None:
-        octets = [address.tobytes() for address in addresses]
-        self._of_v4 = {address[:15] for address in octets if address.startswith(_MAPPED)}
-        self._of_v6 = {address[:8] for address in octets if not address.startswith(_MAPPED)}
-        self._all = {address[:8] for address in octets}
+        mapped, net_24, net_64 = self._parts(addresses)
+        self._of_v4 = distinct(net_24[mapped])
+        self._of_v6 = distinct(net_64[~mapped])
+        self._all = distinct(net_64)
 
-    def hold(self, address: U8) -> bool:
-        """Whether an address lies in one of them; two addresses of different families share at most a /64."""
-        octets = address.tobytes()
-        if octets.startswith(_MAPPED):
-            return octets[:15] in self._of_v4 or octets[:8] in self._of_v6
-        return octets[:8] in self._all
+    @staticmethod
+    def _parts(addresses: U8) -> tuple[Mask, U64, U64]:
+        """Which are IPv4, mapped; their first 24 bits; and the first 64 of all of them."""
+        high, low = np.ascontiguousarray(addresses).view(">u8").astype(np.uint64).reshape(-1, 2).T
+        return (high == 0) & (low >> np.uint64(32) == _MAPPED_WORD), low >> np.uint64(8), high
+
+    def hold(self, addresses: U8) -> Mask:
+        """Which addresses lie in one of them: (A, 16) uint8 -> (A,) bool.
+
+        Two addresses of different families share at most a /64.
+        """
+        mapped, net_24, net_64 = self._parts(addresses)
+        v4 = among(net_24, self._of_v4) | among(net_64, self._of_v6)
+        return np.where(mapped, v4, among(net_64, self._all))
 
 
 def assign_roles(evidence: Evidence, declared: DeclaredRoles | None) -> Roles:
@@ -245,7 +260,7 @@ def _loopback(roles: Roles) -> None:
     """127.0.0.0/8 (RFC 1122 3.2.1.3) and ::1 (RFC 4291 2.5.3)."""
     for network in (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")):
         rows = np.flatnonzero(in_network(roles.addresses, network))
-        roles.add(rows.tolist(), LOOPBACK, Grade.OBSERVED, "a loopback address")
+        roles.add(rows, LOOPBACK, Grade.OBSERVED, "a loopback address")
 
 
 def _listed(declared: DeclaredRoles) -> frozenset[str]:
@@ -267,12 +282,13 @@ def _apply_declared(roles: Roles, declared: DeclaredRoles) -> None:
     for row, octets in enumerate(roles.addresses.view("V16")[:, 0].tolist()):
         for role, name in declared.roles.get(octets, ()):
             named[row] = True
-            roles.add([row], role, Grade.DECLARED, f"the inventory names it {name}" if name else "in the inventory")
+            reason = f"the inventory names it {name}" if name else "in the inventory"
+            roles.add(np.array([row]), role, Grade.DECLARED, reason)
             roles.names.setdefault(row, name)
     for role, networks, reason in networks_of:
         for network in networks:
             rows = np.flatnonzero(in_network(roles.addresses, network) & ~named)
-            roles.add(rows.tolist(), role, Grade.DECLARED, reason)
+            roles.add(rows, role, Grade.DECLARED, reason)
     endpoints = (
         (declared.apiservers, ServiceKind.APISERVER),
         (declared.etcds, ServiceKind.ETCD),
@@ -327,14 +343,14 @@ class _Inference:
 
     def _mark(self, flows: Mask, kind: ServiceKind) -> None:
         """Make the services of `flows` that have no kind yet of `kind`."""
-        rows = np.unique(self.roles.service[flows])
+        rows = self.roles.service[flows]
         fresh = rows[self.roles.service_kind[rows] == ServiceKind.OTHER]
         self.roles.service_kind[fresh] = kind
         self.roles.service_grade[fresh] = Grade.INFERRED
 
-    def _flows_where(self, rows: Iterable[int]) -> Mask:
+    def _flows_where(self, rows: I64) -> Mask:
         mask = np.zeros(len(self.evidence), bool)
-        mask[list(rows)] = True
+        mask[rows] = True
         return mask
 
     def _paths(self) -> None:
@@ -372,8 +388,9 @@ class _Inference:
         port = self.evidence.flows.port[:, 1]
         named = np.array([s.endswith(".svc") for s in self.evidence.tls.strings], bool)
         # The API server dials webhooks and aggregated APIs by name; metrics-server, for one, listens on 10250.
-        by_name = np.unique(self.roles.service[self.tls & self.evidence.tls_text_where("sni", named)])
-        open_to = ~np.isin(self.roles.service, by_name)
+        by_name = np.zeros(self.roles.service_kind.shape[0], bool)
+        by_name[self.roles.service[self.tls & self.evidence.tls_text_where("sni", named)]] = True
+        open_to = ~by_name[self.roles.service]
         if self.declared is not None:
             open_to &= ~self.roles.server_is(POD) | self.roles.server_is(CONTROL_PLANE) | self.roles.server_is(NODE)
             open_to &= ~self.roles.server_is(SERVICE)
@@ -417,7 +434,7 @@ class _Inference:
         """Without an inventory or a telling port: whom a node dials on an HTTPS port and who dials its kubelet."""
         if CONTROL_PLANE in self.roles.listed or self.roles.member[CONTROL_PLANE].any():
             return
-        talks = self.tls & (self.evidence.flows.payload_octets > 0).any(axis=1)
+        talks = self.tls & self.evidence.carried_payload
         kubelet = talks & self.kind(ServiceKind.KUBELET)
         client, server = self.roles.client, self.roles.server
         calls = talks & np.isin(self.evidence.flows.port[:, 1], OTHER_APISERVER_PORTS)
@@ -457,15 +474,29 @@ class _Inference:
             return
         frames = np.zeros(self.roles.addresses.shape[0], np.int64)
         frames[rows[::-1]] = self.frames[flows][::-1]
-        undeclared = [row for row in np.unique(rows).tolist() if self._open_to(row, role)]
-        self.roles.add(undeclared, role, Grade.INFERRED, reason, frames)
+        concerned = np.flatnonzero(self._among(rows) & self._open_to(role))
+        self.roles.add(concerned, role, Grade.INFERRED, reason, frames)
 
-    def _open_to(self, row: int, role: str) -> bool:
-        """Whether inference may speak about an address: not where the inventory has, nor about loopback or none."""
-        if self.roles.member[LOOPBACK][row] or not self.roles.addresses[row].any():
-            return False
-        known = self.declared.roles.get(self.roles.addresses[row].tobytes(), []) if self.declared else []
-        return not known or role in (CONTROL_PLANE, ETCD)
+    def _open_to(self, role: str) -> Mask:
+        """Addresses inference may speak about: not where the inventory has, nor about loopback or none: (A,) bool."""
+        words = self.roles.addresses.view(np.uint64)
+        some: Mask = ((words[:, 0] | words[:, 1]) != 0) & ~self.roles.member[LOOPBACK]
+        return some if role in (CONTROL_PLANE, ETCD) else some & ~self.stated
+
+    @cached_property
+    def stated(self) -> Mask:
+        """Addresses of which the inventory says a role: (A,) bool."""
+        said = frozenset(address for address, roles in self.declared.roles.items() if roles) if self.declared else ()
+        addresses = self.roles.addresses
+        if not said:
+            return np.zeros(addresses.shape[0], bool)
+        return np.array([octets in said for octets in addresses.view("V16")[:, 0].tolist()], bool)
+
+    def _among(self, rows: I64) -> Mask:
+        """Which addresses `rows` are: (A,) bool."""
+        mask = np.zeros(self.roles.addresses.shape[0], bool)
+        mask[rows] = True
+        return mask
 
     def _control_plane(self) -> None:
         self._give(self.kind(ServiceKind.APISERVER), "server", CONTROL_PLANE, "serves the Kubernetes API")
@@ -508,17 +539,18 @@ class _Inference:
             return
         kinds = roles.kind()
         api = kinds[legs] == ServiceKind.APISERVER
-        dialled = self._flows_where(roots[api].tolist())
+        dialled = self._flows_where(roots[api])
         self._mark(dialled, ServiceKind.APISERVER)
         moved = dialled & (evidence.flows.port[:, 1] == HTTPS_PORT)
         self._give(moved, "server", SERVICE, "is translated to the API server's address")
         hidden = roles.client[roots] != roles.client[legs]
-        masked = self._flows_where(roots[hidden].tolist())
+        masked = self._flows_where(roots[hidden])
         self._give(masked, "client", POD, "its address is masqueraded on this node")
         # Without masquerade (IPv6, routed pod networks): who dials a Service from outside the hosts' network is a pod.
         hosts = roles.addresses[roles.member[CONTROL_PLANE]]
         near = _Networks(hosts[:_ANCHORS])
-        routed = [row for row in roots[api & ~hidden].tolist() if not near.hold(roles.addresses[roles.client[row]])]
+        routed = roots[api & ~hidden]
+        routed = routed[~near.hold(roles.addresses[roles.client[routed]])]
         self._give(
             self._flows_where(routed), "client", POD, "dials the Service kubernetes from outside the hosts' network"
         )
@@ -533,11 +565,10 @@ class _Inference:
         known = self.roles.member[CONTROL_PLANE] | self.roles.member[NODE]
         anchors = self.roles.addresses[known & ~self.roles.member[LOOPBACK]]
         calls = self.kind(ServiceKind.APISERVER) | (self.kind(ServiceKind.KUBELET) & self.presented)
-        callers = np.unique(self.roles.client[calls]).tolist()
         taken = self.roles.member[CONTROL_PLANE] | self.roles.member[POD] | self.roles.member[LOOPBACK]
-        known_networks = _Networks(anchors[:_ANCHORS])
-        near = [row for row in callers if not taken[row] and known_networks.hold(self.roles.addresses[row])]
-        flows = calls & np.isin(self.roles.client, near)
+        callers = np.flatnonzero(self._among(self.roles.client[calls]) & ~taken)
+        near = callers[_Networks(anchors[:_ANCHORS]).hold(self.roles.addresses[callers])]
+        flows = calls & self._among(near)[self.roles.client]
         self._give(flows, "client", NODE, "calls the API server or a kubelet from the network of known nodes")
 
     def _pods(self) -> None:
@@ -548,7 +579,8 @@ class _Inference:
             return
         pods = _Networks(self.roles.addresses[self.roles.member[POD]][:_ANCHORS])
         unknown = ~np.any([self.roles.member[role] for role in ROLES], axis=0)
-        rows = [row for row in np.flatnonzero(unknown).tolist() if pods.hold(self.roles.addresses[row])]
+        rows = np.flatnonzero(unknown)
+        rows = rows[pods.hold(self.roles.addresses[rows])]
         self.roles.add(rows, POD, Grade.INFERRED, "in the network of known pods")
 
     def _tunnels(self) -> None:
@@ -561,11 +593,10 @@ class _Inference:
         """Whoever calls the API server or a kubelet and is nothing else is a user."""
         kinds = self.roles.kind()
         calls = np.isin(kinds, (ServiceKind.APISERVER, ServiceKind.KUBELET, ServiceKind.KUBELET_READONLY))
-        rows = np.unique(self.roles.client[calls])
         nobody = ~np.any([self.roles.member[role] for role in ROLES], axis=0)
         reason = (
             "calls the cluster and is not in the inventory"
             if self.declared
             else "calls the cluster from another network"
         )
-        self._give(calls & np.isin(self.roles.client, rows[nobody[rows]]), "client", USER, reason)
+        self._give(calls & nobody[self.roles.client], "client", USER, reason)

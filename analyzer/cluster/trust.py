@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from analyzer.cluster.authorities import Authority
 from analyzer.protocols.evidence import Evidence
 from analyzer.schema import Certificate
 
 if TYPE_CHECKING:
     from cryptography import x509
+
+    from analyzer.cluster.authorities import Authority
 
 MAX_PATH: Final = 8
 """Certificates followed from a leaf to a CA; clusters have two or three."""

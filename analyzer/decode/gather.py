@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from analyzer.copying import gather_items
 from analyzer.schema import I32, I64, U8, U64
+
+_WORD: Final = 8
+_LITTLE: Final = np.dtype("<u8").isnative
 
 
 def be16(block: U8, column: int) -> I32:
@@ -21,20 +26,20 @@ def gather_block(octets: U8, start: I64, width: int) -> U8:
 
 
 def gather_words(octets: U8, start: I64) -> U64:
-    """Read eight octets from each `start` as big-endian numbers: (N,) uint64. See `gather_items`."""
-    whole = octets.shape[0] >> 3
-    if start.shape[0] == 0 or octets.ctypes.data & 7 or int(start.max()) + 16 > whole * 8:
-        return gather_items(octets, start, 8).view(">u8").astype(np.uint64)
-    words = octets[: whole * 8].view("<u8")
-    at = start >> 3
-    low = words.take(at)
-    at += 1
-    high = words.take(at)
-    shift = (start & 7).view(np.uint64)
-    shift <<= np.uint64(3)
-    low >>= shift
-    high <<= np.uint64(8)
-    np.subtract(np.uint64(56), shift, out=shift)
-    high <<= shift
-    low |= high
-    return low.byteswap(inplace=True)
+    """Read eight octets from each `start` as big-endian numbers: (N,) uint64. See `gather_numbers`."""
+    return gather_numbers(octets, start).byteswap(inplace=True)
+
+
+def gather_numbers(octets: U8, start: I64) -> U64:
+    """Read eight octets from each `start` as little-endian numbers: (N,) uint64. See `gather_items`.
+
+    Made for octets that are not in the cache: as two aligned words, which numpy picks from there twice as fast.
+    """
+    words = octets[: octets.shape[0] // _WORD * _WORD]
+    aligned = words.flags.c_contiguous and words.ctypes.data % _WORD == 0
+    if not (_LITTLE and aligned) or int(start.max(initial=0)) > words.shape[0] - 2 * _WORD:
+        return gather_items(octets, start, _WORD).view("<u8").astype(np.uint64, copy=False)
+    row, bits = start >> 3, ((start & 7) << 3).view(np.uint64)
+    low, high = (words.view(np.uint64).take(at, mode="clip") for at in (row, row + 1))
+    # In numpy a shift by all 64 bits gives 0, which is what is wanted where the first word is enough.
+    return (low >> bits) | (high << (np.uint64(64) - bits))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from analyzer.protocols.http_message import MAX_FIELDS, Fields, request_shown, response_shown
+from analyzer.protocols.http_message import MAX_FIELDS, SHOWN, Fields, request_shown, response_shown
 from analyzer.schema import HttpMessage
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ _REMEMBERED: Final = 16 << 20
 """Octets of all that is remembered, roughly; past it everything is forgotten."""
 _EACH: Final = 200
 """Octets that a remembered block takes besides its text, and a field of it."""
+_MISSES: Final = 32
+"""By how many blocks not remembered are to exceed those that were until a direction is read by itself."""
+_OWN: Final = 64
+"""Blocks that such a direction remembers."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,15 +39,14 @@ class HeaderBlock:
 
     fields: Fields
     undecoded: int
+    is_request: bool = field(init=False)  #: it has a method
     _shown: dict[bool, tuple[dict[str, Any], str] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.is_request = any(name == b":method" for name, _ in self.fields)
 
     def __deepcopy__(self, _memo: object) -> HeaderBlock:
         return self  # what was said does not change
-
-    @property
-    def is_request(self) -> bool:
-        """Whether it has a method."""
-        return any(name == b":method" for name, _ in self.fields)
 
     def message(self, flow: int, frame: int, *, from_client: bool) -> HttpMessage | None:
         """Message of this block; None for trailers."""
@@ -56,11 +59,13 @@ class HeaderBlock:
         return shown[1] if shown else ""
 
     def _shown_of(self, from_client: bool) -> tuple[dict[str, Any], str] | None:
-        if from_client not in self._shown:
+        try:
+            return self._shown[from_client]
+        except KeyError:
             columns = self._read(from_client)
             identity = "" if columns is None else repr(columns) if from_client else str(columns["status"])
             self._shown[from_client] = None if columns is None else (columns, identity)
-        return self._shown[from_client]
+            return self._shown[from_client]
 
     def _read(self, from_client: bool) -> dict[str, Any] | None:
         pseudo = {name: value for name, value in reversed(self.fields) if name.startswith(b":")}
@@ -68,6 +73,8 @@ class HeaderBlock:
         for name, given in ((b":authority", b"host"), (b":protocol", b"upgrade")):
             if name in pseudo:
                 plain.insert(0, (given, pseudo[name]))
+        # The others (a deadline of gRPC, say) change with every request, and would have each of them read anew.
+        plain = [(name, value) for name, value in plain if name in SHOWN]
         if from_client and b":method" in pseudo:
             return request_shown(pseudo[b":method"], pseudo.get(b":path", b""), tuple(plain))
         status = pseudo.get(b":status", b"")
@@ -149,41 +156,89 @@ class BlockReader:
     ----------
     joined : bool
         The connection was joined in its middle: its table holds what is not known.
+
+    Notes
+    -----
+    A direction that says something new again and again has no use for what is remembered, and would crowd it out: it
+    goes on with a decoder of its own, and remembers what its blocks said for as long as its table stays the same.
     """
 
-    __slots__ = ("_decoder", "_table")
+    __slots__ = ("_decoder", "_missed", "_own", "_table")
 
     def __init__(self, *, joined: bool) -> None:
         self._table = _JOINED if joined else _EMPTY
-        self._decoder: Decoder | None = None  # one that stands where `_table` does
+        self._decoder: Decoder | None = None  # one that stands where `_table` does; or past it, where `_own` is used
+        self._missed = 0  # blocks that were not remembered, less those that were
+        self._own: dict[bytes, HeaderBlock] | None = None
 
     def __deepcopy__(self, _memo: object) -> BlockReader:
         apart = BlockReader(joined=self._table.joined)
-        apart._table = self._table  # tables do not change; a decoder does
+        apart._table = self._standing()  # tables do not change; a decoder does
         return apart
 
     def decode(self, octets: bytes) -> HeaderBlock | None:
         """What a block says; None where it cannot be decoded, and then no later one can."""
+        if self._own is not None:
+            return self._decode_alone(octets, self._own)
         known = _MEMORY.known.get((self._table, octets))
         if known is not None:
             block, after = known
             if after is not self._table:
                 self._table, self._decoder = after, None
+            if self._missed:
+                self._missed -= 1
             return block
-        decoder = self._decoder or self._table.decoder()
-        from hpack.exceptions import HPACKError
+        self._decoder = self._decoder or self._table.decoder()
+        self._missed += 1
+        if self._missed > _MISSES:
+            self._own = {}
+            return self._decode_alone(octets, self._own)
+        said = _decoded(self._decoder, octets)
+        if said is not None:
+            before = self._table
+            self._table = self._standing()
+            _MEMORY.keep(before, octets, said, self._table)
+        return said
 
-        try:
-            decoded = decoder.decode(octets, raw=True)
-        except HPACKError:
-            return None
-        fields = [(bytes(name).lower(), bytes(value)) for name, value in decoded]
-        seen = [(name, value) for name, value in fields if name != UNKNOWN]
-        block = HeaderBlock(seen, len(fields) - len(seen))
-        before, table = self._table, decoder.header_table
+    def _decode_alone(self, octets: bytes, own: dict[bytes, HeaderBlock]) -> HeaderBlock | None:
+        said = own.get(octets)
+        if said is not None:
+            return said
+        assert self._decoder is not None
+        before = _state(self._decoder)
+        said = _decoded(self._decoder, octets)
+        after = _state(self._decoder)
+        if before[0] is not after[0] or before[1:] != after[1:] or len(own) >= _OWN:
+            own.clear()
+        elif said is not None:
+            own[octets] = said
+        return said
+
+    def _standing(self) -> _Table:
+        """The table as it is now."""
+        if self._decoder is None:
+            return self._table
+        table = self._decoder.header_table
         entries = tuple(table.dynamic_entries)
-        if entries != before.entries or table.maxsize != before.limit:
-            self._table = _Table(before.joined, entries, table.maxsize)
-        self._decoder = decoder
-        _MEMORY.keep(before, octets, block, self._table)
-        return block
+        if entries == self._table.entries and table.maxsize == self._table.limit:
+            return self._table
+        return _Table(self._table.joined, entries, table.maxsize)
+
+
+def _decoded(decoder: Decoder, octets: bytes) -> HeaderBlock | None:
+    from hpack.exceptions import HPACKError
+
+    try:
+        decoded = decoder.decode(octets, raw=True)
+    except HPACKError:
+        return None
+    fields = [(bytes(name).lower(), bytes(value)) for name, value in decoded]
+    seen = [(name, value) for name, value in fields if name != UNKNOWN]
+    return HeaderBlock(seen, len(fields) - len(seen))
+
+
+def _state(decoder: Decoder) -> tuple[object, int, int]:
+    """What changes with the table: its newest entry (the very object), how many there are, and their bound."""
+    table = decoder.header_table
+    entries = table.dynamic_entries
+    return entries[0] if entries else None, len(entries), table.maxsize

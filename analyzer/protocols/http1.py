@@ -13,7 +13,7 @@ import re
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -41,7 +41,7 @@ _ABSOLUTE_FORM: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]{0,15}://(?:[^/?#@]
 _CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?")
 
 
-_Fields = list[tuple[bytes, bytes]]
+_Fields = tuple[tuple[bytes, bytes], ...]
 _Framing = tuple[bytes, frozenset[bytes]]
 
 
@@ -91,7 +91,7 @@ def read_http1(
     """
     messages: list[HttpMessage] = []
     for flow, client, server in read_streams(heads, flows, names):
-        found = [_message(flow, head) for head in _read_flow(client, server, limit_messages)]
+        found = [_message(flow, head, head.frame) for head in _read_flow(client, server, limit_messages)]
         messages += before_switch(found) if client.later or server.later else found
     return messages
 
@@ -106,7 +106,7 @@ def read_late(late: Iterable[LateMessage]) -> list[HttpMessage]:
     """
     messages: list[HttpMessage] = []
     for one in late:
-        messages += [_message(one.stream >> 1, replace(head, frame=one.frame)) for head in _late_heads(one.octets)]
+        messages += [_message(one.stream >> 1, head, one.frame) for head in _late_heads(one.octets)]
     return messages
 
 
@@ -130,12 +130,10 @@ def before_switch(messages: Sequence[HttpMessage]) -> list[HttpMessage]:
     return [*messages]
 
 
-def _message(flow: int, head: _Head) -> HttpMessage:
+def _message(flow: int, head: _Head, frame: int) -> HttpMessage:
     if head.status:
-        return make_response(flow, head.frame, version=head.version, status=head.status, fields=head.fields)
-    return make_request(
-        flow, head.frame, version=head.version, method=head.method, target=head.target, fields=head.fields
-    )
+        return make_response(flow, frame, version=head.version, status=head.status, fields=head.fields)
+    return make_request(flow, frame, version=head.version, method=head.method, target=head.target, fields=head.fields)
 
 
 def _run(stream: Stream, *, requests: bool, limit: int) -> list[_Head]:
@@ -176,7 +174,7 @@ def read_switch(flow: int, client: Stream, server: Stream, *, limit_messages: in
     if switch is None or switch[0].body is None or switch[1].body is None:
         return None
     request, response = switch
-    return Switch(_message(flow, request), response.status, request.body or 0, response.body or 0)
+    return Switch(_message(flow, request, request.frame), response.status, request.body or 0, response.body or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +278,7 @@ class _Direction:
         target = b" ".join(words[1:-1])
         authority = _ABSOLUTE_FORM.match(target)
         if authority is not None:
-            fields.insert(0, (b"host", authority[1]))  # RFC 9112 3.2.2: it takes the place of Host
+            fields = (b"host", authority[1]), *fields  # RFC 9112 3.2.2: it takes the place of Host
         return _Head(at, frame, version, fields, body, framing, method=words[0], target=target)
 
 
@@ -302,16 +300,16 @@ def _fields_at(octets: bytes, at: int) -> tuple[_Fields, int | None, _Framing]:
     """`_read_fields` and `_framing`, once for each distinct section: pollers send the same one again and again."""
     stop = octets.find(b"\r\n\r\n", at, at + _REMEMBERED)
     if stop < 0:
-        fields, body = _read_fields(octets, at)
-        return fields, body, _framing(fields)
-    remembered, body, framing = _remembered_fields(octets[at : stop + 4])
-    return list(remembered), None if body is None else at + body, framing
+        read, body = _read_fields(octets, at)
+        return tuple(read), body, _framing(tuple(read))
+    fields, body, framing = _remembered_fields(octets[at : stop + 4])
+    return fields, None if body is None else at + body, framing
 
 
 @lru_cache(maxsize=256)
-def _remembered_fields(section: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], int | None, _Framing]:
+def _remembered_fields(section: bytes) -> tuple[_Fields, int | None, _Framing]:
     fields, body = _read_fields(section, 0)
-    return tuple(fields), body, _framing(fields)
+    return tuple(fields), body, _framing(tuple(fields))
 
 
 def _framing(fields: _Fields) -> _Framing:

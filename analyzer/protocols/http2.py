@@ -10,38 +10,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from analyzer.protocols.header_blocks import BlockReader, HeaderBlock
-from analyzer.protocols.stream import Piece, Stream, read_streams
-from analyzer.schema import I64, HttpMessage, StreamHeads
+import numpy as np
 
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""RFC 9113 3.4."""
+from analyzer.copying import expand
+from analyzer.protocols.header_blocks import BlockReader, HeaderBlock
+from analyzer.protocols.http2_frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    FRAME_HEADER,
+    HEADERS,
+    PADDED,
+    PREFACE,
+    PUSH_PROMISE,
+    SETTINGS,
+    Frame,
+    fragment_of,
+    header_at,
+    is_chain,
+)
+from analyzer.protocols.http2_lockstep import begin_with_preface, whole_blocks
+from analyzer.protocols.stream import Piece, Stream, read_streams
+from analyzer.schema import I64, HttpMessage, Mask, StreamHeads
+
 MAX_RESUME: Final = 256
 """Segments tried for a place to join a connection."""
-
-# Frame types (RFC 9113 6) and flags.
-_DATA, HEADERS, _SETTINGS, PUSH_PROMISE, _PING, GOAWAY, _WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 5, 6, 7, 8, 9
-END_HEADERS, PADDED, PRIORITY = 0x4, 0x8, 0x20
-FRAME_HEADER: Final = 9
-"""Octets of a frame header."""
-PRIORITY_UPDATE: Final = 16
-"""RFC 9218 7, the highest registered type."""
-FIXED_LENGTH: Final = {2: 5, 3: 4, _PING: 8, _WINDOW_UPDATE: 4}
-"""Payload lengths that RFC 9113 6 fixes: PRIORITY, RST_STREAM, PING, WINDOW_UPDATE."""
-ON_CONNECTION: Final = frozenset({_SETTINGS, _PING, GOAWAY})
-"""Frames of the connection, which no stream carries."""
-MAX_FRAME_SIZE: Final = 1 << 14
-"""SETTINGS_MAX_FRAME_SIZE as it stands until raised (RFC 9113 6.5.2)."""
-
-
-class Frame(NamedTuple):
-    """A frame (RFC 9113 4.1) and where it begins."""
-
-    position: int
-    kind: int
-    flags: int
-    stream_id: int
-    payload: bytes
+_MANY: Final = 16
+"""Connections from which on reading them together costs less."""
 
 
 class _Block(NamedTuple):
@@ -77,10 +72,80 @@ def read_http2(
     -----
     Framing: RFC 9113 4 and 6; a frame that breaks it, or a header block that cannot be decoded, ends that direction.
     """
-    messages: list[HttpMessage] = []
-    for flow, client, server in read_streams(heads, flows, names):
-        messages += read_connection(flow, client, server, limit_messages=limit_messages)
-    return messages
+    names = flows if names is None else names
+    plain, found = _read_plain(heads, flows, names, limit_messages)
+    others = np.flatnonzero(~plain)
+    for row, (flow, client, server) in zip(
+        others.tolist(), read_streams(heads, flows[others], names[others]), strict=True
+    ):
+        found[row] = read_connection(flow, client, server, limit_messages=limit_messages)
+    return [message for row in sorted(found) for message in found[row]]
+
+
+def _read_plain(
+    heads: StreamHeads, flows: I64, names: I64, limit_messages: int
+) -> tuple[Mask, dict[int, list[HttpMessage]]]:
+    """Which of the flows are plain, by their place in `flows`, and the messages of those: frames walked in lockstep.
+
+    Plain is a connection seen from its beginning and without a hole, of which every header block lies in a frame of
+    its own. For the others `read_connection` has the rules, and it would say the same of these.
+    """
+    if flows.shape[0] < _MANY:
+        return np.zeros(flows.shape[0], bool), {}
+    stream: I64 = (2 * flows[:, None] + np.arange(2)).reshape(-1)
+    begin, end = heads.offsets[stream], heads.offsets[stream + 1]
+    from_client = np.arange(stream.shape[0]) & 1 == 0
+    preface = from_client & begin_with_preface(heads.octets, begin, end)
+    odd = ~(heads.from_start[stream] | preface)
+    odd |= np.isin(stream, heads.holes_stream)
+    opened = end - begin >= FRAME_HEADER
+    settings_frame = heads.octets[np.where(opened, begin + 3, 0)] == SETTINGS if opened.any() else opened
+    reads = preface | (~from_client & opened & settings_frame)
+    rows = np.flatnonzero(reads & ~odd)
+    blocks, whole = whole_blocks(heads.octets, begin[rows] + np.where(preface[rows], len(PREFACE), 0), end[rows])
+    odd[rows[~whole]] = True
+    odd[rows[np.bincount(blocks.stretch, minlength=rows.shape[0]) > limit_messages]] = True
+    plain: Mask = ~(odd[0::2] | odd[1::2])
+    blocks = blocks.take(plain[rows[blocks.stretch] >> 1])
+    row = rows[blocks.stretch]
+    frame = _frames_of(heads, stream, row, blocks.header - begin[row])
+    view = np.ascontiguousarray(heads.octets).data
+    found: dict[int, list[HttpMessage]] = {}
+    now, reader = -1, None
+    place, columns = row >> 1, (names[row >> 1], frame, blocks.start, blocks.stop)
+    for side, flow, name, carrier, first, stop in zip(
+        row.tolist(), place.tolist(), *(column.tolist() for column in columns), strict=True
+    ):
+        if side != now:
+            now, reader = side, BlockReader(joined=False)
+        said = reader.decode(bytes(view[first:stop])) if reader is not None else None
+        if said is None:
+            reader = None  # no later one can be decoded
+            continue
+        message = said.message(name, carrier, from_client=not side & 1)
+        if message is not None:
+            found.setdefault(flow, []).append(message)
+    for messages in found.values():
+        messages.sort(key=_by_frame)
+    return plain, found
+
+
+def _frames_of(heads: StreamHeads, stream: I64, row: I64, position: I64) -> I64:
+    """Frames that carried the octets at `position` in the heads ``stream[row]``, ascending; 0 where none did."""
+    first = heads.segments_offsets[stream]
+    owner, number = expand(heads.segments_offsets[stream + 1] - first)
+    segment = first[owner] + number
+    if segment.shape[0] == 0:
+        return np.zeros(row.shape[0], np.int64)
+    begins = (owner << 40) + heads.segment_position[segment]
+    at = np.searchsorted(begins, (row << 40) + position, side="right") - 1
+    carried = (at >= 0) & (owner[at] == row)
+    frame: I64 = np.where(carried, heads.segment_frame[segment[at]], 0)
+    return frame
+
+
+def _by_frame(message: HttpMessage) -> int:
+    return message.frame
 
 
 def read_connection(flow: int, client: Stream, server: Stream, *, limit_messages: int = 64) -> list[HttpMessage]:
@@ -96,7 +161,7 @@ def read_connection(flow: int, client: Stream, server: Stream, *, limit_messages
                     count += 1
                 if count >= limit_messages:
                     break
-    return sorted(found, key=lambda message: message.frame)
+    return sorted(found, key=_by_frame)
 
 
 def read_data(stream: Stream, *, from_client: bool) -> dict[int, list[Piece]]:
@@ -104,7 +169,7 @@ def read_data(stream: Stream, *, from_client: bool) -> dict[int, list[Piece]]:
     carried: dict[int, list[Piece]] = {}
     at = _first_frame(stream, from_client=from_client)
     for frame in _frames(stream.octets, at, cut=True) if at is not None else ():
-        content = _content(frame) if frame.kind == _DATA else b""
+        content = _content(frame) if frame.kind == DATA else b""
         if content:
             carried.setdefault(frame.stream_id, []).append(Piece(stream.frame_at(frame.position), content))
     return carried
@@ -134,39 +199,10 @@ def _first_frame(stream: Stream, *, from_client: bool) -> int | None:
         return len(PREFACE)
     if stream.from_start:
         # RFC 9113 3.4: the server's first frame is SETTINGS.
-        settings = not from_client and header_at(stream.octets, 0)[1:2] == (_SETTINGS,)
+        settings = not from_client and header_at(stream.octets, 0)[1:2] == (SETTINGS,)
         return 0 if settings else None
     starts = stream.segment_starts()[:MAX_RESUME]
     return next((at for at in starts if is_chain(stream.octets, at)), None)
-
-
-def header_at(octets: bytes, at: int) -> tuple[int, ...]:
-    """(length, type, flags, stream identifier with its reserved bit) of the frame header at `at`; empty where cut."""
-    if at + FRAME_HEADER > len(octets):
-        return ()
-    word = int.from_bytes(octets[at : at + FRAME_HEADER], "big")
-    return word >> 48, (word >> 40) & 0xFF, (word >> 32) & 0xFF, word & 0xFFFFFFFF
-
-
-def is_chain(octets: bytes, at: int) -> bool:
-    """Three valid frame headers one after the other, or two that end exactly where the octets do."""
-    for headers in range(3):
-        header = header_at(octets, at)
-        if not header:
-            return headers == 2 and at == len(octets)
-        if not is_frame(header, strict=True):
-            return False
-        at += FRAME_HEADER + header[0]
-    return True
-
-
-def is_frame(header: tuple[int, ...], *, strict: bool) -> bool:
-    """Whether this can be the header of a frame; `strict` where one is looked for: no extension, no long frame."""
-    length, kind, _, stream_id = header
-    placed = stream_id == 0 if kind in ON_CONNECTION else stream_id > 0 or kind >= GOAWAY
-    sized = length == FIXED_LENGTH.get(kind, length) and (length <= MAX_FRAME_SIZE or not strict)
-    # The reserved bit is to be sent as 0 (RFC 9113 4.1).
-    return (kind <= PRIORITY_UPDATE or not strict) and not stream_id >> 31 and placed and sized
 
 
 _OF_BLOCKS: Final = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION})
@@ -218,15 +254,3 @@ def _blocks(stream: Stream, at: int | None) -> Iterator[_Block]:
         if opening.kind == HEADERS:
             yield _Block(opening.position, opening.stream_id, said)
         opening = None
-
-
-def fragment_of(frame: Frame) -> bytes | None:
-    """Field block fragment without padding and priority (RFC 9113 6.2, 6.6); None where they do not fit."""
-    start = 1 if frame.flags & PADDED else 0
-    padding = frame.payload[0] if start and frame.payload else 0
-    if frame.kind == PUSH_PROMISE:
-        start += 4
-    elif frame.flags & PRIORITY:
-        start += 5
-    stop = len(frame.payload) - padding
-    return frame.payload[start:stop] if frame.stream_id and start <= stop else None

@@ -7,7 +7,6 @@ rounds of all directions are walked together. Each distinct message is kept once
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -39,6 +38,10 @@ ROUND_OCTETS: Final = 4 << 20
 ROUND_SEGMENTS: Final = 1 << 15
 """The same, in segments."""
 _EITHER_PREFACE: Final = np.uint16(SENT_PREFACE | SENT_PREFACE << 8)
+_PASSES: Final = 12
+"""Times in a round that directions come back from a walk of their own; then each goes on so to the round's end."""
+_FEW_SEGMENTS: Final = 200
+"""Segments for which it is not worth it."""
 _NEVER, _OVER = -1, -2  # in place of a slot: of connections that were never walked, and of those that are no more
 _FAR: Final = 1 << 30
 """Sequence numbers so far from the one expected that it matters when they are compared."""
@@ -334,16 +337,35 @@ class Http2Collector:
         others = np.flatnonzero(~walked)
         if others.shape[0] == 0:
             return walked
-        packet = rows.packet[chosen[others]]
-        start, stop = packets.payload_start[packet], packets.payload_stop[packet]
-        begins = np.flatnonzero(begin_chains(octets, start, stop) | begin_with_preface(octets, start, stop))
-        if begins.shape[0] == 0:
+        begun, first = np.unique(flow[others], return_index=True)
+        first = others[first]
+        at_first = self._begin_frames(packets, rows, octets, chosen[first])
+        if not at_first.all():
+            # Most connections begin with their first segment; of the others each is looked at.
+            begun, first = begun[at_first], first[at_first]
+            others = others[~np.isin(flow[others], begun)]
+            others = others[self._begin_frames(packets, rows, octets, chosen[others])]
+            later, place = np.unique(flow[others], return_index=True)
+            begun, first = np.concatenate([begun, later]), np.concatenate([first, others[place]])
+            order = np.argsort(begun)
+            begun, first = begun[order], first[order]
+        if begun.shape[0] == 0:
             return walked
-        begun, first = np.unique(flow[others[begins]], return_index=True)
         self._begin(begun)
         theirs = np.minimum(np.searchsorted(begun, flow), begun.shape[0] - 1)
-        walked |= (begun[theirs] == flow) & (np.arange(flow.shape[0]) >= others[begins[first]][theirs])
+        walked |= (begun[theirs] == flow) & (np.arange(flow.shape[0]) >= first[theirs])
         return walked
+
+    @staticmethod
+    def _begin_frames(packets: PacketTable, rows: FlowRows, octets: U8, chosen: I64) -> Mask:
+        """Whether the payloads of these rows begin with the preface or a chain of frames."""
+        packet = rows.packet[chosen]
+        start, stop = packets.payload_start[packet], packets.payload_stop[packet]
+        begin = begin_with_preface(octets, start, stop)
+        others = np.flatnonzero(~begin)
+        if others.shape[0]:
+            begin[others] = begin_chains(octets, start[others], stop[others])
+        return begin
 
     def _begin(self, flows: I64) -> None:
         """Walk these connections from now on."""
@@ -414,9 +436,13 @@ class Http2Collector:
             self._forget_held(wanted)
             waits[again] = False
             store = _Store.joined([held, store])
-        if self._alone:
-            store = self._wanted(self._walk_alone(store))
-        self._walk(store, ended=False)
+        for number in range(_PASSES):
+            if self._alone:
+                store = self._walk_alone(store)
+            store = self._wanted(store)
+            if not len(store.segments):
+                break
+            store = self._walk(store, last=number == _PASSES - 1 or len(store.segments) < _FEW_SEGMENTS)
 
     def _walk_alone(self, store: _Store) -> _Store:
         """Give segments to the walks that are not plain, until they are; what is left for the others."""
@@ -442,63 +468,83 @@ class Http2Collector:
         self._standings.put(number, standing)
         self._note(number).reader = one.reader
 
-    def _walk(self, store: _Store, *, ended: bool) -> None:
-        """Walk segments of walks in the columns; `ended`: they are held behind gaps, and no more will come."""
+    def _walk(self, store: _Store, *, ended: bool = False, last: bool = True) -> _Store:
+        """Walk segments of walks in the columns.
+
+        Parameters
+        ----------
+        store : _Store
+        ended : bool
+            They are held behind gaps, and no more will come.
+        last : bool
+            What is not plain goes on alone to the end of the segments. Where not, their rest is what is returned.
+        """
         if not len(store.segments):
-            return
+            return store
         order = _in_order(store, self._standings, ended=ended)
         walked = walk_stretches(order.octets, order.stretches, order.segment_at, order.untrimmed)
-        whole, further = order.odd, np.zeros(order.walk.shape[0], bool)
-        number = order.group  # of each stretch
-        state = walked.stretches
-        with_blocks = np.zeros(number.shape[0], bool)
-        with_blocks[walked.blocks.stretch] = True
-        whole[number[(walked.halted | (with_blocks if not ended else walked.halted)) & ~state.sure]] = True
-        further[number[walked.halted & state.sure]] = True
+        number, state = order.group, walked.stretches  # group of each stretch, and how it stands
+        # Whatever a walk keeps aside, or cannot be sure of, is for one of its own, from the beginning.
+        telling = np.zeros(number.shape[0], bool)
+        telling[walked.blocks.stretch] = True
+        aside = walked.halted if ended else walked.halted | telling
+        whole = order.odd
+        whole[number[aside & ~state.sure]] = True
         # What is missing may lie inside a frame that is passed by.
         left, on = self._standings.left[order.walk], self._standings.on[order.walk]
         left[number], on[number] = state.left, state.on
-        inside = on & (order.ahead <= left)
-        sure = self._standings.sure[order.walk]
-        sure[number] = state.sure
-        whole |= inside & ~sure
-        further |= inside
+        further = order.fills | (on & (order.ahead <= left))
+        further[number[walked.halted]] = True
         if ended:
             # At the end a few frames will do, where they came out even.
             told = state.sure | ((state.left == 0) & (state.headers > 1))
             walked = replace(walked, blocks=walked.blocks.take(told[walked.blocks.stretch]))
         walked = replace(walked, blocks=walked.blocks.take(~whole[number[walked.blocks.stretch]]))
         self._read(walked, order, whole)
+        alone = whole | further
         if not ended:
-            self._stand(walked, order, ~(whole | further))
-        further &= ~whole
+            self._stand(walked, order, ~alone)
+            self._hold(store, order, ~alone)
         stretch_of = np.full(order.walk.shape[0], -1)
         stretch_of[number] = np.arange(number.shape[0])
-        for group in np.flatnonzero(whole | further).tolist():
-            walk = int(order.walk[group])
-            stretch = int(stretch_of[group])
+        rest = [_NONE]
+        for group in np.flatnonzero(alone).tolist():
+            walk, stretch = int(order.walk[group]), int(stretch_of[group])
+            begin, reader, first = self._standings.of(walk), self._note(walk).reader, None
             if whole[group]:
-                one = FrameWalk(self._standings.of(walk), self._note(walk).reader)
-                segments = order.all_of(group)
+                rows = order.all_of(group)
             else:
-                begin = self._standings.of(walk) if stretch < 0 else order.standing(walked, stretch)
-                began = stretch >= 0 and walked.joined[stretch] and not with_blocks[stretch]
-                one = FrameWalk(begin, None if began else self._note(walk).reader)
-                segments = order.rest_of(group, stretch, walked)
-            for segment in segments:
-                self._say_found(walk, one.add(segment))
+                if stretch >= 0:
+                    begin, first = order.standing(walked, stretch), order.halted_in(walked, stretch)
+                    if walked.joined[stretch] and not telling[stretch]:
+                        reader = None
+                rows = order.rest_of(walked, group, stretch)
+            one = FrameWalk(begin, reader)
+            if first is not None:
+                self._say_found(walk, one.add(first))
+            if last or whole[group]:
+                for row in rows.tolist():
+                    self._say_found(walk, one.add(order.store.segment(row)))
+                rows = _NONE
             if ended:
                 self._say_found(walk, one.finish())
-            else:
-                self._put_down(walk, one)
-        if not ended:
-            plain = ~(whole | further)
-            held = np.flatnonzero(order.behind_gap & plain[order.group_of])
-            if held.shape[0]:
-                held = held[np.argsort(order.arrival[held])]
-                part = order.segments.take(held)
-                self._held.append(_Store.packed(part, store.octets))
-                self._standings.waits[part.walk] = True
+                continue
+            self._put_down(walk, one)
+            if first is None and rows.shape[0]:
+                self._alone[walk], self._standings.alone[walk] = one, True
+            rest.append(rows)
+        left_over = np.concatenate(rest)
+        left_over = left_over[np.argsort(order.arrival[left_over])]
+        return replace(store, segments=order.store.segments.take(left_over))
+
+    def _hold(self, store: _Store, order: _Order, plain: Mask) -> None:
+        """Hold what lies behind the gaps of plain groups."""
+        held = np.flatnonzero(order.behind_gap & plain[order.group_of])
+        if held.shape[0]:
+            held = held[np.argsort(order.arrival[held])]
+            part = order.store.segments.take(held)
+            self._held.append(_Store.packed(part, store.octets))
+            self._standings.waits[part.walk] = True
 
     def _stand(self, walked: Walked, order: _Order, plain: Mask) -> None:
         """Note how the walks of plain stretches stand."""
@@ -553,39 +599,36 @@ class Http2Collector:
                     whole[in_group] = True
             if not whole[in_group]:
                 note.reader = reader
-                self._say(number, note, found)
+                self._say(number, found)
 
     def _say_found(self, walk: int, found: list[WalkedBlock]) -> None:
         if found:
             stream = int(self._flow_of[walk >> 1]) * 2 + (walk & 1)
-            note = self._note(walk)
-            self._say(
-                walk,
-                note,
-                ((block.frame, block.said, self._heads.lies_behind(stream, block.last)) for block in found),
-            )
+            behind = (self._heads.lies_behind(stream, block.last) for block in found)
+            self._say(walk, [(block.frame, block.said, late) for block, late in zip(found, behind, strict=True)])
 
-    def _say(self, walk: int, note: _Note, found: Iterable[tuple[int, HeaderBlock, bool]]) -> None:
+    def _say(self, walk: int, found: list[tuple[int, HeaderBlock, bool]]) -> None:
         """Keep what is new and lies behind the head: (frame, block, whether it does)."""
+        note = self._note(walk)
         flow = int(self._flow_of[walk >> 1])
         stream = 2 * flow + (walk & 1)
+        if stream in self._full:
+            return
         for frame, said, behind in found:
             from_client = said.is_request
             # Of answers the status alone tells, as behind the heads of HTTP/1.
             identity = said.identity(from_client=from_client)
-            if not identity or stream in self._full:
+            if not identity or identity in note.seen:
                 continue
             if not note.behind:
                 note.behind = behind
                 note.in_head += not behind
                 if not behind and note.in_head <= HEAD_MESSAGES:
                     continue
-            if identity in note.seen:
-                continue
             room = LATE_REQUESTS if from_client else LATE_RESPONSES
             if len(note.seen) >= room:
                 self._full.add(stream)
-                continue
+                return
             note.seen.add(identity)
             message = said.message(flow, frame, from_client=from_client)
             assert message is not None
@@ -598,7 +641,7 @@ class _Order:
 
     Attributes
     ----------
-    segments : _Segments
+    store : _Store
     arrival : (K,) int64
         Place of each in the order of arrival.
     group_of : (K,) int64
@@ -610,8 +653,12 @@ class _Order:
         How far the next of the segments that wait lies ahead.
     odd : (G,) bool
         The group is not plain: it is for a walk of its own.
+    fills : (G,) bool
+        So are those that wait: some fill the gap, or they are more than are held.
     run : _Segments
         Those that go on where others ended, of the groups that are not odd.
+    row : (S,) int64
+        Their rows in `store`.
     skipped : (S,) int64
         Octets of each that came before.
     segment_at : (S,) int64
@@ -620,11 +667,9 @@ class _Order:
         Group of each stretch.
     stretches : Stretches
     octets : (B,) uint8
-    source : (B',) uint8
-        What `segments` points into.
     """
 
-    segments: _Segments
+    store: _Store
     arrival: I64
     group_of: I64
     behind_gap: Mask
@@ -632,13 +677,14 @@ class _Order:
     expects: I64
     ahead: I64
     odd: Mask
+    fills: Mask
     run: _Segments
+    row: I64
     skipped: I64
     segment_at: I64
     group: I64
     stretches: Stretches
     octets: U8
-    source: U8
 
     @property
     def untrimmed(self) -> Mask:
@@ -646,44 +692,43 @@ class _Order:
         untrimmed: Mask = self.skipped == 0
         return untrimmed
 
-    def all_of(self, group: int) -> list[Segment]:
-        """Segments of one group, in the order of arrival."""
-        rows = self._rows(group)
-        store = _Store(self.segments, self.source)
-        return [store.segment(row) for row in rows[np.argsort(self.arrival[rows])].tolist()]
-
-    def _rows(self, group: int) -> I64:
+    def all_of(self, group: int) -> I64:
+        """Segments of one group, in the order of arrival: rows of `store`."""
         first, last = np.searchsorted(self.group_of, [group, group + 1]).tolist()
-        return np.arange(first, last)
+        rows: I64 = first + np.argsort(self.arrival[first:last])
+        return rows
 
     def standing(self, walked: Walked, stretch: int) -> Standing:
-        """How the walk of a stretch stands where it halted."""
-        state = walked.stretches
-        at, end = int(walked.at[stretch]), int(state.end[stretch])
-        stop = min(at, end) - int(state.begin[stretch])
-        expects = int(self.expects[self.group[stretch]]) + stop
+        """How the walk of a stretch stands where it halted, or at its end."""
+        state, at = walked.stretches, int(walked.at[stretch])
+        stop = min(at, int(state.end[stretch])) - int(state.begin[stretch])
         return Standing(
-            expects, max(at - end, 0), True, True, int(state.headers[stretch]), int(state.segments[stretch])
+            int(self.expects[self.group[stretch]]) + stop,
+            int(state.left[stretch]),
+            bool(state.on[stretch]),
+            bool(state.sure[stretch]),
+            int(state.headers[stretch]),
+            int(state.segments[stretch]),
         )
 
-    def rest_of(self, group: int, stretch: int, walked: Walked) -> list[Segment]:
-        """Segments of one group from where its walk halted on."""
-        rest = []
-        if stretch >= 0:
-            state, at = walked.stretches, int(walked.at[stretch])
-            first, last, end = int(state.first[stretch]), int(state.last[stretch]), int(state.end[stretch])
-            begin = int(self.expects[group]) - int(state.begin[stretch])
-            edges = [*self.segment_at[first:last].tolist(), end]
-            for row in range(first, last):
-                start, stop = max(at, edges[row - first]), edges[row - first + 1]
-                if start < stop:
-                    octets = self.octets[start:stop].tobytes()
-                    seq = (begin + start) & 0xFFFFFFFF
-                    rest.append(Segment(seq, stop - start, int(self.run.frame[row]), octets))
-        rows = self._rows(group)
+    def halted_in(self, walked: Walked, stretch: int) -> Segment | None:
+        """What is left of the segment in which the walk of a stretch halted."""
+        if not walked.halted[stretch]:
+            return None
+        at = int(walked.at[stretch])
+        row = int(np.searchsorted(self.segment_at, at, side="right")) - 1
+        stop = int(self.segment_at[row + 1]) if row + 1 < len(self.run) else self.octets.shape[0]
+        seq = int(self.expects[self.group[stretch]]) + at - int(walked.stretches.begin[stretch])
+        return Segment(seq & 0xFFFFFFFF, stop - at, int(self.run.frame[row]), self.octets[at:stop].tobytes())
+
+    def rest_of(self, walked: Walked, group: int, stretch: int) -> I64:
+        """Segments of one group behind that, in the order of arrival: rows of `store`."""
+        rows = self.all_of(group)
         rows = rows[self.behind_gap[rows]]
-        store = _Store(self.segments, self.source)
-        return rest + [store.segment(row) for row in rows[np.argsort(self.arrival[rows])].tolist()]
+        if stretch < 0 or not walked.halted[stretch]:
+            return rows
+        row = int(np.searchsorted(self.segment_at, walked.at[stretch], side="right"))
+        return np.concatenate([self.row[row : int(walked.stretches.last[stretch])], rows])
 
 
 def _in_order(store: _Store, standings: _Standings, *, ended: bool) -> _Order:
@@ -700,7 +745,7 @@ def _in_order(store: _Store, standings: _Standings, *, ended: bool) -> _Order:
     expects = standings.expects[walk]
     expects = np.where(expects < 0, segments.seq[first], expects)
     place = sequence_difference(segments.seq - expects[group])
-    odd = np.zeros(groups, bool)
+    odd, fills = np.zeros(groups, bool), np.zeros(groups, bool)
     odd[group[(segments.captured != segments.length) | (np.abs(place) >= _FAR)]] = True
     if ended:
         by_place = np.lexsort((place, group))
@@ -724,7 +769,7 @@ def _in_order(store: _Store, standings: _Standings, *, ended: bool) -> _Order:
         np.minimum.at(ahead, theirs, distance)
         count = np.bincount(theirs, minlength=groups)
         octets = np.bincount(theirs, segments.captured[waiting], minlength=groups)
-        odd |= (ahead <= 0) | (count > HELD) | (octets > HELD_OCTETS)
+        fills = (ahead <= 0) | (count > HELD) | (octets > HELD_OCTETS)
         if ended:
             odd[theirs] = True
     taken = np.flatnonzero(~behind_gap & (stop > before) & ~odd[group])
@@ -752,7 +797,7 @@ def _in_order(store: _Store, standings: _Standings, *, ended: bool) -> _Order:
         anew if ended else standings.segments[theirs],
     )
     return _Order(
-        segments,
+        replace(store, segments=segments),
         order,
         group,
         behind_gap,
@@ -760,13 +805,14 @@ def _in_order(store: _Store, standings: _Standings, *, ended: bool) -> _Order:
         expects,
         ahead,
         odd,
+        fills,
         run,
+        taken,
         skipped,
         segment_at,
         stretch_group,
         stretches,
         flat,
-        store.octets,
     )
 
 

@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from analyzer.copying import gather_items
 from analyzer.decode.gather import gather_words
-from analyzer.protocols.http2 import (
+from analyzer.protocols.http2_frames import (
     CONTINUATION,
     END_HEADERS,
     FIXED_LENGTH,
@@ -106,10 +107,10 @@ def begin_chains(octets: U8, start: I64, stop: I64) -> Mask:
 
 def begin_with_preface(octets: U8, start: I64, stop: I64) -> Mask:
     """Whether payloads begin with the client's preface: (N,) bool."""
-    begin: Mask = gather_words(octets, start) == _PREFACE_WORD
-    for row in np.flatnonzero(begin).tolist():
-        first = int(start[row])
-        begin[row] = octets[first : min(int(stop[row]), first + len(PREFACE))].tobytes() == PREFACE
+    begin: Mask = (gather_words(octets, start) == _PREFACE_WORD) & (stop - start >= len(PREFACE))
+    rows = np.flatnonzero(begin)
+    if rows.shape[0]:
+        begin[rows] = gather_items(octets, start[rows], len(PREFACE)) == np.void(PREFACE)
     return begin
 
 
@@ -213,6 +214,53 @@ def walk_stretches(octets: U8, stretches: Stretches, segment_at: I64, untrimmed:
     return walker.result()
 
 
+def whole_blocks(octets: U8, at: I64, stop: I64) -> tuple[Blocks, Mask]:
+    """Header blocks of the frames from `at` on that end at `stop` or before, whatever other frames there are.
+
+    Returns
+    -------
+    Blocks
+        In the order of the places given, and in each of the octets.
+    (N,) bool
+        Where these are all: of the others some is in more than one frame, or in one that is odd.
+    """
+    whole = np.ones(at.shape[0], bool)
+    rows, parts = np.arange(at.shape[0]), []
+    while rows.shape[0]:
+        if rows.shape[0] < _FEW:
+            whole[rows] = False
+            break
+        headers = _Headers.at(octets, at)
+        end = at + FRAME_HEADER + headers.length
+        telling = np.flatnonzero(_TELLING.take(headers.kind) & (at + FRAME_HEADER <= stop) & (end <= stop))
+        if telling.shape[0]:
+            theirs, row = headers.take(telling), rows[telling]
+            part, plain = _plain_blocks(octets, row, at[telling], theirs, stop[telling], whole[row])
+            plain &= (theirs.stream_id & 0x7FFFFFFF) != 0
+            whole[row[~plain]] = False
+            parts.append(part)
+        going = np.flatnonzero((end + FRAME_HEADER <= stop) & whole[rows])
+        rows, at, stop = rows[going], end[going], stop[going]
+    blocks = Blocks.concatenate([*parts, _NO_BLOCKS])
+    return blocks.take(np.argsort(blocks.stretch, kind="stable")), whole
+
+
+def _plain_blocks(octets: U8, rows: I64, at: I64, headers: _Headers, stop: I64, sure: Mask) -> tuple[Blocks, Mask]:
+    """Blocks of telling frames, and which of those frames are plain: the whole block in one HEADERS frame."""
+    start = at + FRAME_HEADER
+    end = start + headers.length
+    plain = (headers.kind == HEADERS) & ((headers.flags & END_HEADERS) != 0) & (end <= stop)
+    last = end
+    if (headers.flags & (PADDED | PRIORITY)).any():
+        # As `fragment_of` has it.
+        padded = (headers.flags & PADDED) != 0
+        padding = octets[np.minimum(start, octets.shape[0] - 1)]
+        last = end - np.where(padded & (headers.length > 0), padding, 0)
+        start = start + padded + np.where((headers.flags & PRIORITY) != 0, 5, 0)
+        plain &= start <= last
+    return Blocks(*(column[plain] for column in (rows, at, start, last, end, sure))), plain
+
+
 class _Walker:
     """Columns of a walk under way, one row a stretch."""
 
@@ -298,20 +346,9 @@ class _Walker:
         return sure
 
     def _blocks(self, rows: I64, at: I64, headers: _Headers, sure: Mask) -> tuple[Blocks, Mask]:
-        """Blocks of telling frames, and which of those frames are plain: the whole block in one HEADERS frame."""
-        start = at + FRAME_HEADER
-        end = start + headers.length
-        plain = (headers.kind == HEADERS) & ((headers.flags & END_HEADERS) != 0) & (end <= self.given.end[rows])
-        stop = end
-        if (headers.flags & (PADDED | PRIORITY)).any():
-            # As `fragment_of` has it.
-            padded = (headers.flags & PADDED) != 0
-            padding = self.octets[np.minimum(start, self.octets.shape[0] - 1)]
-            stop = end - np.where(padded & (headers.length > 0), padding, 0)
-            start = start + padded + np.where((headers.flags & PRIORITY) != 0, 5, 0)
-            plain &= start <= stop
+        """Blocks of telling frames, and which of those frames are plain."""
         self.found_unsure[rows[~sure]] += 1
-        return Blocks(*(column[plain] for column in (rows, at, start, stop, end, sure))), plain
+        return _plain_blocks(self.octets, rows, at, headers, self.given.end[rows], sure)
 
     def _walk_alone(self, rows: I64) -> None:
         """As `walk`, one stretch after the other: a few long ones would keep a step in numpy waiting for each frame."""

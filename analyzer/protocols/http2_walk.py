@@ -11,7 +11,7 @@ from bisect import insort
 from typing import Final, NamedTuple
 
 from analyzer.protocols.header_blocks import MAX_HEADER_LIST, BlockReader, HeaderBlock
-from analyzer.protocols.http2 import (
+from analyzer.protocols.http2_frames import (
     CONTINUATION,
     END_HEADERS,
     FRAME_HEADER,

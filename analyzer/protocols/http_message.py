@@ -29,6 +29,12 @@ _LISTS: Final = frozenset(
 )
 
 
+SHOWN: Final = _LISTS | {
+    *(b"authorization", b"content-type", b"cookie", b"host", b"proxy-authorization", b"user-agent", b"x-forwarded-uri"),
+}
+"""Names of the fields that anything is kept of, or that tell what a request authenticates with."""
+
+
 def values_by_name(fields: Fields) -> dict[bytes, bytes]:
     """Value of each field: of repeated ones the first, of repeated lists all, joined by commas (RFC 9110 5.3)."""
     values: dict[bytes, bytes] = {}
@@ -94,7 +100,8 @@ def request_shown(method: bytes, target: bytes, fields: Fields) -> dict[str, Any
 
 def make_response(flow: int, frame: int, *, version: str, status: int, fields: Fields) -> HttpMessage:
     """Make the message of a response; parameters as `make_request`, `status` a three-digit code."""
-    return HttpMessage(flow=flow, frame=frame, from_client=False, version=version, **response_shown(status, fields))
+    shown = _remembered_response(status, tuple(fields))
+    return HttpMessage(flow=flow, frame=frame, from_client=False, version=version, **shown)
 
 
 def response_shown(status: int, fields: Fields) -> dict[str, Any]:
@@ -106,6 +113,10 @@ def response_shown(status: int, fields: Fields) -> dict[str, Any]:
         "content_type": text(values.get(b"content-type", b"")),
         "subprotocol": _subprotocol(values),
     }
+
+
+_remembered_response = lru_cache(maxsize=512)(response_shown)
+"""`response_shown`, once for each of the heads that are sent again and again."""
 
 
 def _subprotocol(values: Mapping[bytes, bytes]) -> str:

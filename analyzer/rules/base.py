@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analyzer.cluster.authorities import Authority
 from analyzer.cluster.catalogue import channels
 from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import LOOPBACK, Roles
 from analyzer.cluster.trust import Trust
+from analyzer.numbers import distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Grade, Protocol, Severity
 from analyzer.rules.suppressions import Suppression, Suppressions
 from analyzer.schema import I64, U8, Mask
 from analyzer.verdicts.columns import Verdicts
+
+if TYPE_CHECKING:
+    from analyzer.cluster.authorities import Authority
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +67,30 @@ class Audit:
         mask = np.zeros(len(self.evidence), bool)
         for name in names:
             mask |= of_channel(self.channels, name)
-        mask &= self.evidence.leg_of < 0
+        mask &= self.connections
         return mask
 
-    @property
+    @cached_property
     def connections(self) -> Mask:
         """Connections that are not legs of another: (F,) bool."""
-        whole: Mask = self.evidence.leg_of < 0
-        return whole
+        return _kept(self.evidence.leg_of < 0)
 
-    @property
+    @cached_property
     def off_host(self) -> Mask:
         """Connections between two hosts, legs of another left out: (F,) bool."""
         roles = self.roles
         local = (roles.client == roles.server) | roles.client_is(LOOPBACK) | roles.server_is(LOOPBACK)
-        between: Mask = self.connections & ~local
-        return between
+        return _kept(self.connections & ~local)
 
-    @property
+    @cached_property
     def recognised(self) -> Mask:
         """Connections whose payload was recognised: (F,) bool."""
-        return ~np.isin(self.evidence.identification.protocol, (Protocol.NO_DATA, Protocol.UNKNOWN))
+        return _kept(~np.isin(self.evidence.identification.protocol, (Protocol.NO_DATA, Protocol.UNKNOWN)))
 
-    @property
+    @cached_property
     def http(self) -> Mask:
         """Connections that carry readable HTTP: (F,) bool."""
-        clear: Mask = np.isin(self.evidence.identification.protocol, (Protocol.HTTP1, Protocol.HTTP2))
-        return clear
+        return _kept(np.isin(self.evidence.identification.protocol, (Protocol.HTTP1, Protocol.HTTP2)))
 
     def with_server(self, addresses: Iterable[bytes]) -> Mask:
         """Connections to one of `addresses`, each its 16 octets: (F,) bool."""
@@ -101,8 +102,15 @@ class Audit:
 
     def _known(self, addresses: Iterable[bytes]) -> Mask:
         wanted = frozenset(addresses)
-        known: Mask = np.array([row.tobytes() in wanted for row in self.roles.addresses], bool)
-        return known
+        if not wanted:
+            return np.zeros(self.roles.addresses.shape[0], bool)
+        return np.array([octets in wanted for octets in self.roles.addresses.view("V16")[:, 0].tolist()], bool)
+
+
+def _kept(mask: Mask) -> Mask:
+    """A mask that every rule may look at and none may change."""
+    mask.setflags(write=False)
+    return mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +118,14 @@ class Outcome:
     """What a rule says of each connection in its scope, and what shows it.
 
     ``violation``, ``compliant``, ``undecidable`` (F,) bool, disjoint; ``grade`` (F,) uint8 of the violations;
-    ``frames`` (F, k) int64, 0 = none; ``detail`` text by connection, for the few that need it.
+    ``frames`` (F,) int64 each, best first, 0 = none; ``detail`` text by connection, for the few that need it.
     """
 
     violation: Mask
     compliant: Mask
     undecidable: Mask
     grade: U8
-    frames: I64
+    frames: tuple[I64, ...]
     detail: dict[int, str] = field(default_factory=dict)
 
 
@@ -144,13 +152,12 @@ def outcome(
     """
     undecidable = scope & ~decidable
     decided = scope & decidable
-    columns = np.stack([np.asarray(f, np.int64) for f in frames], axis=1)
     return Outcome(
         decided & violation,
         decided & ~violation,
         undecidable,
         np.broadcast_to(np.asarray(grade, np.uint8), scope.shape),
-        columns,
+        tuple(frames),
         detail or {},
     )
 
@@ -248,17 +255,18 @@ def apply_rules(
     present = np.bincount(audit.channels.channel[audit.connections], minlength=len(names)) > 0
     for rule in rules:
         said = rule.check(audit)
-        weight = audit.evidence.weight
-        judged = [int(weight[m].sum()) for m in (said.violation, said.compliant, said.undecidable)]
+        judged = [audit.evidence.count(rows) for rows in (said.violation, said.compliant, said.undecidable)]
         absent = sum(not present[names.index(c)] for c in rule.channels) if rule.channels else int(not any(judged))
         counts.append(RuleCount(rule, judged[0], judged[1], judged[2], absent))
         rows = np.flatnonzero(said.violation)
         covered = suppressions.applying(rule, audit, rows)
-        parts = np.unique(np.stack([audit.channels.channel[rows], covered], axis=1), axis=0)
-        for channel, entry in parts.tolist():
-            here = rows[(audit.channels.channel[rows] == channel) & (covered == entry)]
-            accepted = suppressions.entries[entry] if entry >= 0 else None
-            findings.append(_finding(rule, names[channel], said, here, accepted, weight[here]))
+        entries = len(suppressions.entries) + 1
+        part = audit.channels.channel[rows] * entries + covered + 1
+        for number in distinct(part).tolist():
+            here = rows[part == number]
+            channel, entry = divmod(number, entries)
+            accepted = suppressions.entries[entry - 1] if entry else None
+            findings.append(_finding(rule, names[channel], said, here, accepted, audit.evidence.weight[here]))
     findings.sort(key=lambda f: (-f.rule.severity, f.rule.code, f.channel, f.suppression.line if f.suppression else 0))
     return findings, counts
 
@@ -270,10 +278,11 @@ def _finding(
     by_grade = {Grade(i).label: int(n) for i, n in enumerate(grades) if n}
     # The finding is as well known as its best-known connection; the counts say how many that are.
     strongest = Grade(int(np.flatnonzero(grades)[0]))
-    ordered = rows[np.argsort(said.grade[rows], kind="stable")]
-    shown = said.frames[ordered]
-    frames = list(dict.fromkeys(int(f) for f in shown.reshape(-1)[: 8 * MAX_FRAMES] if f > 0))[:MAX_FRAMES]
-    details = list(dict.fromkeys(said.detail[row] for row in rows.tolist() if row in said.detail))[:MAX_DETAILS]
+    ordered = rows[np.argsort(said.grade[rows], kind="stable")][: 8 * MAX_FRAMES]
+    shown = np.stack([frames[ordered] for frames in said.frames], axis=1).reshape(-1)[: 8 * MAX_FRAMES]
+    frames = list(dict.fromkeys(shown[shown > 0].tolist()))[:MAX_FRAMES]
+    told = (said.detail[row] for row in rows.tolist() if row in said.detail) if said.detail else ()
+    details = list(dict.fromkeys(told))[:MAX_DETAILS]
     return Finding(
         rule, channel, strongest, by_grade, tuple(rows.tolist()), tuple(sorted(frames)), tuple(details), suppression
     )

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from analyzer.cluster.declared import KubeletDeclared
 from analyzer.cluster.roles import CONTROL_PLANE, KUBELET_READONLY_PORT, ServiceKind
 from analyzer.decode.transport import TCP
 from analyzer.flows import RST
@@ -21,6 +20,9 @@ from analyzer.registries import ClientCertificate, Grade, Protocol, ServerVerifi
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
 from analyzer.rules.cleartext_proxy import CHANNELS as PROXIES
 from analyzer.schema import I64, U8, Mask
+
+if TYPE_CHECKING:
+    from analyzer.cluster.declared import KubeletDeclared
 
 _MIN_VERSIONS: Final = {
     "VersionTLS10": TlsVersion.TLS_1_0,

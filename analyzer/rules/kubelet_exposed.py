@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from analyzer.cluster.roles import LOOPBACK, NODE, POD, SERVICE, USER
 from analyzer.registries import ClientCertificate, Grade, ServerVerification, Severity
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
+
+_WORDS: Final[dict[int, str]] = {
+    ClientCertificate.ABSENT: "without a client certificate",
+    ClientCertificate.PRESENTED: "with a client certificate",
+}
 
 
 def _check(audit: Audit) -> Outcome:
@@ -18,17 +25,14 @@ def _check(audit: Audit) -> Outcome:
     outside = roles.client_is(USER) & ~inside
     scope = audit.on("user-to-kubelet")
     rows = np.flatnonzero(scope & outside & ~perhaps_apiserver)
-    detail = {}
-    for row in rows[:1000].tolist():
-        certificate = ClientCertificate(int(verdicts.client_certificate.value[row]))
-        words = {
-            ClientCertificate.ABSENT: "without a client certificate",
-            ClientCertificate.PRESENTED: "with a client certificate",
-        }
-        taken = verdicts.server_verification.value[row] == ServerVerification.UNVERIFIED
-        detail[row] = f"a caller {words.get(certificate, 'whose certificate is not shown')}" + (
-            " who did not check the kubelet's" if taken else ""
-        )
+    rows = rows[:1000]
+    certificate = verdicts.client_certificate.value[rows].tolist()
+    taken = (verdicts.server_verification.value[rows] == ServerVerification.UNVERIFIED).tolist()
+    detail = {
+        row: f"a caller {_WORDS.get(shown, 'whose certificate is not shown')}"
+        + (" who did not check the kubelet's" if unchecked else "")
+        for row, shown, unchecked in zip(rows.tolist(), certificate, taken, strict=True)
+    }
     return outcome(
         scope=scope,
         decidable=audit.recognised & (inside | (outside & ~perhaps_apiserver)),

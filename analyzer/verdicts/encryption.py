@@ -6,10 +6,11 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.flows import OTHER, PRINTABLE, SIGNATURES
+from analyzer.flows import OTHER, PRINTABLE, TLS_DATA
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls import null_cipher
 from analyzer.registries import Encryption, Grade, Protocol, Ternary
+from analyzer.schema import Mask
 from analyzer.verdicts.columns import Answer
 
 _CLEAR_TUNNELS: Final = (Protocol.VXLAN, Protocol.GENEVE, Protocol.IPIP, Protocol.GRE, Protocol.TUNNEL)
@@ -29,9 +30,10 @@ def judge_encryption(evidence: Evidence) -> Answer:
     null = server_hello & null_cipher(evidence.tls_column("cipher_suite").astype(np.uint16))
     answer.settle(null, cleartext, Grade.OBSERVED, "the ServerHello chooses a cipher suite without encryption")
     answer.settle(server_hello, encrypted, Grade.OBSERVED, "the ServerHello chooses an encrypting cipher suite")
-    seen = evidence.flows.signature.sum(axis=1)
-    records = tls & (seen[:, 1] > 0)
-    text = tls & ~evidence.tls_is("established", Ternary.YES) & _mostly_text(evidence)
+    data = evidence.flows.signature[:, :, TLS_DATA] > 0
+    records = tls & (data[:, 0] | data[:, 1])
+    is_text = _mostly_text(evidence)
+    text = tls & ~evidence.tls_is("established", Ternary.YES) & is_text
     answer.doubt(
         records & text, "TLS records whose content reads as text: a cipher suite without encryption is possible"
     )
@@ -72,20 +74,17 @@ def judge_encryption(evidence: Evidence) -> Answer:
     )
     answer.settle(protocol == Protocol.DNS, cleartext, Grade.OBSERVED, "DNS messages are readable")
     unknown = protocol == Protocol.UNKNOWN
-    answer.settle(
-        unknown & _mostly_text(evidence), cleartext, Grade.INFERRED, "every segment begins with readable text"
-    )
+    answer.settle(unknown & is_text, cleartext, Grade.INFERRED, "every segment begins with readable text")
     answer.doubt(unknown, "the protocol was not recognised")
     return answer
 
 
-def _mostly_text(evidence: Evidence) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _mostly_text(evidence: Evidence) -> Mask:
     """Flows in which every segment that is not a recognised record begins with printable octets."""
-    seen = evidence.flows.signature.sum(axis=1)
-    unrecognised = seen[:, OTHER]
-    printable = seen[:, PRINTABLE]
-    total = seen[:, : SIGNATURES - 1].sum(axis=1)
-    text: np.ndarray[tuple[int], np.dtype[np.bool_]] = (
-        (unrecognised == total) & (printable == total) & (total >= _PRINTABLE_SEGMENTS)
-    )
+    signature = evidence.flows.signature
+    rows = np.flatnonzero(signature[:, 0, PRINTABLE] + signature[:, 1, PRINTABLE] >= _PRINTABLE_SEGMENTS)
+    seen = signature[rows].sum(axis=1)
+    total = seen[:, :PRINTABLE].sum(axis=1)  # the text among them is counted a second time
+    text = np.zeros(len(evidence), bool)
+    text[rows] = (seen[:, OTHER] == total) & (seen[:, PRINTABLE] == total)
     return text

@@ -7,6 +7,7 @@ Python looks at one hello of each number.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -68,22 +69,26 @@ def describe_clients(hellos: Hellos, pool: StringPool) -> ClientColumns:
     """Describe every ClientHello of `hellos`; see `ClientColumns`."""
     count = len(hellos)
     octets, extensions = hellos.octets, hellos.extensions
-    ranges = [extensions.pick(kind, count) for kind in _SHAPED_BY]
+    ranges = [(hellos.ciphers_start, hellos.ciphers_stop), *(extensions.pick(kind, count) for kind in _SHAPED_BY)]
+    starts, stops = (np.maximum(np.concatenate(bounds), 0) for bounds in zip(*ranges, strict=True))
     kinds_octets, kinds_start, kinds_stop = _kinds(hellos)
-    ids = [distinct_ranges(octets, np.maximum(start, 0), np.maximum(stop, 0))[0] for start, stop in ranges]
-    ids.append(distinct_ranges(kinds_octets, kinds_start, kinds_stop)[0])
-    ids.append(distinct_ranges(octets, np.maximum(hellos.ciphers_start, 0), np.maximum(hellos.ciphers_stop, 0))[0])
     shape, first = distinct_rows(
         hellos.version,
         hellos.end.astype(np.int64),
         hellos.cipher_width,
         (hellos.ciphers_start < 0).astype(np.int64),
-        *ids,
+        distinct_ranges(kinds_octets, kinds_start, kinds_stop)[0],
+        *distinct_ranges(octets, starts, stops)[0].reshape(len(ranges), count),
     )
-    contents = [[_content(octets, start, stop, row) for row in first.tolist()] for start, stop in ranges]
     shapes = tuple(
-        _shape(hellos, row, _numbers(kinds_octets[kinds_start[row] : kinds_stop[row]].tobytes()), values)
-        for row, *values in zip(first.tolist(), *contents, strict=True)
+        _shape(
+            int(hellos.version[row]),
+            bool(hellos.end[row] == HelloEnd.WHOLE),
+            bool(hellos.cipher_width[row] != 2),
+            kinds_octets[kinds_start[row] : kinds_stop[row]].tobytes(),
+            *(_content(octets, start, stop, row) for start, stop in ranges),
+        )
+        for row in first.tolist()
     )
     name_start, _ = extensions.pick(SERVER_NAME, count)
     groups = ["-".join(map(str, s.groups)) if s.groups is not None else None for s in shapes]
@@ -106,10 +111,9 @@ def describe_clients(hellos: Hellos, pool: StringPool) -> ClientColumns:
 def _kinds(hellos: Hellos) -> tuple[U8, I64, I64]:
     """Extension types of each hello as ranges of big-endian 16-bit numbers."""
     octets = hellos.extensions.kind.astype(">u2").view(np.uint8)
-    rows = np.arange(len(hellos))
-    start = np.searchsorted(hellos.extensions.row, rows, side="left") * 2
-    stop = np.searchsorted(hellos.extensions.row, rows, side="right") * 2
-    return octets, start, stop
+    counts = np.bincount(hellos.extensions.row, minlength=len(hellos))
+    stop = np.cumsum(counts) * 2
+    return octets, stop - counts * 2, stop
 
 
 def _content(octets: U8, start: I64, stop: I64, row: int) -> bytes | None:
@@ -152,12 +156,22 @@ def _max_offered(version: int, offered: tuple[int, ...], whole: bool) -> int:
     return version if whole or version < _TLS_1_2 else 0
 
 
-def _shape(hellos: Hellos, row: int, kinds: tuple[int, ...], contents: list[bytes | None]) -> Shape:
-    alpn_content, groups_content, points, algorithms, versions = contents
-    whole = bool(hellos.end[row] == HelloEnd.WHOLE)
-    version, ssl2 = int(hellos.version[row]), bool(hellos.cipher_width[row] != 2)
-    suites = hellos.octets[max(0, hellos.ciphers_start[row]) : max(0, hellos.ciphers_stop[row])].tobytes()
-    ciphers = _ssl2_suites(suites) if ssl2 else _numbers(suites)
+@lru_cache(maxsize=256)
+def _shape(
+    version: int,
+    whole: bool,
+    ssl2: bool,
+    types: bytes,
+    suites: bytes | None,
+    alpn_content: bytes | None,
+    groups_content: bytes | None,
+    points: bytes | None,
+    algorithms: bytes | None,
+    versions: bytes | None,
+) -> Shape:
+    """What a hello offers, by the contents of its fields: programs send the same ones in every round."""
+    ciphers = _ssl2_suites(suites or b"") if ssl2 else _numbers(suites or b"")
+    kinds = _numbers(types)
     groups = _listed(groups_content)
     offered = _numbers(versions[1:]) if versions else ()
     alpn = protocols(alpn_content)

@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 
 from analyzer.decode.gather import gather_block
-from analyzer.schema import I64, U8, U64, Mask
+from analyzer.numbers import distinct
+from analyzer.schema import I64, U8, U64
 
 _BLOCK_OCTETS: Final = 1 << 22
 """Octets gathered at a time, which bounds the memory whatever the ranges are."""
@@ -18,6 +19,12 @@ _WORD: Final = 8
 _STEP: Final = 64
 _MAX_SPAN: Final = 1 << 62
 _ODD: Final = np.uint64(0x9E3779B97F4A7C15)
+_TURNS: Final = np.array([pow(int(_ODD), turn, 1 << 64) for turn in range(1, 9)], np.uint64)
+"""By what bits rows look for their like before what is left is sorted: crafted numbers may meet in every table."""
+_SMALL: Final = np.array([8, *(max(8, 1 << (length - 1).bit_length()) for length in range(1, _STEP + 1))], np.int64)
+"""Width by length, up to 64 octets."""
+_KEEP: Final = np.array([(1 << 8 * octets) - 1 for octets in range(_WORD + 1)], np.uint64)
+"""What is kept of a word of which so many octets are the range's: the low ones."""
 
 
 def distinct_ranges(octets: U8, start: I64, stop: I64) -> tuple[I64, I64]:
@@ -36,16 +43,80 @@ def distinct_ranges(octets: U8, start: I64, stop: I64) -> tuple[I64, I64]:
     first : (D,) int64
         Row of one range of each content.
     """
-    if start.shape[0] == 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
     length = stop - start
-    hashes = _hash(octets, start, length)
-    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    ids: I64 = inverse.reshape(-1).astype(np.int64)
-    differs = np.flatnonzero(~_equal(octets, start, length, start[first[ids]], length[first[ids]]))
-    if differs.shape[0] == 0:
-        return ids, first.astype(np.int64)
-    return _by_content(octets, start, stop, ids, first.astype(np.int64), differs)
+    ids, begins, count = np.empty(start.shape[0], np.int64), [np.empty(0, np.int64)], 0
+    # Ranges of different widths are of different lengths.
+    for width, rows in _by_width(length):
+        number = _numbered if rows.shape[0] * width <= _BLOCK_OCTETS else _numbered_in_pieces
+        own, begin = number(octets, start[rows], length[rows], width)
+        ids[rows] = own + count
+        begins.append(rows[begin])
+        count += begin.shape[0]
+    return ids, np.concatenate(begins)
+
+
+def _numbered(octets: U8, start: I64, length: I64, width: int) -> tuple[I64, I64]:
+    """`distinct_ranges` of ranges of one width, from octets that are gathered once."""
+    words = _words(octets, start, length, width)
+    ids, first = distinct_numbers(_hash(words, length))
+    like = first[ids]
+    return _told_apart(
+        octets, start, length, ids, first, _differ(words, length, words.take(like, axis=0), length[like])
+    )
+
+
+def _numbered_in_pieces(octets: U8, start: I64, length: I64, width: int) -> tuple[I64, I64]:
+    """The same of so many that their octets are gathered piece by piece, and again to compare them."""
+    hashes = np.empty(start.shape[0], np.uint64)
+    step = max(1, _BLOCK_OCTETS // width)
+    pieces = [slice(at, at + step) for at in range(0, start.shape[0], step)]
+    for rows in pieces:
+        hashes[rows] = _hash(_words(octets, start[rows], length[rows], width), length[rows])
+    ids, first = distinct_numbers(hashes)
+    differ = [np.empty(0, np.int64)]
+    for rows in pieces:
+        like = first[ids[rows]]
+        left = _words(octets, start[rows], length[rows], width)
+        right = _words(octets, start[like], length[like], width)
+        differ.append(_differ(left, length[rows], right, length[like]) + rows.start)
+    return _told_apart(octets, start, length, ids, first, np.concatenate(differ))
+
+
+def _differ(words: U64, length: I64, others: U64, other_length: I64) -> I64:
+    """Rows of which the octets are not those of the others: where two hashes are equal, hardly ever any."""
+    differ = length != other_length
+    unequal = words != others
+    if unequal.any():
+        differ |= unequal.any(axis=1)
+    return np.flatnonzero(differ)
+
+
+def distinct_numbers(values: U64) -> tuple[I64, I64]:
+    """Number equal numbers: ids (N,) and one row of each value (D,).
+
+    Without sorting: each row looks for its like in a table by some of its bits, and those that find another there look
+    again by other bits.
+    """
+    count = values.shape[0]
+    like, left, sought = np.arange(count), np.arange(count), values
+    bits = max(1, (2 * count).bit_length())
+    table = np.empty(1 << bits, np.int64)
+    for factor in _TURNS:
+        place = (sought * factor >> np.uint64(64 - bits)).view(np.int64)
+        table[place] = left
+        other = table[place]
+        other_than = np.flatnonzero(values[other] != sought)
+        like[left] = other
+        left, sought = left[other_than], sought[other_than]
+        if left.shape[0] == 0:
+            break
+    else:
+        _, first, inverse = np.unique(sought, return_index=True, return_inverse=True)
+        like[left] = left[first[inverse.reshape(-1)]]
+    first = np.flatnonzero(like == np.arange(count))
+    number = np.empty(count, np.int64)
+    number[first] = np.arange(first.shape[0])
+    return number[like], first
 
 
 def distinct_rows(*columns: I64) -> tuple[I64, I64]:
@@ -63,66 +134,37 @@ def distinct_rows(*columns: I64) -> tuple[I64, I64]:
             span = int(rows.max(initial=0)) + 1
         rows = rows * width + (column - low)
         span *= width
-    _, first, ids = np.unique(rows, return_index=True, return_inverse=True)
-    return ids.reshape(-1).astype(np.int64), first.astype(np.int64)
+    return distinct_numbers(rows.view(np.uint64))
 
 
-def _widths(length: I64) -> I64:
-    """A width that holds each length: a power of two up to 64, then a multiple of 64; few different ones."""
-    small = np.int64(1) << np.ceil(np.log2(np.clip(length, 8, 64))).astype(np.int64)
-    return np.where(length <= _STEP, small, -(-length // _STEP) * _STEP)
-
-
-def _blocks(length: I64) -> list[tuple[int, I64]]:
-    """Rows by width, in pieces of at most `_BLOCK_OCTETS`."""
-    widths = _widths(length)
-    pieces: list[tuple[int, I64]] = []
-    for width in np.unique(widths).tolist():
-        rows = np.flatnonzero(widths == width)
-        step = max(1, _BLOCK_OCTETS // width)
-        pieces.extend((width, rows[i : i + step]) for i in range(0, rows.shape[0], step))
-    return pieces
+def _by_width(length: I64) -> list[tuple[int, I64]]:
+    """Rows by a width that holds each length: a power of two up to 64, then a multiple of 64; few different ones."""
+    widths = np.where(length <= _STEP, _SMALL[np.minimum(length, _STEP)], -(-length // _STEP) * _STEP)
+    return [(width, np.flatnonzero(widths == width)) for width in distinct(widths).tolist()]
 
 
 def _words(octets: U8, start: I64, length: I64, width: int) -> U64:
     """The ranges as rows of 64-bit words, zero past their ends."""
     words: U64 = gather_block(octets, start, width).view("<u8").astype(np.uint64, copy=False)
-    # Whole words past the end, then the octets past the end of the last word, which are its high ones.
-    last = length // _WORD
-    words[np.arange(width // _WORD) > last[:, None]] = 0
-    partial = np.flatnonzero(last < width // _WORD)
-    keep = (np.uint64(1) << (8 * (length[partial] % _WORD)).astype(np.uint64)) - np.uint64(1)
-    words[partial, last[partial]] &= keep
+    # No range ends before the last step of its width.
+    last = np.arange(max(0, width - _STEP), width, _WORD)
+    words[:, -last.shape[0] :] &= _KEEP[np.clip(length[:, None] - last, 0, _WORD)]
     return words
 
 
-def _hash(octets: U8, start: I64, length: I64) -> U64:
-    hashes = length.astype(np.uint64) * _ODD
-    for width, rows in _blocks(length):
-        words = _words(octets, start[rows], length[rows], width)
-        words ^= words >> np.uint64(32)
-        factors = (np.arange(1, width // 8 + 1, dtype=np.uint64) * _ODD) | np.uint64(1)
-        hashes[rows] ^= (words * factors).sum(axis=1, dtype=np.uint64)
+def _hash(words: U64, length: I64) -> U64:
+    mixed = words ^ (words >> np.uint64(32))
+    factors = (np.arange(1, words.shape[1] + 1, dtype=np.uint64) * _ODD) | np.uint64(1)
+    hashes: U64 = length.astype(np.uint64) * _ODD ^ mixed @ factors
     return hashes
 
 
-def _equal(octets: U8, start: I64, length: I64, other: I64, other_length: I64) -> Mask:
-    same: Mask = length == other_length
-    check = np.flatnonzero(same & (start != other))
-    for width, rows in _blocks(length[check]):
-        chosen = check[rows]
-        left = _words(octets, start[chosen], length[chosen], width)
-        right = _words(octets, other[chosen], length[chosen], width)
-        same[chosen] = (left == right).all(axis=1)
-    return same
-
-
-def _by_content(octets: U8, start: I64, stop: I64, ids: I64, first: I64, rows: I64) -> tuple[I64, I64]:
-    """Give rows whose hash collided with another content an id of their own content."""
+def _told_apart(octets: U8, start: I64, length: I64, ids: I64, first: I64, rows: I64) -> tuple[I64, I64]:
+    """Give `rows`, whose hash collided with another content's, an id of their own content."""
     known: dict[bytes, int] = {}
     added: list[int] = []
     for row in rows.tolist():
-        content = octets[int(start[row]) : int(stop[row])].tobytes()
+        content = octets[int(start[row]) : int(start[row] + length[row])].tobytes()
         if content not in known:
             known[content] = first.shape[0] + len(added)
             added.append(row)

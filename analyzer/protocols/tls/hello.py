@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from analyzer.copying import gather_items
 from analyzer.decode.gather import gather_block
 from analyzer.protocols.tls.extents import u8, u16
 from analyzer.schema import I64, U8, Mask, Table
@@ -112,12 +113,15 @@ class _Reading:
     def need(self, width: int | I64) -> Mask:
         """Keep the hellos in which `width` more octets are known, and say which: `width` one number or one each."""
         until = self.at[self.live] + width
-        stop, known = self.stop[self.live], self.known[self.live]
-        self.end[self.live[until > stop]] = HelloEnd.MALFORMED
-        self.end[self.live[(until <= stop) & (until > known)]] = HelloEnd.CUT
-        kept: Mask = (until <= stop) & (until <= known)
-        self.live = self.live[kept]
+        kept: Mask = until <= np.minimum(self.stop[self.live], self.known[self.live])
+        if not kept.all():
+            self.leave(self.live[~kept], until[~kept])
+            self.live = self.live[kept]
         return kept
+
+    def leave(self, rows: I64, until: I64) -> None:
+        """Note why the reading of `rows` ends, which want the octets up to `until`."""
+        self.end[rows] = np.where(until > self.stop[rows], HelloEnd.MALFORMED, HelloEnd.CUT)
 
     def skip(self, width: int | I64) -> None:
         """Step over `width` octets, known or not."""
@@ -253,25 +257,46 @@ def _read_extensions(reading: _Reading) -> Extensions:
     list_stop[reading.live] = np.minimum(reading.at[reading.live] + length, reading.stop[reading.live])
     reading.end[reading.live[reading.at[reading.live] + length > reading.stop[reading.live]]] = HelloEnd.MALFORMED
     reading.stop = list_stop
+    live = reading.live
+    at, stop, limit = reading.at[live], list_stop[live], np.minimum(list_stop, reading.known)[live]
     parts: list[tuple[I64, I64, I64, I64]] = []
     for _ in range(MAX_EXTENSIONS):
-        reading.live = reading.live[reading.at[reading.live] < list_stop[reading.live]]
-        reading.need(4)
-        if reading.live.shape[0] == 0:
+        live, at, stop, limit = _where(at < stop, live, at, stop, limit)
+        known = at + 4 <= limit
+        if not known.all():
+            reading.leave(live[~known], at[~known] + 4)
+            live, at, stop, limit = _where(known, live, at, stop, limit)
+        if live.shape[0] == 0:
             break
-        at = reading.at[reading.live]
-        kind, length = u16(octets, at), u16(octets, at + 2)
-        reading.skip(4)
-        kept = reading.need(length)
-        begin = at[kept] + 4
-        parts.append((reading.live, kind[kept], begin, begin + length[kept]))
-        reading.skip(length[kept])
-    left = reading.live[reading.at[reading.live] < list_stop[reading.live]]
-    reading.end[left] = HelloEnd.MALFORMED
+        header = gather_items(octets, at, 4).view(">u4").astype(np.int64)
+        kind, start = header >> 16, at + 4
+        at = start + (header & 0xFFFF)
+        known = at <= limit
+        if not known.all():
+            reading.leave(live[~known], at[~known])
+            live, at, stop, limit, kind, start = _where(known, live, at, stop, limit, kind, start)
+        parts.append((live, kind, start, at))
+    reading.end[live[at < stop]] = HelloEnd.MALFORMED
+    return _in_order(parts, list_stop.shape[0])
+
+
+def _where(chosen: Mask, *columns: I64) -> tuple[I64, ...]:
+    """The chosen rows of columns; the very same where all are."""
+    if chosen.all():
+        return columns
+    rows = np.flatnonzero(chosen)
+    return tuple(column.take(rows) for column in columns)
+
+
+def _in_order(parts: list[tuple[I64, I64, I64, I64]], hellos: int) -> Extensions:
+    """The extensions of all hellos, of which part k holds each one's k-th."""
     none = np.empty(0, np.int64)
     row, kind, start, stop = (np.concatenate([none, *(part[column] for part in parts)]) for column in range(4))
-    order = np.argsort(row, kind="stable")
-    return Extensions(row[order], kind[order], start[order], stop[order])
+    number = np.repeat(np.arange(len(parts)), [part[0].shape[0] for part in parts])
+    counts = np.bincount(row, minlength=hellos)
+    order = np.empty(row.shape[0], np.int64)
+    order[(np.cumsum(counts) - counts)[row] + number] = np.arange(row.shape[0])
+    return Extensions(row, kind, start, stop).take(order)
 
 
 def first_name(octets: U8, start: I64, stop: I64) -> tuple[I64, I64]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analyzer.protocols.tls.chains import ChainPool, requested_by_flow
 from analyzer.protocols.tls.describe import ClientColumns, Shape, describe_clients, describe_servers
+from analyzer.protocols.tls.distinct import distinct_rows
 from analyzer.protocols.tls.flight import ENCRYPTED_EXTENSIONS, KEYS, RSA_2048
 from analyzer.protocols.tls.hello import HelloEnd
 from analyzer.protocols.tls.keylog import KeyLog
@@ -104,7 +105,13 @@ def _read(heads: StreamHeads, flows: I64, closed: U8, keys: KeyLog | None) -> tu
         from analyzer.protocols.tls import decrypted, opening
 
         opened = opening.open_flows(view, keys, np.flatnonzero(offers_early_data(view)))
-    by_records = versions_by_records(heads, view.streams, view.walk, closed)
+    by_records = np.zeros(view.count, np.int64)
+    # Asked where no ServerHello tells, and that is seldom.
+    untold = np.flatnonzero(view.version == 0)
+    if untold.shape[0]:
+        local = np.concatenate([untold, view.count + untold])
+        walk = view.walk.among(local)
+        by_records[untold] = versions_by_records(heads, view.streams[local], walk, closed[untold])
     strings, chains = StringPool(), ChainPool()
     facts: Columns = {
         "flow": view.flows,
@@ -230,11 +237,10 @@ def _infer_alpn(
     extensions = outcome.flights.extensions_len
     whole = view.client_end == HelloEnd.WHOLE
     rows = np.flatnonzero(view.is_13 & (extensions > 0) & (shape >= 0) & whole)
-    cases, inverse = np.unique(
-        np.stack([shape[rows], named[rows], extensions[rows]], axis=1), axis=0, return_inverse=True
-    )
-    answers = np.full((cases.shape[0], 2), -1, np.int64)
-    for case, (kind, name, length) in enumerate(cases.tolist()):
+    cases = shape[rows], named[rows].astype(np.int64), extensions[rows]
+    inverse, first = distinct_rows(*cases)
+    answers = np.full((first.shape[0], 2), -1, np.int64)
+    for case, (kind, name, length) in enumerate(zip(*(column[first].tolist() for column in cases), strict=True)):
         offers = {ENCRYPTED_EXTENSIONS: None} | {
             ENCRYPTED_EXTENSIONS + _ALPN_OVERHEAD + len(offer): offer for offer in reversed(shapes[kind].alpn)
         }
@@ -244,7 +250,7 @@ def _infer_alpn(
             offer = offers[fits[0]]
             if offer is None or sizes.count(len(offer)) == 1:
                 answers[case] = strings.number(None if offer is None else text_of(offer)), 1
-    found = answers[inverse.reshape(-1)]
+    found = answers[inverse]
     chosen = found[:, 1] > 0
     columns["alpn"][rows[chosen]] = found[chosen, 0]
     columns["alpn_grade"][rows[chosen]] = Grade.INFERRED
@@ -267,7 +273,7 @@ def _further(
     client_go, server_go = facts["client_stack"] == Stack.GO, facts["server_stack"] == Stack.GO
     sealed = view.is_13 & (facts["decrypted"] != Ternary.YES)
     names = np.full(count, -1, np.int64)
-    place = {int(flow): row for row, flow in enumerate(view.flows.tolist())}
+    place = dict(zip(view.flows.tolist(), range(count), strict=True)) if requested else {}
     for flow, listed in requested:
         names[place[flow]] = len(listed)
     inferred = _authorities_by_length(view, outcome, server_go & sealed)

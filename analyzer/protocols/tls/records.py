@@ -7,13 +7,14 @@ is marked: records may be missing before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
 import numpy as np
 
-from analyzer.copying import gather_items
+from analyzer.copying import expand
+from analyzer.decode.gather import gather_numbers
 from analyzer.protocols.tls.extents import Extents
 from analyzer.schema import I64, U8, U16, Mask, StreamHeads, Table
 
@@ -92,6 +93,13 @@ class RecordWalk:
     records: Records
     begin: I64
     end: U8
+
+    def among(self, streams: I64) -> RecordWalk:
+        """The same for `streams` (K,) of these alone, ascending, which are numbered anew."""
+        counts = np.diff(self.begin)[streams]
+        row, number = expand(counts)
+        records = self.records.take(self.begin[streams][row] + number)
+        return RecordWalk(replace(records, row=row), np.concatenate([[0], np.cumsum(counts)]), self.end[streams])
 
 
 def walk_records(heads: StreamHeads, streams: I64, extents: Extents) -> RecordWalk:
@@ -239,8 +247,7 @@ class _Walker:
 
 def _headers(octets: U8, at: I64) -> I64:
     """The five octets from each `at` as little-endian numbers: the content type is the lowest octet."""
-    words = gather_items(octets, at, 8).view("<u8").astype(np.uint64, copy=False)
-    words &= np.uint64((1 << 8 * HEADER) - 1)
+    words = gather_numbers(octets, at) & np.uint64((1 << 8 * HEADER) - 1)
     return words.view(np.int64)
 
 

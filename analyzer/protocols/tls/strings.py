@@ -35,7 +35,9 @@ class StringPool:
     def column(self, texts: list[str | None], ids: I64) -> I32:
         """Index of ``texts[ids]``: (N,) int32."""
         numbers = np.full(len(texts) + 1, -1, np.int32)
-        for row in np.unique(ids).tolist():
+        used = np.zeros(len(texts), bool)
+        used[ids] = True
+        for row in np.flatnonzero(used).tolist():
             numbers[row] = self.number(texts[row])
         return numbers[ids]
 

@@ -23,7 +23,7 @@ from typing import Final
 
 import numpy as np
 
-from analyzer.decode.gather import gather_block
+from analyzer.decode.gather import gather_numbers
 from analyzer.protocols.tls.records import ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, RecordWalk, WalkEnd
 from analyzer.registries import HeadStop, TlsVersion
 from analyzer.schema import I64, U8, Mask, StreamHeads
@@ -94,10 +94,7 @@ def _counts_up(heads: StreamHeads, walk: RecordWalk) -> Mask:
     second = first + 1
     paired = (records.row[first] == records.row[second]) & ~records.gap[second]
     first, second = first[paired], second[paired]
-    both = [
-        gather_block(heads.octets, records.start[rows], _NONCE).view(">u8").reshape(-1).astype(np.uint64)
-        for rows in (first, second)
-    ]
+    both = [gather_numbers(heads.octets, records.start[rows]).byteswap() for rows in (first, second)]
     found[records.row[first[both[0] + np.uint64(1) == both[1]]]] = True
     return found
 

@@ -250,5 +250,8 @@ class Handshakes:
 
     def frames(self, row: I64, offset: I64) -> I64:
         """Frame of the octet at absolute `offset` of local stream `row`; 0 where `offset` is negative."""
-        position = offset - self.heads.offsets[self.streams[row]]
-        return np.where(offset >= 0, self.heads.frames_at(self.streams[row], np.maximum(position, 0)), 0)
+        frames = np.zeros(row.shape[0], np.int64)
+        asked = np.flatnonzero(offset >= 0)
+        stream = self.streams[row[asked]]
+        frames[asked] = self.heads.frames_at(stream, offset[asked] - self.heads.offsets[stream])
+        return frames

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyzer.cluster.catalogue import Channel
+from analyzer.numbers import distinct
 from analyzer.registries import Severity
 from analyzer.report.audit_result import AuditResult, Document
-from analyzer.report.sections.connections import MAX_LISTED, ConnectionTable
+from analyzer.report.sections.connections import ConnectionTable
 from analyzer.report.sections.counted import Counted
 from analyzer.rules import Finding
-from analyzer.schema import I64
 
 
 def channel_rows(result: AuditResult, table: ConnectionTable) -> list[Document]:
@@ -21,7 +21,7 @@ def channel_rows(result: AuditResult, table: ConnectionTable) -> list[Document]:
     audit, findings = result.audit, result.findings
     whole = audit.connections
     counted = Counted(result)
-    present = np.unique(np.concatenate([audit.channels.channel, counted.channel]))
+    present = distinct(np.concatenate([audit.channels.channel, counted.channel]))
     order = {"at-risk": 0, "undecidable": 1, "sound": 2, "informational": 3}
     for number in present.tolist():
         channel = table.catalogue[number]
@@ -40,18 +40,14 @@ def channel_rows(result: AuditResult, table: ConnectionTable) -> list[Document]:
             "core": channel.core,
             **counted.of(counted.channel == number),
             "legs": int(every.shape[0] - here.shape[0]),
-            "clients": _distinct(table.client_address, here),
-            "servers": _distinct(table.server_address, here),
+            "clients": table.addresses_of(audit.roles.client[here]),
+            "servers": table.addresses_of(audit.roles.server[here]),
             "findings": sorted({f.rule.code for f in concerning}),
         }
         row["verdict"], row["sentence"] = _verdict(row, channel, concerning)
         rows.append(row)
     rows.sort(key=lambda r: (order[r["verdict"]], not r["core"], r["id"]))
     return rows
-
-
-def _distinct(texts: Sequence[str], rows: I64) -> list[str]:
-    return list(dict.fromkeys(texts[i] for i in rows.tolist()))[:MAX_LISTED]
 
 
 def _verdict(row: Document, channel: Channel, findings: Sequence[Finding]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -11,10 +12,10 @@ from analyzer.cluster.catalogue import channels
 from analyzer.cluster.roles import ROLES, address_text
 from analyzer.protocols.tls import suite_name
 from analyzer.registries import ClientCertificate, Encryption, Grade, ServerVerification, Ternary, TlsVersion
-from analyzer.report.audit_result import YEAR_10000_NS, InputSummary
+from analyzer.report.audit_result import InputSummary
 from analyzer.report.sections.inputs import MAX_COMMENT
 from analyzer.report.sections.labels import GROUPS, INITIATORS, PROTOCOLS, STACKS, TERNARIES, TRANSPORTS
-from analyzer.report.sections.texts import Texts, named, picked
+from analyzer.report.sections.texts import Texts, joined_numbers, named, picked, seconds, time_texts
 from analyzer.rules import Audit
 from analyzer.schema import I64, U8, HttpMessage
 
@@ -28,6 +29,13 @@ SAID_BY_CAPTURE: Final = "(named by the capture)"
 _ROWS_A_PART: Final = 1 << 14
 MAX_LISTED: Final = 50
 """Addresses listed by name in one channel or finding."""
+
+
+def first_distinct(rows: I64, size: int) -> I64:
+    """Each of `rows`, which are below `size`, once, in the order they come in."""
+    first = np.full(size, rows.shape[0], np.int64)
+    first[rows[::-1]] = np.arange(rows.shape[0])[::-1]  # of several to one place the last is kept
+    return rows.take(np.sort(first[first < rows.shape[0]]))
 
 
 class ConnectionTable:
@@ -51,6 +59,19 @@ class ConnectionTable:
         self.client_address = picked(self.address, audit.roles.client)
         self.server_address = picked(self.address, audit.roles.server)
 
+    @cached_property
+    def services(self) -> tuple[list[str], I64]:
+        """``address:port`` of every service, sorted, and the place there of each (a row of `Roles.service_port`)."""
+        roles = self.audit.roles
+        ends = zip(roles.service_address.tolist(), roles.service_port.tolist(), strict=True)
+        texts = [f"{self.address[row]}:{port}" for row, port in ends]
+        order = sorted(range(len(texts)), key=texts.__getitem__)
+        return [texts[row] for row in order], np.argsort(order)
+
+    def addresses_of(self, ends: I64) -> list[str]:
+        """The first distinct of some addresses (rows of `Roles.addresses`), at most `MAX_LISTED`."""
+        return [self.address[row] for row in first_distinct(ends, len(self.address))[:MAX_LISTED].tolist()]
+
     def _labels(self, values: U8, kind: type[Encryption | ClientCertificate | ServerVerification | Grade]) -> list[str]:
         return picked([kind(i).label for i in range(int(values.max(initial=0)) + 1)], values)
 
@@ -72,14 +93,6 @@ class ConnectionTable:
             if not texts[row] and (said := self.said_names.get(address, [""])[0]):
                 texts[row] = f"{said} {SAID_BY_CAPTURE}"
         return picked(texts, ends)
-
-    def _times(self, values: I64) -> list[str | None]:
-        """`time_text` of a column: numpy prints nanoseconds itself."""
-        known = (values > 0) & (values < YEAR_10000_NS)
-        texts = np.datetime_as_string(np.where(known, values, 0).astype("datetime64[ns]"), unit="ns", timezone="UTC")
-        if known.all():
-            return list(texts.tolist())
-        return [text if ok else None for text, ok in zip(texts.tolist(), known.tolist(), strict=True)]
 
     def _handshake(self) -> list[str]:
         evidence = self.audit.evidence
@@ -150,12 +163,10 @@ class ConnectionTable:
         kept = columns > 0
         kept[:, 1:] &= columns[:, 1:] != columns[:, :-1]
         joined: list[str] = []
-        # In parts: the numbers as texts of their own take several times what the joined ones do.
+        # In parts: the digits take several times what the joined texts do.
         for begin in range(0, len(kept), _ROWS_A_PART):
             part = slice(begin, begin + _ROWS_A_PART)
-            texts = list(map(str, columns[part][kept[part]].tolist()))
-            stops = np.cumsum(kept[part].sum(axis=1)).tolist()
-            joined += [" ".join(texts[start:stop]) for start, stop in zip([0, *stops], stops, strict=False)]
+            joined += joined_numbers(columns[part][kept[part]], np.count_nonzero(kept[part], axis=1))
         return joined
 
     def _comments(self) -> list[str]:
@@ -175,7 +186,6 @@ class ConnectionTable:
         )
         agents, activity, credentials = self._requests()
         [statuses] = self._said(evidence.http.responses(), _statuses)
-        duration = (flows.last_ns - flows.first_ns).tolist()
         columns: dict[str, list[Any]] = {
             "client_ip": self.client_address,
             "client_port": flows.port[:, 0].tolist(),
@@ -195,8 +205,8 @@ class ConnectionTable:
             "server_verification": self._labels(verdicts.server_verification.value, ServerVerification),
             "server_verification_grade": self._labels(verdicts.server_verification.grade, Grade),
             "first_frame": flows.first_frame.tolist(),
-            "packets": flows.packets.sum(axis=1).tolist(),
-            "octets": flows.octets.sum(axis=1).tolist(),
+            "packets": (flows.packets[:, 0] + flows.packets[:, 1]).tolist(),
+            "octets": (flows.octets[:, 0] + flows.octets[:, 1]).tolist(),
             "client_role": self._roles(roles.client),
             "server_role": self._roles(roles.server),
             "client_name": self._names(roles.client),
@@ -246,9 +256,9 @@ class ConnectionTable:
             "client_octets": flows.octets[:, 0].tolist(),
             "server_packets": flows.packets[:, 1].tolist(),
             "server_octets": flows.octets[:, 1].tolist(),
-            "first_time": self._times(flows.first_ns),
-            "last_time": self._times(flows.last_ns),
-            "duration_s": [round(d / 1e9, 6) for d in duration],
+            "first_time": time_texts(flows.first_ns),
+            "last_time": time_texts(flows.last_ns),
+            "duration_s": seconds(flows.last_ns - flows.first_ns),
             "last_frame": flows.last_frame.tolist(),
             "evidence_frames": self._evidence_frames(),
             "vantage": picked(self.vantages, flows.vantage),

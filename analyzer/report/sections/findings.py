@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analyzer.numbers import distinct
 from analyzer.report.audit_result import AuditResult, Document
 from analyzer.report.filters import with_frames
-from analyzer.report.sections.connections import MAX_LISTED, ConnectionTable
+from analyzer.report.sections.connections import MAX_LISTED, ConnectionTable, first_distinct
 from analyzer.report.sections.labels import TRANSPORTS
 from analyzer.rules import Audit, Finding, Rule, RuleCount
 from analyzer.rules.suppressions import Suppression
@@ -30,8 +31,8 @@ def finding_entry(finding: Finding, table: ConnectionTable) -> Document:
     if finding.detail:
         details = "; ".join(finding.detail)
         message += f" {details[0].upper()}{details[1:]}."
-    ends = _one_of_each_end(table, rows).tolist()
-    keys = sorted({f"{table.server_address[i]}:{audit.evidence.flows.port[i, 1]}" for i in ends})
+    services, place = table.services
+    keys = [services[row] for row in distinct(place[audit.roles.service[rows]]).tolist()]
     digest = hashlib.sha256("\n".join([rule.code, finding.channel, *keys]).encode()).hexdigest()
     return {
         "id": f"{rule.code}/{finding.channel}",
@@ -61,9 +62,8 @@ def finding_entry(finding: Finding, table: ConnectionTable) -> Document:
 def _hosts(audit: Audit, table: ConnectionTable, rows: I64) -> list[str]:
     """The servers concerned, by name where known; for what a client does wrong, its server still says where."""
     names = audit.roles.names
-    servers = dict.fromkeys(audit.roles.server[rows].tolist())
-    texts = [f"{table.address[i]} ({names[i]})" if names.get(i) else table.address[i] for i in servers]
-    return texts[:MAX_LISTED]
+    servers = first_distinct(audit.roles.server[rows], len(table.address))[:MAX_LISTED].tolist()
+    return [f"{table.address[i]} ({names[i]})" if names.get(i) else table.address[i] for i in servers]
 
 
 def _one_of_each_end(table: ConnectionTable, rows: I64) -> I64:

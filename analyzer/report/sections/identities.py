@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
 
 from analyzer.cluster.konnectivity import konnectivity_facts
+from analyzer.numbers import distinct
 from analyzer.protocols.tls import go_releases, kubernetes_releases
+from analyzer.registries import Grade
 from analyzer.report.audit_result import Document, time_text
 from analyzer.report.sections.connections import MAX_LISTED, ConnectionTable
 from analyzer.report.sections.labels import STACKS
 from analyzer.rules import Audit
+from analyzer.schema import I64
 
 _MAX_AGENTS: Final = 5000
 """Agents and nodes listed; the largest clusters that Kubernetes is tested for have as many nodes."""
@@ -20,27 +24,24 @@ _MAX_AGENTS: Final = 5000
 def endpoints(audit: Audit, table: ConnectionTable) -> list[Document]:
     """Addresses of which something is known: their names, their roles, and why."""
     by_address: dict[int, list[Document]] = {
-        row: [] for row, address in enumerate(table.address) if address in table.said_names
+        row: [] for row, address in enumerate(table.address if table.said_names else ()) if address in table.said_names
     }
-    for statement in audit.roles.statements:
-        by_address.setdefault(statement.address, []).append(
-            {
-                "role": statement.role,
-                "grade": statement.grade.label,
-                "reason": statement.reason,
-                "frame": statement.frame,
-                "capture": 0,
-            }
+    labels = {grade: grade.label for grade in Grade}
+    for address, role, grade, reason, frame in audit.roles.statements:
+        by_address.setdefault(address, []).append(
+            {"role": role, "grade": labels[grade], "reason": reason, "frame": frame, "capture": 0}
         )
     names = audit.roles.names
+    words = audit.roles.addresses.view(">u8")
     return [
         {
             "address": table.address[row],
             "names": [names[row]] if names.get(row) else [],
             "capture_names": table.said_names.get(table.address[row], []),
-            "roles": roles,
+            "roles": by_address[row],
         }
-        for row, roles in sorted(by_address.items(), key=lambda item: audit.roles.addresses[item[0]].tobytes())
+        for row in np.lexsort((words[:, 1], words[:, 0])).tolist()
+        if row in by_address
     ]
 
 
@@ -78,24 +79,30 @@ def certificates(audit: Audit, table: ConnectionTable) -> list[Document]:
 
 def fingerprints(audit: Audit, table: ConnectionTable) -> list[Document]:
     """Clients by the ClientHello they send."""
-    ja4, ja3 = audit.evidence.tls_text("ja4"), audit.evidence.tls_text("ja3")
-    stacks = audit.evidence.tls_column("client_stack").tolist()
-    groups_offered = audit.evidence.tls_text("groups_offered")
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    for row, key in enumerate(zip(ja4, ja3, stacks, strict=True)):
-        if key[0] or key[1]:
-            groups.setdefault((key[0], key[1], STACKS[key[2]]), []).append(row)
+    evidence, names = audit.evidence, [channel.id for channel in table.catalogue]
+    strings = [*evidence.tls.strings, ""]
+    ja4, ja3 = evidence.tls_column("ja4", -1), evidence.tls_column("ja3", -1)
+    stack, groups_offered = evidence.tls_column("client_stack"), evidence.tls_column("groups_offered", -1)
+    told = np.array([bool(text) for text in strings], bool)
+    flows = np.flatnonzero(told[ja4] | told[ja3])
+    code = ((ja4 + 1) * len(strings) + ja3 + 1) * len(STACKS) + stack
+    _, which = np.unique(code[flows], return_inverse=True)
+    groups: dict[tuple[str, str, str], I64] = {}
+    for rows in np.split(flows[np.argsort(which, kind="stable")], np.cumsum(np.bincount(which))[:-1]):
+        for row in rows[:1].tolist():
+            key = (strings[ja4[row]], strings[ja3[row]], STACKS[stack[row]])
+            groups[key] = np.sort(np.append(groups.get(key, rows[:0]), rows))  # no text and an empty one are alike
     return [
         {
             "ja4": key[0],
             "ja3": key[1],
             "stack": key[2],
-            **_built_with(key[0], key[2], groups_offered[rows[0]]),
-            "connections": int(audit.evidence.weight[rows].sum()),
-            "channels": sorted({table.channel[r] for r in rows}),
-            "clients": sorted({table.client_address[r] for r in rows})[:MAX_LISTED],
+            **_built_with(key[0], key[2], strings[groups_offered[rows[0]]]),
+            "connections": int(evidence.weight[rows].sum()),
+            "channels": sorted(names[row] for row in distinct(audit.channels.channel[rows]).tolist()),
+            "clients": sorted(table.address[row] for row in distinct(audit.roles.client[rows]).tolist())[:MAX_LISTED],
         }
-        for key, rows in sorted(groups.items())
+        for key, rows in sorted(groups.items(), key=itemgetter(0))
     ]
 
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.protocols import header_blocks
-from analyzer.protocols.header_blocks import MAX_HEADER_LIST, MAX_TABLE, BlockReader
+from analyzer.protocols.header_blocks import MAX_HEADER_LIST, MAX_TABLE, BlockReader, HeaderBlock
+from analyzer.protocols.http_message import SHOWN, make_request, make_response
 
 STATIC = frozenset(HeaderTable.STATIC_TABLE)
 names = st.sampled_from([b":method", b":path", b"x-token", b"user-agent", b"grpc-timeout"])
@@ -45,27 +46,30 @@ def read(blocks: list[bytes], reader: BlockReader | None = None) -> list[list[tu
     return found
 
 
-@given(conversations, st.sampled_from([0, 300, 1 << 20]), st.integers(0, 3))
+@given(conversations, st.sampled_from([0, 300, 1 << 20]), st.integers(0, 3), st.sampled_from([0, 1, 4, 32]))
 def test_any_connections_in_any_state_of_the_memory_say_what_hpack_says(
-    conversations: list[list[list[tuple[bytes, bytes]]]], memory: int, resized: int
+    conversations: list[list[list[tuple[bytes, bytes]]]], memory: int, resized: int, misses: int
 ) -> None:
     directions = []
     for conversation in conversations:
         encoder = Encoder()
         if resized:
             encoder.header_table_size = 64 * resized
-        directions.append([encoder.encode(fields, huffman=bool(len(fields) % 2)) for fields in conversation])
+        said = [fields for fields in conversation for _ in range(1 + len(fields) % 3)]
+        directions.append([encoder.encode(fields, huffman=bool(len(fields) % 2)) for fields in said])
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(header_blocks, "_MISSES", misses)
         patch.setattr(header_blocks, "_REMEMBERED", memory)
         for blocks in [*directions, *directions]:
             assert read(blocks) == plainly(blocks)
 
 
-@given(conversations, st.sampled_from([0, 300, 1 << 20]), st.integers(0, 5))
+@given(conversations, st.sampled_from([0, 300, 1 << 20]), st.integers(0, 5), st.sampled_from([0, 1, 4, 32]))
 def test_a_connection_joined_in_its_middle_says_what_hpack_says_or_that_it_is_not_known(
-    conversations: list[list[list[tuple[bytes, bytes]]]], memory: int, missed: int
+    conversations: list[list[list[tuple[bytes, bytes]]]], memory: int, missed: int, misses: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(header_blocks, "_MISSES", misses)
         patch.setattr(header_blocks, "_REMEMBERED", memory)
         for conversation in [*conversations, *conversations]:
             encoder = Encoder()
@@ -103,7 +107,9 @@ def test_octets_that_are_no_blocks_say_as_little_the_second_time(blocks: list[by
     assert read(blocks) == read(blocks) == plainly(blocks)
 
 
-def test_a_copy_goes_its_own_way() -> None:
+@pytest.mark.parametrize("misses", [0, 1, 32])
+def test_a_copy_goes_its_own_way(misses: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header_blocks, "_MISSES", misses)
     encoder, other = Encoder(), Encoder()
     first = encoder.encode([(b"x-token", b"one")])
     other.encode([(b"x-token", b"one")])
@@ -123,3 +129,31 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         read([Encoder().encode([(b"x-token", str(number).encode())])])
 
     assert len(header_blocks._MEMORY.known) < 50
+
+
+def test_directions_that_always_say_something_new_do_not_crowd_out_what_others_say() -> None:
+    before = len(header_blocks._MEMORY.known)
+    encoder = Encoder()
+    blocks = [encoder.encode([(b"grpc-timeout", str(number).encode())]) for number in range(1000)]
+
+    assert read(blocks) == plainly(blocks)
+    assert len(header_blocks._MEMORY.known) - before < 50
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*sorted(SHOWN), b"grpc-timeout", b"x-request-id"]), st.text("ab ,:=").map(str.encode)
+        )
+    ),
+    st.booleans(),
+)
+def test_fields_that_nothing_is_kept_of_change_no_message(fields: list[tuple[bytes, bytes]], request_: bool) -> None:
+    if request_:
+        block = HeaderBlock([(b":method", b"POST"), (b":path", b"/a"), *fields], 0)
+        shown = make_request(3, 4, version="2", method=b"POST", target=b"/a", fields=fields)
+    else:
+        block = HeaderBlock([(b":status", b"404"), *fields], 0)
+        shown = make_response(3, 4, version="2", status=404, fields=fields)
+
+    assert block.message(3, 4, from_client=request_) == shown

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer.protocols.header_blocks import MAX_HEADER_LIST, MAX_TABLE
-from analyzer.protocols.http2 import PREFACE, read_http2
+from analyzer.protocols.http2 import read_http2
+from analyzer.protocols.http2_frames import PREFACE
 from analyzer.schema import HttpMessage
 from tests.heads_builder import build_heads
 from tests.unit.protocols.streams_by_dpkt import LAB, PUBLIC, connections, heads_of
@@ -57,6 +59,34 @@ def test_a_request_and_its_response() -> None:
     assert (request.user_agent, request.content_type, request.version) == ("grpc-go/1.79.3", "application/grpc", "2")
     assert request.from_client
     assert (response.status, response.content_type, response.from_client) == (200, "application/grpc", False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_connections_read_together_say_what_each_says_alone(dice: random.Random) -> None:
+    def direction(*, client: bool) -> bytes:
+        encoder = hpack.Encoder()
+        fields = REQUEST if client else [(":status", "200")]
+        out = PREFACE + SETTINGS if client else SETTINGS
+        for _ in range(dice.choice([0, 1, 3, 12])):
+            block = encoder.encode([*fields, ("x-number", str(dice.randrange(4)))])
+            padded = bytes([dice.choice([0, 3, 255])]) + bytes(5) + block + bytes(3)
+            odd = frame(dice.randrange(12), dice.randrange(256), dice.randrange(3), bytes(dice.randrange(9)))
+            whole = frame(1, END_HEADERS, dice.choice([0, 1, 1, 1]), block)
+            split = frame(1, 0, 1, block[:5]) + frame(9, END_HEADERS, 1, block[5:])
+            out += dice.choice([whole, whole, whole, whole * 30, frame(1, 0x2C, 1, padded), odd, split])
+        return out[dice.choice([0, 0, 0, 0, 5]) : len(out) - dice.choice([0, 0, 0, 2])]
+
+    count = dice.choice([16, 40])
+    octets = {side: direction(client=side % 2 == 0) for side in range(2 * count)}
+    starts = {side: sorted({0, *(dice.randrange(len(o) + 1) for _ in range(3))}) for side, o in octets.items()}
+    segments = {side: [(at, dice.randrange(1, 9)) for at in places] for side, places in starts.items()}
+    heads = build_heads(octets, segments=segments, mid_connection=dice.sample(range(count), 2))
+    flows, names = np.arange(count), np.arange(count) + 7
+
+    together = read_http2(heads, flows, names)
+
+    assert together == [message for i in flows for message in read_http2(heads, flows[i : i + 1], names[i : i + 1])]
 
 
 def test_the_dynamic_table_lives_as_long_as_the_connection() -> None:

@@ -15,7 +15,7 @@ from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
 from analyzer.pipeline import Limits, Pipeline
 from analyzer.protocols import http2_late, http2_lockstep
 from analyzer.protocols.evidence import Evidence
-from analyzer.protocols.http2 import PREFACE
+from analyzer.protocols.http2_frames import PREFACE
 from analyzer.protocols.http2_lockstep import Stretches, Walked, walk_stretches
 from analyzer.registries import Protocol
 from analyzer.schema import I64, U8, Mask
@@ -387,6 +387,7 @@ def test_together_directions_say_what_each_says_alone_whenever_a_round_ends(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(http2_late, "ROUND_OCTETS", round_octets)
             patch.setattr(http2_lockstep, "_FEW", few)
+            patch.setattr(http2_late, "_FEW_SEGMENTS", few)
             if alone:
                 patch.setattr(http2_late, "walk_stretches", every_one_alone)
             pipeline = Pipeline(limits)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer.protocols.http2 import PREFACE, is_chain
+from analyzer.protocols.http2_frames import PREFACE, is_chain
 from analyzer.protocols.http2_lockstep import Stretches, begin_chains, begin_with_preface, walk_stretches
 from analyzer.protocols.http2_walk import FrameWalk, Segment
 from tests.unit.protocols.test_http2 import END_HEADERS, SETTINGS, frame

@@ -87,7 +87,8 @@ class TrafficCounter:
         else:
             codes = np.arange(size)
         packets = np.bincount(code, minlength=size)
-        octets = np.bincount(code, wire_len, minlength=size).astype(np.int64)
+        octets = np.zeros(size, np.int64)
+        np.add.at(octets, code, wire_len)
         seen = np.flatnonzero(packets)
         codes = codes[seen]
         self._recent.append(

@@ -254,10 +254,10 @@ class FileReader:
         self, source: FileSource, team: Team, parser: pcap.PcapParser, offset: int
     ) -> Generator[CaptureChunk, None, tuple[int, int]]:
         """Yield what the team reads; returns where and with which frame the rest of the file begins."""
-        from analyzer.capture.ranges import RANGE_OCTETS, RangeReader
+        from analyzer.capture.ranges import TURN_OCTETS, RangeReader
 
         first_frame = 1
-        ranges = RangeReader(source.descriptor(), parser, offset, source.size or 0, team, RANGE_OCTETS)
+        ranges = RangeReader(source.descriptor(), parser, offset, source.size or 0, team, TURN_OCTETS)
         for octets, frames in ranges:
             self.octets_read = ranges.position
             yield CaptureChunk(

@@ -306,7 +306,7 @@ class HeadCollector:
         chosen = [part.take(local.take(part.stream) >= 0) for part in self._segments]
         segments = _Segments.concatenate(chosen) if chosen else _empty_segments()
         # Arrival order is kept among segments at the same position, so the first copy comes first.
-        segments = segments.take(np.argsort(local.take(segments.stream) * _SPAN + segments.position, kind="stable"))
+        segments = segments.take(_order(local.take(segments.stream) * _SPAN + segments.position))
         stream = local.take(segments.stream)
         start, from_start = self._starts(streams, stream, segments)
         position = segments.position - start.take(stream)
@@ -354,6 +354,19 @@ class HeadCollector:
         earliest[stream[first]] = segments.position[first]
         near = known & (np.abs(distance) < REORDER_WINDOW) & (state.origin[flow, side] >= 0)
         return np.where(near, distance, earliest), near | (self._flows.protocols(flow) != TCP)
+
+
+def _order(key: I64) -> I64:
+    """Rows by ascending key, those of one key in their order: (K,) int64."""
+    # A sort that is not stable, and another where rows have the same key: together a third of what a stable one takes.
+    order, count = np.argsort(key), key.shape[0]
+    ascending = key.take(order)
+    another = ascending[1:] != ascending[:-1]
+    if another.all():
+        return order
+    base = np.concatenate([[0], np.cumsum(another)]) * count
+    ordered: I64 = np.sort(base + order) - base
+    return ordered
 
 
 def _edges(group: I64) -> I64:

@@ -60,7 +60,7 @@ EPOCH_FRAMES: Final = 1 << 16
 """Frames between two looks at how much is held: fixed numbers, so that no result depends on the size of chunks."""
 SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
-_LAST_SLICE: Final = 1 << 14
+_LAST_SLICE: Final = 1 << 12
 """Connections read together at the end."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""

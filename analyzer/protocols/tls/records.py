@@ -197,7 +197,6 @@ class _Walker:
             known = self.header_known(rows, at)
             header = _headers(self.heads.octets, at)
             ssl2 = _ssl2_hello(header) & (count == 0)
-            # What ends a walk, the first that applies: a header that is none, one too many, data for long enough.
             good = known & (_plausible(header) | ssl2)
             go = good & (count < MAX_RECORDS) & (data < ENOUGH_DATA)
             stay = np.flatnonzero(go)
@@ -205,11 +204,13 @@ class _Walker:
                 left = np.flatnonzero(~go)
                 last = rows[left]
                 self.at[last], self.count[last], self.data_count[last] = at[left], count[left], data[left]
-                self.end[last] = np.select(
-                    [at[left] + HEADER > self.stop[last], ~known[left], ~good[left], count[left] >= MAX_RECORDS],
-                    [WalkEnd.END, WalkEnd.GAP, WalkEnd.MALFORMED, WalkEnd.LIMIT],
-                    WalkEnd.ENOUGH,
-                )
+                # The last that applies: a head that ends ends its walk, whatever else.
+                ends = np.full(left.shape[0], WalkEnd.ENOUGH, np.uint8)
+                ends[count[left] >= MAX_RECORDS] = WalkEnd.LIMIT
+                ends[~good[left]] = WalkEnd.MALFORMED
+                ends[~known[left]] = WalkEnd.GAP
+                ends[at[left] + HEADER > self.stop[last]] = WalkEnd.END
+                self.end[last] = ends
                 rows, at, header, ssl2 = rows[stay], at[stay], header[stay], ssl2[stay]
                 count, data = count[stay], data[stay]
             self.parts.append((rows, count, at, header))

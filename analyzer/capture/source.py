@@ -222,7 +222,8 @@ class FileReader:
         offset, first_frame = recognised.offset, 1
         if self.team is not None and self._file is not None and isinstance(parser, pcap.PcapParser):
             offset, first_frame = yield from self._read_ranges(self._file, self.team, parser, offset)
-        buffer = ChunkBuffer(self._source, chunk_octets)
+        # Of a chunk each process of a team takes a share only, and calls cost the same for few packets.
+        buffer = ChunkBuffer(self._source, chunk_octets * (1 if self.team is None else min(self.team.size, 4)))
         buffer.offset = offset
         consumed, needed = 0, 0
         while True:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from analyzer.assembly import Reading, finish
 from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
-from analyzer.capture.ranges import shared_octets
+from analyzer.capture.ranges import SHARED_OCTETS
 from analyzer.capture.several import CaptureSet, Portion, Recording
 from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.channels import assign_channels
@@ -152,7 +152,7 @@ class Work:
             seen = repr((pipeline.frames, pipeline.decoder.paths, inventory, _books(pipeline, inventory)))
             return reading.among(team.rank, team.size), seen
 
-        readings = together(processes, read, shared_octets(processes))
+        readings = together(processes, read, SHARED_OCTETS)
         pipeline, inventory = here[0]
         if len({seen for _, seen in readings}) > 1:  # the file has changed meanwhile
             raise GivenUp

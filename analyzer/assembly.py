@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from analyzer.flows import place_of
 from analyzer.legs import stitch
+from analyzer.numbers import distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import before_switch
 from analyzer.protocols.identify import Identification
@@ -303,7 +304,7 @@ def compact_tls(reading: TlsReading) -> TlsReading:
 
 def _used(columns: Iterable[NDArray[np.int32]]) -> I64:
     """Distinct indices in `columns`, without the -1 that stands for none, ascending."""
-    used = np.unique(np.concatenate(list(columns))).astype(np.int64)
+    used = distinct(np.concatenate(list(columns))).astype(np.int64)
     return used[used >= 0]
 
 
@@ -328,7 +329,7 @@ class Assembled:
 def _legs(table: FlowTable, handshakes: Handshakes) -> I64:
     """The legs of connections within each vantage point; `correlate` joins those of different ones."""
     _, first_seq, hello = handshakes
-    places = np.unique(table.vantage)
+    places = distinct(table.vantage)
     if places.shape[0] <= 1:
         return stitch(table, first_seq, hello)
     leg_of = np.full(len(table), -1, np.int64)

@@ -13,11 +13,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP
 from analyzer.flows import FlowRows, place_of
 from analyzer.heads import HeadCollector
-from analyzer.schema import I64, U8, U64, LateMessage, PacketTable
+from analyzer.schema import I64, U8, LateMessage, PacketTable
 
 LATE_REQUESTS: Final = 64
 """Distinct requests kept behind the head of a direction; as many as are read of the head."""
@@ -27,25 +26,10 @@ LATE_OCTETS: Final = 8 * 1024
 """Octets kept of one message: Apache, nginx and many proxies bound a field line at 8 KiB."""
 _IDENTITY: Final = 1024
 """Octets that, with the length of the segment, tell one request from another."""
-_SHORT: Final = 128
-"""Octets up to which most probes and all status lines reach."""
 _STATUS_IDENTITY: Final = 12
 """Octets that tell one status line from another: ``HTTP/1.1 403``."""
 _PATIENCE: Final = 8
 """Segments of the same direction that may come before the one in which a message goes on."""
-
-
-def _odd_numbers(count: int) -> U64:
-    """Numbers without a pattern, odd: SplitMix64 of 1, 2 ... (to load numpy's generators costs 10 ms)."""
-    mixed = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed ^= mixed >> np.uint64(shift)
-        mixed *= np.uint64(factor)
-    return mixed ^ (mixed >> np.uint64(31)) | np.uint64(1)
-
-
-_MULTIPLIERS: Final = _odd_numbers(_IDENTITY // 8)
-"""Of a multilinear hash: it saves looking at repeats, and the octets themselves decide."""
 
 
 @dataclass(slots=True)
@@ -78,13 +62,15 @@ class LateCollector:
 
     def add(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
         """Keep the late message starts among `packets`; to be called once the heads have been given them."""
-        fresh = self._fresh_starts(packets, rows, octets)
-        if fresh.shape[0] == 0 and not self._open:
+        starts = self._late_starts(packets, rows)
+        if starts.shape[0] == 0 and not self._open:
             return
         segments = _Segments(packets, rows, octets)
         self._open = [m for m in self._open if self._follow(m, segments, -1)]
-        for row, stream, segment in zip(fresh.tolist(), rows.stream[fresh].tolist(), segments.of(fresh), strict=True):
-            opened = self._begin(stream, segment)
+        for row, stream, place in zip(
+            starts.tolist(), rows.stream[starts].tolist(), segments.places(starts), strict=True
+        ):
+            opened = self._begin(stream, place, segments)
             if opened is not None and self._follow(opened, segments, row):
                 self._open.append(opened)
 
@@ -122,55 +108,43 @@ class LateCollector:
         for message in self._open:
             message.stream = renumbered(message.stream)
 
-    def _fresh_starts(self, packets: PacketTable, rows: FlowRows, octets: U8) -> I64:
-        """Indices into `rows` of late starts, the first of each distinct one of this table."""
+    def _late_starts(self, packets: PacketTable, rows: FlowRows) -> I64:
+        """Indices into `rows` of starts behind the heads of streams that have room, ascending."""
         starts: I64 = rows.http[packets.protocol[rows.packet[rows.http]] == TCP]
         if starts.shape[0] == 0:
             return starts
-        packet = rows.packet[starts]
         stream = rows.stream[starts]
-        late = self._heads.is_behind(stream, packets.seq[packet].astype(np.int64))
+        late = self._heads.is_behind(stream, packets.seq[rows.packet[starts]].astype(np.int64))
         if self._full:
             late &= ~np.isin(stream, self.full_streams())
-        starts, packet, stream = starts[late], packet[late], stream[late]
-        if starts.shape[0] == 0:
-            return starts
-        begin = packets.payload_start[packet]
-        have = packets.payload_stop[packet] - begin
-        head = gather_block(octets, begin, 8)
-        status = (head[:, 0] == ord("H")) & (head[:, 4] == ord("/"))  # as `_begin` tells them apart
-        counted = np.where(status, np.minimum(have, _STATUS_IDENTITY), have)
-        short = counted <= _SHORT
-        chosen: I64 = np.concatenate(
-            [
-                rows_of[_distinct(gather_block(octets, begin[rows_of], width), stream[rows_of], counted[rows_of])]
-                for rows_of, width in ((np.flatnonzero(short), _SHORT), (np.flatnonzero(~short), _IDENTITY))
-            ]
-        )
-        return starts[np.sort(chosen)]
+        return starts[late]
 
-    def _begin(self, stream: int, segment: _Segment) -> _Open | None:
+    def _begin(self, stream: int, place: _Place, segments: _Segments) -> _Open | None:
         """Keep the start of a message where it is new and there is room; the message, where it goes on."""
-        octets = segment.octets
-        requests, responses = self._seen.setdefault(stream, (set(), set()))
-        if octets.startswith(b"HTTP/"):
-            known, identity, room = responses, octets[:_STATUS_IDENTITY], LATE_RESPONSES
+        begin, stop = place[0], min(place[1], place[0] + LATE_OCTETS)
+        seen = self._seen.get(stream)
+        if seen is None:
+            seen = self._seen[stream] = (set(), set())
+        identity = segments.octets(begin, min(stop, begin + _IDENTITY))
+        if identity.startswith(b"HTTP/"):
+            known, identity, room = seen[1], identity[:_STATUS_IDENTITY], LATE_RESPONSES
         else:
-            known, identity, room = requests, len(octets).to_bytes(4) + octets[:_IDENTITY], LATE_REQUESTS
+            known, identity, room = seen[0], (stop - begin).to_bytes(4) + identity, LATE_REQUESTS
         if identity in known:
             return None
         if len(known) >= room:
             self._full.add(stream)
             return None
         known.add(identity)
-        if _is_over(octets, segment):
-            self._finish(stream, segment.frame, octets)
+        segment = segments.at(place)
+        if _is_over(segment.octets, segment):
+            self._finish(stream, segment.frame, segment.octets)
             return None
-        return _Open(stream, segment.frame, bytearray(octets), segment.end)
+        return _Open(stream, segment.frame, bytearray(segment.octets), segment.end)
 
     def _follow(self, message: _Open, segments: _Segments, after: int) -> bool:
         """Add to `message` what the segments past row `after` hold of it; whether it still goes on."""
-        for segment in segments.of(segments.of_stream(message.stream, after)):
+        for segment in map(segments.at, segments.places(segments.of_stream(message.stream, after))):
             if segment.seq != message.expects:
                 message.patience -= 1
                 if not message.patience:
@@ -194,17 +168,8 @@ def _is_over(octets: bytes | bytearray, last: _Segment) -> bool:
     return b"\r\n\r\n" in octets or b"\n\n" in octets or not last.whole or len(octets) >= LATE_OCTETS
 
 
-def _distinct(block: U8, stream: I64, counted: I64) -> I64:
-    """Rows of which the first ``counted`` octets were in no earlier row of the same stream, in no order."""
-    block[np.arange(block.shape[1]) >= counted[:, None]] = 0
-    words = block.view(np.uint64)
-    mixed = (words * _MULTIPLIERS[: words.shape[1]]).sum(axis=1, dtype=np.uint64)
-    mixed += (stream.astype(np.uint64) << np.uint64(20)) ^ counted.astype(np.uint64)
-    _, first, same = np.unique(mixed, return_index=True, return_inverse=True)
-    like = first[same.reshape(-1)]
-    other = (words != words[like]).any(axis=1) | (stream != stream[like]) | (counted != counted[like])
-    rows: I64 = np.concatenate([first, np.flatnonzero(other)])
-    return rows
+_Place = tuple[int, int, int, int, int]
+"""Of one segment: where its captured octets begin and stop, octets it claims, sequence number, frame."""
 
 
 class _Segment(NamedTuple):
@@ -236,10 +201,17 @@ class _Segments:
         first = low + int(np.searchsorted(self._order[low:high], after, side="right"))
         return self._order[first:high]
 
-    def of(self, rows: I64) -> Iterator[_Segment]:
-        """Segments of these rows."""
+    def places(self, rows: I64) -> Iterator[_Place]:
+        """What `at` makes a segment of, of each of these rows: most starts are known by their first octets alone."""
         packets, packet = self._packets, self._rows.packet[rows]
         columns = (packets.payload_start, packets.payload_stop, packets.payload_len, packets.seq, packets.frame)
-        for begin, stop, length, seq, frame in zip(*(column[packet].tolist() for column in columns), strict=True):
-            octets = bytes(self._octets[begin : min(stop, begin + LATE_OCTETS)])
-            yield _Segment(seq, (seq + length) & 0xFFFFFFFF, frame, octets, stop - begin == length)
+        return zip(*(column[packet].tolist() for column in columns), strict=True)
+
+    def octets(self, begin: int, stop: int) -> bytes:
+        return bytes(self._octets[begin:stop])
+
+    def at(self, place: _Place) -> _Segment:
+        """The segment itself."""
+        begin, stop, length, seq, frame = place
+        octets = self.octets(begin, min(stop, begin + LATE_OCTETS))
+        return _Segment(seq, (seq + length) & 0xFFFFFFFF, frame, octets, stop - begin == length)

@@ -21,6 +21,7 @@ from analyzer.heads import HEAD_LIMIT, HeadCollector
 from analyzer.late import LateCollector
 from analyzer.ledger import CaptureBook, Ledger
 from analyzer.legs import hello_randoms
+from analyzer.numbers import either, without
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http1 import read_http1, read_late
 from analyzer.protocols.http2 import read_http2
@@ -59,7 +60,7 @@ EPOCH_FRAMES: Final = 1 << 16
 """Frames between two looks at how much is held: fixed numbers, so that no result depends on the size of chunks."""
 SETTLE_OCTETS: Final = 48 << 20
 """Octets of stream heads from which settled connections are read: few large rounds cost less than many small ones."""
-_LAST_SLICE: Final = 1 << 14
+_LAST_SLICE: Final = 1 << 12
 """Connections read together at the end."""
 HEADS_BUDGET: Final = 192 << 20
 """Octets of stream heads held at most; past it the connections longest without a packet are read as they are."""
@@ -254,25 +255,33 @@ class Pipeline:
         touched = self.heads.touched()
         handshakes = touched[(state.opening[touched] & SENT_TLS_HELLO).any(axis=1)]
         over = self.heads.held(finished=True)
-        chosen = np.union1d(handshakes, over)
+        chosen = either(handshakes, over)
         if self._total(chosen.shape[0]):
             self._keep_settled(chosen, over)
         if self._total(self.heads.pending_octets) > self.limits.heads_budget:
-            if self.team is not None:
-                raise GivenUp
-            held = self.heads.held()
-            order = held[np.argsort(state.last_frame[held], kind="stable")]
-            self._close(np.sort(order[: max(1, order.shape[0] // 2)]))
+            self._close(self._longest_silent(self.heads.held()))
+
+    def _longest_silent(self, flows: I64) -> I64:
+        """Those of `flows` that are in the half longest without a packet, of all processes' ones together."""
+        last, order = self.flows.state.last_frame[flows], self.flows.state.order[flows]
+        wanted = max(1, self._total(flows.shape[0]) // 2)
+        bound = _reached_by(last, wanted, self._total)
+        earlier = last < bound
+        # Several flows have a packet in one frame, where one carries another.
+        wanted -= self._total(int(earlier.sum()))
+        latest = last == bound
+        chosen: Mask = earlier | (latest & (order <= _reached_by(order[latest], wanted, self._total)))
+        return flows[np.flatnonzero(chosen)]
 
     def _keep_settled(self, chosen: I64, over: I64) -> None:
         """Read the flows `chosen`; keep what can tell no more, the flows `over` among it, and drop its octets."""
         if chosen.shape[0]:
             batch = self.interpret(chosen)
             # A hole may still be filled by a late segment, and what it hid be read then.
-            ready = np.setdiff1d(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
+            ready = without(batch.tls.facts.flow[complete(batch.tls)], batch.flows[batch.holed])
             # Where keys open a connection its requests are still to come.
-            ready = np.setdiff1d(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
-            ready = np.union1d(ready, over)
+            ready = without(ready, batch.tls.facts.flow[batch.tls.facts.decrypted == Ternary.YES])
+            ready = either(ready, over)
             self._keep(batch, ready)
             self.heads.release(ready)
         # What is left cannot be settled yet, and looking at it again every epoch tells nothing.
@@ -475,6 +484,18 @@ class Pipeline:
         for i in range(0, max(rest.shape[0], 1), _LAST_SLICE):
             parts.append(self.interpret(rest[i : i + _LAST_SLICE]))
         return parts
+
+
+def _reached_by(numbers: I64, count: int, total: Callable[[int], int]) -> int:
+    """The least number that so many of all `numbers` are not above; `total` adds up what processes have of them."""
+    low, high = 0, 1 << 62
+    while low < high:
+        middle = (low + high) // 2
+        if total(int((numbers <= middle).sum())) >= count:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def load_for_children() -> None:

@@ -222,7 +222,8 @@ class FileReader:
         offset, first_frame = recognised.offset, 1
         if self.team is not None and self._file is not None and isinstance(parser, pcap.PcapParser):
             offset, first_frame = yield from self._read_ranges(self._file, self.team, parser, offset)
-        buffer = ChunkBuffer(self._source, chunk_octets)
+        # Of a chunk each process of a team takes a share only, and calls cost the same for few packets.
+        buffer = ChunkBuffer(self._source, chunk_octets * (1 if self.team is None else min(self.team.size, 4)))
         buffer.offset = offset
         consumed, needed = 0, 0
         while True:
@@ -254,10 +255,10 @@ class FileReader:
         self, source: FileSource, team: Team, parser: pcap.PcapParser, offset: int
     ) -> Generator[CaptureChunk, None, tuple[int, int]]:
         """Yield what the team reads; returns where and with which frame the rest of the file begins."""
-        from analyzer.capture.ranges import RANGE_OCTETS, RangeReader
+        from analyzer.capture.ranges import TURN_OCTETS, RangeReader
 
         first_frame = 1
-        ranges = RangeReader(source.descriptor(), parser, offset, source.size or 0, team, RANGE_OCTETS)
+        ranges = RangeReader(source.descriptor(), parser, offset, source.size or 0, team, TURN_OCTETS)
         for octets, frames in ranges:
             self.octets_read = ranges.position
             yield CaptureChunk(

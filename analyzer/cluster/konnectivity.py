@@ -14,6 +14,7 @@ import numpy as np
 from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.roles import CONTROL_PLANE, LOOPBACK, NODE, Roles
 from analyzer.flows import FIN, RST
+from analyzer.numbers import distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.schema import I64, Mask
 
@@ -94,18 +95,17 @@ class KonnectivityFacts:
 
 def konnectivity_facts(evidence: Evidence, roles: Roles, channels: ChannelColumns) -> KonnectivityFacts:
     """Gather the facts; all of them empty where no agent was seen."""
-    flows = evidence.flows
     own = (evidence.leg_of < 0) & (evidence.carrier < 0)
     agents = of_channel(channels, "konnectivity-agent-to-server") & own
     to_nodes = np.zeros(len(evidence), bool)
     for name in TO_NODES:
         to_nodes |= of_channel(channels, name)
-    to_nodes &= (evidence.leg_of < 0) & (flows.payload_octets.sum(axis=1) > 0)
+    to_nodes &= (evidence.leg_of < 0) & evidence.carried_payload
     from_control_plane = roles.client_is(CONTROL_PLANE)
     rows = np.flatnonzero(agents)
     key = (roles.client[rows] << 32) | roles.service[rows]
     carried = np.bincount(evidence.carriers, minlength=len(evidence))
-    found = tuple(_agent(evidence, roles, rows[key == value], carried) for value in np.unique(key).tolist())
+    found = tuple(_agent(evidence, roles, rows[key == value], carried) for value in distinct(key).tolist())
     seen = np.zeros(roles.addresses.shape[0], bool)
     seen[[agent.address for agent in found if agent.connections]] = True
     nodes = roles.member[NODE] & ~roles.member[CONTROL_PLANE] & ~roles.member[LOOPBACK] & ~seen

@@ -15,9 +15,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from analyzer.numbers import among, distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.grpc import ETCD_PACKAGES
 from analyzer.protocols.konnectivity import is_agent_connect, is_proxy_request
+from analyzer.protocols.tls.distinct import distinct_numbers
 from analyzer.registries import Grade, Protocol, Ternary
 from analyzer.schema import I64, U8, U64, HttpMessage, Mask
 
@@ -156,17 +158,21 @@ class Roles:
 
 
 def distinct_rows(words: U64) -> tuple[I64, I64]:
-    """First row of each distinct pair of words, in sorted order, and the index of each row's pair."""
-    order = np.lexsort((words[:, 1], words[:, 0]))
-    ordered = words[order]
-    new = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)]) if len(order) else np.zeros(0, bool)
-    inverse = np.empty(order.shape[0], np.int64)
-    inverse[order] = np.cumsum(new) - 1
-    return order[new], inverse
+    """A row of each distinct pair of words, in the order of the pairs, and the index of each row's pair."""
+    high, _ = distinct_numbers(words[:, 0])
+    pair, row = distinct_numbers(words[:, 1])
+    if high.any():
+        pair, row = distinct_numbers((high << 32 | pair).view(np.uint64))
+    order = np.lexsort((words[row, 1], words[row, 0]))
+    place = np.empty(order.shape[0], np.int64)
+    place[order] = np.arange(order.shape[0])
+    return row[order], place[pair]
 
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 """How IPv4 addresses begin among those of IPv6 (RFC 4291 2.5.5.2)."""
+_MAPPED_WORD: Final = np.uint64(0xFFFF)
+"""The third 32 bits of those."""
 
 
 def address_text(address: U8) -> str:
@@ -181,22 +187,25 @@ class _Networks:
     """The networks of some addresses, as nodes usually have them: the same /24 (IPv4) or /64 (IPv6)."""
 
     def __init__(self, addresses: U8) -> None:
-        octets = addresses.view("V16")[:, 0].tolist()
-        self._of_v4 = {address[:15] for address in octets if address.startswith(_MAPPED)}
-        self._of_v6 = {address[:8] for address in octets if not address.startswith(_MAPPED)}
-        self._all = {address[:8] for address in octets}
+        mapped, net_24, net_64 = self._parts(addresses)
+        self._of_v4 = distinct(net_24[mapped])
+        self._of_v6 = distinct(net_64[~mapped])
+        self._all = distinct(net_64)
+
+    @staticmethod
+    def _parts(addresses: U8) -> tuple[Mask, U64, U64]:
+        """Which are IPv4, mapped; their first 24 bits; and the first 64 of all of them."""
+        high, low = np.ascontiguousarray(addresses).view(">u8").astype(np.uint64).reshape(-1, 2).T
+        return (high == 0) & (low >> np.uint64(32) == _MAPPED_WORD), low >> np.uint64(8), high
 
     def hold(self, addresses: U8) -> Mask:
         """Which addresses lie in one of them: (A, 16) uint8 -> (A,) bool.
 
         Two addresses of different families share at most a /64.
         """
-        return np.array([self._holds(octets) for octets in addresses.view("V16")[:, 0].tolist()], bool)
-
-    def _holds(self, octets: bytes) -> bool:
-        if octets.startswith(_MAPPED):
-            return octets[:15] in self._of_v4 or octets[:8] in self._of_v6
-        return octets[:8] in self._all
+        mapped, net_24, net_64 = self._parts(addresses)
+        v4 = among(net_24, self._of_v4) | among(net_64, self._of_v6)
+        return np.where(mapped, v4, among(net_64, self._all))
 
 
 def assign_roles(evidence: Evidence, declared: DeclaredRoles | None) -> Roles:
@@ -425,7 +434,7 @@ class _Inference:
         """Without an inventory or a telling port: whom a node dials on an HTTPS port and who dials its kubelet."""
         if CONTROL_PLANE in self.roles.listed or self.roles.member[CONTROL_PLANE].any():
             return
-        talks = self.tls & (self.evidence.flows.payload_octets > 0).any(axis=1)
+        talks = self.tls & self.evidence.carried_payload
         kubelet = talks & self.kind(ServiceKind.KUBELET)
         client, server = self.roles.client, self.roles.server
         calls = talks & np.isin(self.evidence.flows.port[:, 1], OTHER_APISERVER_PORTS)
@@ -470,7 +479,8 @@ class _Inference:
 
     def _open_to(self, role: str) -> Mask:
         """Addresses inference may speak about: not where the inventory has, nor about loopback or none: (A,) bool."""
-        some = self.roles.addresses.view(np.uint64).any(axis=1) & ~self.roles.member[LOOPBACK]
+        words = self.roles.addresses.view(np.uint64)
+        some: Mask = ((words[:, 0] | words[:, 1]) != 0) & ~self.roles.member[LOOPBACK]
         return some if role in (CONTROL_PLANE, ETCD) else some & ~self.stated
 
     @cached_property

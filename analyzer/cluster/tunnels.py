@@ -14,6 +14,7 @@ import numpy as np
 
 from analyzer.cluster.roles import NODE, Roles, ServiceKind
 from analyzer.decode.transport import TCP
+from analyzer.numbers import among, distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Protocol, Ternary
 from analyzer.schema import I64, Mask
@@ -66,7 +67,7 @@ def ssh_tunnels(evidence: Evidence, roles: Roles, from_control_plane: Mask) -> S
         )
     ]
     tunnelling = is_ssh & go & from_control_plane & ~direct
-    for count in np.unique(fan[tunnelling]).tolist():
+    for count in distinct(fan[tunnelling]).tolist():
         reached = f"one long connection to each of {count} nodes" if count > 1 else "to a node"
         rows = tunnelling & (fan == count)
         tunnels.append((f"a Go SSH client on the control plane dials a node ({reached})", rows & stays))
@@ -114,11 +115,11 @@ def _fan(roles: Roles, rows: Mask) -> I64:
 def _served_directly(evidence: Evidence, roles: Roles, from_control_plane: Mask, asked: Mask) -> Mask:
     """Those of `asked` between a pair of hosts of which the client also talks to the other's kubelet: (F,) bool."""
     size = np.int64(roles.addresses.shape[0])
-    talks = (evidence.flows.payload_octets > 0).any(axis=1) & from_control_plane
+    talks = evidence.carried_payload & from_control_plane
     kubelet = talks & (roles.kind() == ServiceKind.KUBELET)
     pairs = roles.client * size + roles.server
     direct = np.zeros(len(evidence), bool)
-    direct[asked] = np.isin(pairs[asked], pairs[kubelet])
+    direct[asked] = among(pairs[asked], pairs[kubelet])
     return direct
 
 

@@ -26,8 +26,8 @@ def gather_block(octets: U8, start: I64, width: int) -> U8:
 
 
 def gather_words(octets: U8, start: I64) -> U64:
-    """Read eight octets from each `start` as big-endian numbers: (N,) uint64. See `gather_items`."""
-    return gather_items(octets, start, _WORD).view(">u8").astype(np.uint64)
+    """Read eight octets from each `start` as big-endian numbers: (N,) uint64. See `gather_numbers`."""
+    return gather_numbers(octets, start).byteswap(inplace=True)
 
 
 def gather_numbers(octets: U8, start: I64) -> U64:

@@ -97,13 +97,13 @@ class Evidence:
     @cached_property
     def packets(self) -> I64:
         """Packets of each flow and of those it stands for: (F,) int64."""
-        own: I64 = self.flows.packets.sum(axis=1)
+        own: I64 = self.flows.packets[:, 0] + self.flows.packets[:, 1]
         return own if self.aged_out is None else own + self.aged_out.packets
 
     @cached_property
     def octets(self) -> I64:
         """Octets likewise: (F,) int64."""
-        own: I64 = self.flows.octets.sum(axis=1)
+        own: I64 = self.flows.octets[:, 0] + self.flows.octets[:, 1]
         return own if self.aged_out is None else own + self.aged_out.octets
 
     @cached_property
@@ -221,8 +221,23 @@ class Evidence:
     @cached_property
     def mid_connection(self) -> Mask:
         """TCP flows of which no SYN was captured, with or without ACK: (F,) bool."""
-        joined: Mask = (self.flows.protocol == TCP) & (self.flows.syn_seq < 0).all(axis=1)
+        syn = self.flows.syn_seq
+        joined: Mask = (self.flows.protocol == TCP) & (syn[:, 0] < 0) & (syn[:, 1] < 0)
         return joined & (self.carrier < 0)
+
+    @cached_property
+    def carried_payload(self) -> Mask:
+        """Flows of which a packet carried payload: (F,) bool."""
+        payload = self.flows.payload_octets
+        spoke: Mask = (payload[:, 0] > 0) | (payload[:, 1] > 0)
+        return spoke
+
+    @cached_property
+    def one_sided(self) -> Mask:
+        """Flows of which packets of one direction only were captured: (F,) bool."""
+        packets = self.flows.packets
+        half: Mask = (packets[:, 0] == 0) | (packets[:, 1] == 0)
+        return half
 
     @cached_property
     def carrier(self) -> I64:
@@ -236,7 +251,7 @@ class Evidence:
         ``connections`` are all of them; the rest are subsets. A connection's legs are not counted again.
         """
         flows = self.flows
-        tcp = (flows.protocol == TCP) & (self.leg_of < 0) & (flows.payload_octets.sum(axis=1) > 0)
+        tcp = (flows.protocol == TCP) & (self.leg_of < 0) & self.carried_payload
         tcp &= self.carrier < 0
         seen = self.tls_column("client_hello_seen") | self.tls_column("server_hello_seen")
         cut = flows.cut_packets > 0
@@ -244,7 +259,7 @@ class Evidence:
             "connections": tcp,
             "handshake_seen": tcp & (seen == 1),
             "mid_connection": tcp & self.mid_connection,
-            "one_sided": tcp & (flows.packets == 0).any(axis=1),
+            "one_sided": tcp & self.one_sided,
             "cut_by_snaplen": tcp & cut,
             "with_gaps": tcp & self.gap & ~cut,
             "crowded": tcp & self.crowded,

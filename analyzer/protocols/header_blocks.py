@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from analyzer.protocols.http_message import MAX_FIELDS, SHOWN, Fields, request_shown, response_shown
+from analyzer.protocols.http_message import MAX_FIELDS, SHOWN, Fields, Shown, request_shown, response_shown
 from analyzer.schema import HttpMessage
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class HeaderBlock:
     fields: Fields
     undecoded: int
     is_request: bool = field(init=False)  #: it has a method
-    _shown: dict[bool, tuple[dict[str, Any], str] | None] = field(default_factory=dict)
+    _shown: dict[bool, tuple[Shown, str] | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.is_request = any(name == b":method" for name, _ in self.fields)
@@ -51,23 +51,23 @@ class HeaderBlock:
     def message(self, flow: int, frame: int, *, from_client: bool) -> HttpMessage | None:
         """Message of this block; None for trailers."""
         shown = self._shown_of(from_client)
-        return HttpMessage(flow, frame, from_client, "2", undecoded=self.undecoded, **shown[0]) if shown else None
+        return HttpMessage(flow, frame, from_client, "2", *shown[0], self.undecoded) if shown else None
 
     def identity(self, *, from_client: bool) -> str:
         """What tells messages of one direction apart: of answers the status alone. Empty for trailers."""
         shown = self._shown_of(from_client)
         return shown[1] if shown else ""
 
-    def _shown_of(self, from_client: bool) -> tuple[dict[str, Any], str] | None:
+    def _shown_of(self, from_client: bool) -> tuple[Shown, str] | None:
         try:
             return self._shown[from_client]
         except KeyError:
             columns = self._read(from_client)
-            identity = "" if columns is None else repr(columns) if from_client else str(columns["status"])
+            identity = "" if columns is None else repr(columns) if from_client else str(columns.status)
             self._shown[from_client] = None if columns is None else (columns, identity)
             return self._shown[from_client]
 
-    def _read(self, from_client: bool) -> dict[str, Any] | None:
+    def _read(self, from_client: bool) -> Shown | None:
         pseudo = {name: value for name, value in reversed(self.fields) if name.startswith(b":")}
         plain = [(name, value) for name, value in self.fields if not name.startswith(b":")][:MAX_FIELDS]
         for name, given in ((b":authority", b"host"), (b":protocol", b"upgrade")):
@@ -79,7 +79,7 @@ class HeaderBlock:
             return request_shown(pseudo[b":method"], pseudo.get(b":path", b""), tuple(plain))
         status = pseudo.get(b":status", b"")
         if not from_client and len(status) == 3 and status.isdigit():
-            return response_shown(int(status), plain)
+            return response_shown(int(status), tuple(plain))
         return None
 
 

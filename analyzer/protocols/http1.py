@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from analyzer.protocols.http_message import MAX_FIELDS, make_request, make_response, values_by_name
+from analyzer.protocols.http_message import MAX_FIELDS, SHOWN, Fields, make_request, make_response, values_by_name
 from analyzer.protocols.stream import Stream, read_streams
 from analyzer.schema import I64, HttpMessage, LateMessage, StreamHeads
 
@@ -47,7 +47,7 @@ _Framing = tuple[bytes, frozenset[bytes]]
 
 @dataclass(slots=True)
 class _Head:
-    """A start line and the complete field lines after it.
+    """A start line and what is kept of the complete field lines after it.
 
     ``body`` is None where the head is cut; ``framing`` is what Transfer-Encoding and Content-Length say.
     """
@@ -301,7 +301,7 @@ def _fields_at(octets: bytes, at: int) -> tuple[_Fields, int | None, _Framing]:
     stop = octets.find(b"\r\n\r\n", at, at + _REMEMBERED)
     if stop < 0:
         read, body = _read_fields(octets, at)
-        return tuple(read), body, _framing(tuple(read))
+        return _kept(read), body, _framing(read)
     fields, body, framing = _remembered_fields(octets[at : stop + 4])
     return fields, None if body is None else at + body, framing
 
@@ -309,10 +309,15 @@ def _fields_at(octets: bytes, at: int) -> tuple[_Fields, int | None, _Framing]:
 @lru_cache(maxsize=256)
 def _remembered_fields(section: bytes) -> tuple[_Fields, int | None, _Framing]:
     fields, body = _read_fields(section, 0)
-    return tuple(fields), body, _framing(tuple(fields))
+    return _kept(fields), body, _framing(fields)
 
 
-def _framing(fields: _Fields) -> _Framing:
+def _kept(fields: Fields) -> _Fields:
+    """Those of which anything is kept. The others (a date, say) change, and would have every message read anew."""
+    return tuple(field for field in fields if field[0] in SHOWN)
+
+
+def _framing(fields: Fields) -> _Framing:
     """Transfer-Encoding, in lower case, and the distinct values of Content-Length."""
     lengths = {value.strip() for name, all_ in fields if name == b"content-length" for value in all_.split(b",")}
     return values_by_name(fields).get(b"transfer-encoding", b"").lower(), frozenset(lengths)

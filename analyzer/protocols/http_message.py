@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from analyzer.protocols.credentials import (
     NO_CREDENTIAL,
@@ -19,6 +19,24 @@ from analyzer.schema import HttpMessage
 
 Fields = Sequence[tuple[bytes, bytes]]
 """(lower-case name, value) in the order sent."""
+
+
+class Shown(NamedTuple):
+    """What a head says that is kept: attributes of `HttpMessage`, in their order there."""
+
+    method: str = ""
+    target: str = ""
+    status: int = 0
+    host: str = ""
+    user_agent: str = ""
+    upgrade: str = ""
+    forwarded_uri: str = ""
+    forwarded_for: str = ""
+    content_type: str = ""
+    subprotocol: str = ""
+    credential: str = ""
+    credential_facts: tuple[tuple[str, str], ...] = ()
+
 
 MAX_FIELDS: Final = 256
 """Fields kept of one message; Apache stops at 100, node.js at 2000."""
@@ -74,49 +92,44 @@ def make_request(flow: int, frame: int, *, version: str, method: bytes, target: 
     fields : sequence of (bytes, bytes)
         Lower-case names. What a request whose head is cut does not show is left empty.
     """
-    shown = request_shown(method, target, tuple(fields))
-    return HttpMessage(flow=flow, frame=frame, from_client=True, version=version, **shown)
+    return HttpMessage(flow, frame, True, version, *request_shown(method, target, tuple(fields)))
 
 
 @lru_cache(maxsize=512)
-def request_shown(method: bytes, target: bytes, fields: Fields) -> dict[str, Any]:
+def request_shown(method: bytes, target: bytes, fields: Fields) -> Shown:
     """What of a request is kept: probes and pollers send the same head again and again, and it is read once."""
     values = values_by_name(fields)
     credential = credential_of(values, target)
-    return {
-        "method": text(method),
-        "target": without_secrets(target),
-        "host": without_secrets(values.get(b"host", b"")),
-        "user_agent": without_secrets(values.get(b"user-agent", b"")),
-        "upgrade": text(values.get(b"upgrade", b"")),
-        "forwarded_uri": without_secrets(values.get(b"x-forwarded-uri", b"")),
-        "forwarded_for": text(values.get(b"x-forwarded-for", b"")),
-        "content_type": text(values.get(b"content-type", b"")),
-        "subprotocol": _subprotocol(values),
-        "credential": credential.text,
-        "credential_facts": credential.facts,
-    }
+    return Shown(
+        method=text(method),
+        target=without_secrets(target),
+        host=without_secrets(values.get(b"host", b"")),
+        user_agent=without_secrets(values.get(b"user-agent", b"")),
+        upgrade=text(values.get(b"upgrade", b"")),
+        forwarded_uri=without_secrets(values.get(b"x-forwarded-uri", b"")),
+        forwarded_for=text(values.get(b"x-forwarded-for", b"")),
+        content_type=text(values.get(b"content-type", b"")),
+        subprotocol=_subprotocol(values),
+        credential=credential.text,
+        credential_facts=credential.facts,
+    )
 
 
 def make_response(flow: int, frame: int, *, version: str, status: int, fields: Fields) -> HttpMessage:
     """Make the message of a response; parameters as `make_request`, `status` a three-digit code."""
-    shown = _remembered_response(status, tuple(fields))
-    return HttpMessage(flow=flow, frame=frame, from_client=False, version=version, **shown)
+    return HttpMessage(flow, frame, False, version, *response_shown(status, tuple(fields)))
 
 
-def response_shown(status: int, fields: Fields) -> dict[str, Any]:
+@lru_cache(maxsize=512)
+def response_shown(status: int, fields: Fields) -> Shown:
     """What of a response is kept."""
     values = values_by_name(fields)
-    return {
-        "status": status,
-        "upgrade": text(values.get(b"upgrade", b"")),
-        "content_type": text(values.get(b"content-type", b"")),
-        "subprotocol": _subprotocol(values),
-    }
-
-
-_remembered_response = lru_cache(maxsize=512)(response_shown)
-"""`response_shown`, once for each of the heads that are sent again and again."""
+    return Shown(
+        status=status,
+        upgrade=text(values.get(b"upgrade", b"")),
+        content_type=text(values.get(b"content-type", b"")),
+        subprotocol=_subprotocol(values),
+    )
 
 
 def _subprotocol(values: Mapping[bytes, bytes]) -> str:

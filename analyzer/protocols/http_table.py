@@ -17,7 +17,6 @@ import numpy as np
 from analyzer.schema import I64, HttpMessage, Mask
 
 _CONTENT: Final = attrgetter(*(field.name for field in fields(HttpMessage) if field.name not in ("flow", "frame")))
-_PLACE: Final = attrgetter("flow", "frame")
 
 Test = Callable[[HttpMessage], object]
 
@@ -43,15 +42,16 @@ class HttpTable:
     @classmethod
     def of(cls, messages: Sequence[HttpMessage]) -> HttpTable:
         """The table of `messages`, which are in order within each flow."""
-        place = np.array(list(map(_PLACE, messages)), np.int64).reshape(-1, 2)
+        flow = np.array([message.flow for message in messages], np.int64)
+        frame = np.array([message.frame for message in messages], np.int64)
         known: dict[tuple[object, ...], int] = {}
         row_of = known.setdefault
         content = np.array([row_of(key, len(known)) for key in map(_CONTENT, messages)], np.int64)
         first = np.empty(len(known), np.int64)
         first[content[::-1]] = np.arange(len(messages))[::-1]  # of several to one place the last is kept
         contents = tuple(messages[row] for row in first.tolist())
-        order = np.argsort(place[:, 0], kind="stable")
-        return cls(place[order, 0], place[order, 1], content[order], contents)
+        order = np.argsort(flow, kind="stable")
+        return cls(flow[order], frame[order], content[order], contents)
 
     @cached_property
     def _is_request(self) -> Mask:

@@ -10,12 +10,10 @@ import tomllib
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from analyzer.protocols.stream import TEXT_LIMIT, Stream, read_streams, text
 from analyzer.schema import I64, SshFacts, StreamHeads
-
-_Value = TypeVar("_Value")
 
 MAX_IDENTIFICATION: Final = 255
 """Octets of the string with its line end (RFC 4253 4.2)."""
@@ -96,37 +94,41 @@ def read_ssh(heads: StreamHeads, flows: I64, names: I64 | None = None) -> list[S
         not hold the whole line, or the line is longer than the RFC allows. What rests on an offer that was not
         captured whole is empty.
     """
-    # Hosts offer the same lists to everybody: equal ones are kept once.
-    known: dict[Any, Any] = {}
-
-    def once(value: _Value) -> _Value:
-        shared: _Value = known.setdefault(value, value)
-        return shared
-
     facts: list[SshFacts] = []
     for flow, client, server in read_streams(heads, flows, names):
-        (client_banner, client_frame, client_at), (server_banner, server_frame, server_at) = (
+        (client_line, client_frame, client_at), (server_line, server_frame, server_at) = (
             _banner(client),
             _banner(server),
         )
-        ours, theirs = _offer(client, client_at), _offer(server, server_at)
-        negotiated = _negotiated(ours, theirs) if ours and theirs else ()
-        facts.append(
-            SshFacts(
-                flow,
-                once(client_banner),
-                once(server_banner),
-                client_frame,
-                server_frame,
-                client_offer=once(ours),
-                server_offer=once(theirs),
-                hassh=once(_fingerprint(ours, CIPHER_C2S, MAC_C2S, COMPRESSION_C2S)),
-                hassh_server=once(_fingerprint(theirs, CIPHER_S2C, MAC_S2C, COMPRESSION_S2C)),
-                negotiated=once(negotiated),
-                weak=once(_weaknesses(negotiated)),
-            )
-        )
+        banners, offers = _exchange(client_line, server_line, _offer(client, client_at), _offer(server, server_at))
+        facts.append(SshFacts(flow, banners[0], banners[1], client_frame, server_frame, *offers))
     return facts
+
+
+class _Offers(NamedTuple):
+    """What is read of two offers: attributes of `SshFacts`, in their order there."""
+
+    client_offer: NameLists
+    server_offer: NameLists
+    hassh: str
+    hassh_server: str
+    negotiated: tuple[tuple[str, str], ...]
+    weak: tuple[tuple[str, str], ...]
+
+
+@lru_cache(_REMEMBERED)
+def _exchange(client: str, server: str, client_offer: bytes, server_offer: bytes) -> tuple[tuple[str, str], _Offers]:
+    """Banners and what two offers say; hosts send the same ones to everybody, and equal ones are kept once."""
+    ours, theirs = _name_lists(client_offer), _name_lists(server_offer)
+    negotiated = _negotiated(ours, theirs) if ours and theirs else ()
+    return (client, server), _Offers(
+        ours,
+        theirs,
+        _fingerprint(ours, CIPHER_C2S, MAC_C2S, COMPRESSION_C2S),
+        _fingerprint(theirs, CIPHER_S2C, MAC_S2C, COMPRESSION_S2C),
+        negotiated,
+        _weaknesses(negotiated),
+    )
 
 
 def _banner(stream: Stream) -> tuple[str, int, int]:
@@ -148,8 +150,8 @@ def _banner(stream: Stream) -> tuple[str, int, int]:
     return "", 0, -1
 
 
-def _offer(stream: Stream, at: int) -> NameLists:
-    """Name lists of the side's SSH_MSG_KEXINIT; empty where it was not captured whole.
+def _offer(stream: Stream, at: int) -> bytes:
+    """Octets of the side's SSH_MSG_KEXINIT from its name lists on; empty where it was not captured whole.
 
     Packets are in clear until the keys are taken into use (RFC 4253 6): length, padding length, payload, padding.
     """
@@ -161,11 +163,11 @@ def _offer(stream: Stream, at: int) -> NameLists:
             break
         payload = octets[at + 5 : stop - octets[at + 4]]
         if payload[:1] == bytes([_KEXINIT]):
-            return _name_lists(payload[1 + _COOKIE :])
+            return payload[1 + _COOKIE :]
         if payload[:1] not in (bytes([kind]) for kind in _PASSED_OVER):
             break
         at = stop
-    return ()
+    return b""
 
 
 @lru_cache(_REMEMBERED)

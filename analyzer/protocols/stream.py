@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from analyzer.numbers import among
 from analyzer.schema import I64, StreamHeads
 
 TEXT_LIMIT: Final = 512
@@ -103,7 +104,7 @@ def read_streams(heads: StreamHeads, flows: I64, names: I64 | None = None) -> It
 def _holes_of(heads: StreamHeads, flows: I64) -> dict[int, list[tuple[int, int]]]:
     """Holes of the streams of `flows`, which few streams have."""
     found: dict[int, list[tuple[int, int]]] = {}
-    chosen = np.isin(heads.holes_stream >> 1, flows)
+    chosen = among(heads.holes_stream >> 1, flows)
     columns = (heads.holes_stream[chosen], heads.holes_start[chosen], heads.holes_stop[chosen])
     for stream, start, stop in zip(*(column.tolist() for column in columns), strict=True):
         found.setdefault(stream, []).append((start, stop))

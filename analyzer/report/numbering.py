@@ -51,10 +51,12 @@ class Numbering:
     def settle(self, document: dict[str, Any]) -> None:
         """Renumber a document in place: what is called ``frame``, ``frames`` or stands in a column of frames."""
         data = document["connections"]["data"]
+        if not self.several:
+            data["capture"] = [""] * len(data["first_frame"])
+            data["last_capture"] = [""] * len(data["last_frame"])
+            return
         data["capture"] = [self.name(frame) for frame in data["first_frame"]]
         data["last_capture"] = [self.name(frame) for frame in data["last_frame"]]
-        if not self.several:
-            return
         own = [self.place(frame)[0] for frame in data["first_frame"]]
         data["evidence_frames"] = [
             " ".join(self._short(int(frame), capture) for frame in text.split())

@@ -21,8 +21,7 @@ def _check(audit: Audit) -> Outcome:
     served, read, shown = audit.verdicts.anonymous
     presented = audit.verdicts.client_certificate.value == ClientCertificate.PRESENTED
     frames = np.zeros(len(audit.evidence), np.int64)
-    for flow, (frame, _) in shown.items():
-        frames[flow] = frame
+    frames[list(shown)] = [frame for frame, _ in shown.values()]
     return outcome(
         scope=audit.on(*CHANNELS) & audit.recognised,
         decidable=presented | read,

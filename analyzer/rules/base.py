@@ -18,6 +18,7 @@ from analyzer.cluster.channels import ChannelColumns, of_channel
 from analyzer.cluster.declarations import Declarations
 from analyzer.cluster.roles import LOOPBACK, Roles
 from analyzer.cluster.trust import Trust
+from analyzer.numbers import distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Grade, Protocol, Severity
 from analyzer.rules.suppressions import Suppression, Suppressions
@@ -117,14 +118,14 @@ class Outcome:
     """What a rule says of each connection in its scope, and what shows it.
 
     ``violation``, ``compliant``, ``undecidable`` (F,) bool, disjoint; ``grade`` (F,) uint8 of the violations;
-    ``frames`` (F, k) int64, 0 = none; ``detail`` text by connection, for the few that need it.
+    ``frames`` (F,) int64 each, best first, 0 = none; ``detail`` text by connection, for the few that need it.
     """
 
     violation: Mask
     compliant: Mask
     undecidable: Mask
     grade: U8
-    frames: I64
+    frames: tuple[I64, ...]
     detail: dict[int, str] = field(default_factory=dict)
 
 
@@ -151,13 +152,12 @@ def outcome(
     """
     undecidable = scope & ~decidable
     decided = scope & decidable
-    columns = np.stack([np.asarray(f, np.int64) for f in frames], axis=1)
     return Outcome(
         decided & violation,
         decided & ~violation,
         undecidable,
         np.broadcast_to(np.asarray(grade, np.uint8), scope.shape),
-        columns,
+        tuple(frames),
         detail or {},
     )
 
@@ -262,7 +262,7 @@ def apply_rules(
         covered = suppressions.applying(rule, audit, rows)
         entries = len(suppressions.entries) + 1
         part = audit.channels.channel[rows] * entries + covered + 1
-        for number in np.unique(part).tolist():
+        for number in distinct(part).tolist():
             here = rows[part == number]
             channel, entry = divmod(number, entries)
             accepted = suppressions.entries[entry - 1] if entry else None
@@ -278,9 +278,9 @@ def _finding(
     by_grade = {Grade(i).label: int(n) for i, n in enumerate(grades) if n}
     # The finding is as well known as its best-known connection; the counts say how many that are.
     strongest = Grade(int(np.flatnonzero(grades)[0]))
-    ordered = rows[np.argsort(said.grade[rows], kind="stable")]
-    shown = said.frames[ordered]
-    frames = list(dict.fromkeys(int(f) for f in shown.reshape(-1)[: 8 * MAX_FRAMES] if f > 0))[:MAX_FRAMES]
+    ordered = rows[np.argsort(said.grade[rows], kind="stable")][: 8 * MAX_FRAMES]
+    shown = np.stack([frames[ordered] for frames in said.frames], axis=1).reshape(-1)[: 8 * MAX_FRAMES]
+    frames = list(dict.fromkeys(shown[shown > 0].tolist()))[:MAX_FRAMES]
     told = (said.detail[row] for row in rows.tolist() if row in said.detail) if said.detail else ()
     details = list(dict.fromkeys(told))[:MAX_DETAILS]
     return Finding(

@@ -20,7 +20,7 @@ def _check(audit: Audit) -> Outcome:
         | (verdicts.server_verification.value == ServerVerification.UNDECIDABLE)
     )
     flows = audit.evidence.flows
-    one_sided = (flows.packets == 0).any(axis=1)
+    one_sided = audit.evidence.one_sided
     poor = audit.evidence.mid_connection | one_sided | audit.evidence.gap | (flows.cut_packets > 0)
     rows = np.flatnonzero(scope & open_questions & poor)
     detail = {}

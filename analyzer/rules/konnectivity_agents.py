@@ -8,6 +8,7 @@ import numpy as np
 
 from analyzer.cluster.roles import CONTROL_PLANE, NODE, ServiceKind
 from analyzer.flows import RST
+from analyzer.numbers import distinct
 from analyzer.registries import Grade, Severity
 from analyzer.rules.base import Audit, Outcome, Rule, outcome
 
@@ -19,11 +20,10 @@ connection shows itself within that time."""
 def _check(audit: Audit) -> Outcome:
     roles, flows = audit.roles, audit.evidence.flows
     dials = audit.on("konnectivity-agent-to-server")
-    agents = dials & (flows.payload_octets.sum(axis=1) > 0)
+    agents = dials & audit.evidence.carried_payload
     # A connection that was open before the capture and carried nothing but acknowledgements is an idle agent's.
-    idle = (
-        dials & audit.evidence.mid_connection & (flows.packets > 0).all(axis=1) & (flows.flags & RST == 0).all(axis=1)
-    )
+    idle = dials & audit.evidence.mid_connection & ~audit.evidence.one_sided
+    idle &= (flows.flags[:, 0] | flows.flags[:, 1]) & RST == 0
     none = np.zeros(len(audit.evidence), bool)
     calls = audit.on("node-to-apiserver") & audit.recognised & roles.client_is(NODE) & ~roles.client_is(CONTROL_PLANE)
     serving = np.zeros(roles.addresses.shape[0], bool)
@@ -38,7 +38,7 @@ def _check(audit: Audit) -> Outcome:
     long_enough = int(flows.last_ns.max(initial=0) - flows.first_ns.min(initial=flows.last_ns.max(initial=0)))
     told = same_host & (long_enough >= KEEPALIVE_NS)
     rows = np.flatnonzero(silent & told)
-    names = {int(a): roles.names.get(int(a), "") for a in np.unique(roles.client[rows])}
+    names = {int(a): roles.names.get(int(a), "") for a in distinct(roles.client[rows])}
     return outcome(
         scope=scope,
         decidable=~silent | told,

@@ -11,7 +11,7 @@ from analyzer.rules.cleartext_proxy import CHANNELS as PROXIES
 
 
 def _check(audit: Audit) -> Outcome:
-    agents = audit.on("konnectivity-agent-to-server") & (audit.evidence.flows.payload_octets.sum(axis=1) > 0)
+    agents = audit.on("konnectivity-agent-to-server") & audit.evidence.carried_payload
     to_nodes = audit.on("apiserver-to-kubelet", *PROXIES)
     direct = to_nodes & audit.roles.client_is(CONTROL_PLANE) & (audit.evidence.carrier < 0)
     return outcome(

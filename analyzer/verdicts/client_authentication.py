@@ -52,7 +52,7 @@ def judge_client_certificate(evidence: Evidence, columns: ChannelColumns, declar
     # What the API server's configuration says, where the handshake was not captured or cut.
     middle = tls & evidence.mid_connection
     data = evidence.flows.signature[:, :, TLS_DATA] > 0
-    cut = tls & ~evidence.mid_connection & evidence.tls_is("established", Ternary.UNKNOWN) & data.all(axis=1)
+    cut = tls & ~evidence.mid_connection & evidence.tls_is("established", Ternary.UNKNOWN) & data[:, 0] & data[:, 1]
     for channel, flag, name in (
         ("apiserver-to-kubelet", declared.kubelet_certificate, "--kubelet-client-certificate"),
         ("apiserver-to-etcd", declared.etcd_certificate, "--etcd-certfile"),

@@ -30,7 +30,8 @@ def judge_encryption(evidence: Evidence) -> Answer:
     null = server_hello & null_cipher(evidence.tls_column("cipher_suite").astype(np.uint16))
     answer.settle(null, cleartext, Grade.OBSERVED, "the ServerHello chooses a cipher suite without encryption")
     answer.settle(server_hello, encrypted, Grade.OBSERVED, "the ServerHello chooses an encrypting cipher suite")
-    records = tls & (evidence.flows.signature[:, :, TLS_DATA] > 0).any(axis=1)
+    data = evidence.flows.signature[:, :, TLS_DATA] > 0
+    records = tls & (data[:, 0] | data[:, 1])
     is_text = _mostly_text(evidence)
     text = tls & ~evidence.tls_is("established", Ternary.YES) & is_text
     answer.doubt(

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from analyzer.cluster.roles import LOOPBACK_NAME, Roles, ServiceKind, address_text
+from analyzer.numbers import among
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Ternary
 from analyzer.schema import I64, U8, Certificate, Mask
@@ -55,23 +56,24 @@ class NameComparison(NamedTuple):
 def names_endpoint(certificate: Certificate, name: str, addresses: Collection[str]) -> bool:
     """Whether a certificate names what was dialled: `name`, or where it is empty one of `addresses`.
 
+    Addresses are texts in the one form that `address_text` gives them.
+
     Subject alternative names alone count (RFC 9525 2). Wildcards are compared as Go does: ``*`` as the whole leftmost
     label of a valid name stands for one label (crypto/x509, verify.go; RFC 9525 6.3); a name with other characters is
     compared as it stands.
     """
     if not name:
-        listed = _addresses(certificate.ip_addresses)
-        return any(ipaddress.ip_address(address) in listed for address in addresses)
+        return not _addresses(certificate.ip_addresses).isdisjoint(addresses)
     host = name.lower()
     return any(_matches(pattern.lower(), host) for pattern in certificate.dns_names)
 
 
 @lru_cache(maxsize=1024)
-def _addresses(texts: tuple[str, ...]) -> frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+def _addresses(texts: tuple[str, ...]) -> frozenset[str]:
     found = set()
     for text in texts:
         with suppress(ValueError):
-            found.add(ipaddress.ip_address(text))
+            found.add(str(ipaddress.ip_address(text)))
     return frozenset(found)
 
 
@@ -147,7 +149,7 @@ def _dialled(evidence: Evidence, roles: Roles, rows: I64, sni: I64) -> tuple[I64
     for leg in legs.tolist():
         root = int(evidence.leg_of[leg])
         servers.setdefault(root, {int(roles.server[root])}).add(int(roles.server[leg]))
-    for at in np.flatnonzero((chosen >= 0) & np.isin(evidence.root[rows], list(servers))).tolist():
+    for at in np.flatnonzero((chosen >= 0) & among(evidence.root[rows], np.array(list(servers), np.int64))).tolist():
         chosen[at] = len(sets)
         sets.append(tuple(sorted(servers[int(evidence.root[rows[at]])])))
     return chosen, sets

@@ -41,7 +41,7 @@ def judge_server_verification(
     # Where the snap length cut the handshake, records of application data from both sides show that it was accepted.
     data = evidence.flows.signature[:, :, TLS_DATA] > 0
     in_use = accepted | (tls & evidence.mid_connection)
-    in_use |= tls & evidence.tls_is("established", Ternary.UNKNOWN) & data.all(axis=1)
+    in_use |= tls & evidence.tls_is("established", Ternary.UNKNOWN) & data[:, 0] & data[:, 1]
     kubelets = of_channel(columns, "apiserver-to-kubelet") | of_channel(columns, "user-to-kubelet")
     _disproved(evidence, answer, accepted, kubelets)
     answer.settle(

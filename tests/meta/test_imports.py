@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 RANKS: dict[str, int] = {
     "errors": 0, "bounds": 0, "schema": 0, "registries": 0, "data": 0, "": 0,
-    "copying": 5, "team": 5,
+    "copying": 5, "numbers": 5, "team": 5,
     "capture": 10,
     "decode": 20,
     "flows": 30,
@@ -102,7 +102,8 @@ BUDGET = 450
 NOT_NEEDED = {
     *("pandas", "scapy", "dpkt", "pyshark", "yaml", "rich", "jinja2", "pyarrow", "numba", "cryptography", "hpack"),
     *("prometheus_client", "multiprocessing", "concurrent", "asyncio", "subprocess", "tarfile", "ssl", "http"),
-    *("numpy.random", "numpy.testing", "numpy.f2py", "analyzer.opinions", "analyzer.session", "analyzer.report.html"),
+    *("numpy.random", "numpy.testing", "numpy.f2py", "numpy.ma"),
+    *("analyzer.opinions", "analyzer.session", "analyzer.report.html", "analyzer.cluster.declared"),
 }
 """What a capture without a readable certificate and without HTTP/2 in clear, and a report as JSON, have no use for."""
 

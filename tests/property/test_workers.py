@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import analysis, traffic, workers
+from analyzer import analysis, pipeline, traffic, workers
 from analyzer.analysis import run
 from analyzer.assembly import Reading
 from analyzer.capture import ranges
@@ -39,7 +39,7 @@ CAPTURES = sorted(p for p in LAB.iterdir() if p.suffix in (".pcap", ".pcapng"))
 @pytest.fixture(autouse=True)
 def _teams_for_small_captures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analysis, "LEAST_SHARED", 0)
-    monkeypatch.setattr(ranges, "RANGE_OCTETS", 64 << 10)
+    monkeypatch.setattr(ranges, "TURN_OCTETS", 64 << 10)
 
 
 @pytest.fixture
@@ -110,6 +110,13 @@ def test_several_captures_do_too() -> None:
     assert analyse(chosen, limits, 7) == analyse(chosen, limits, 3) == analyse(chosen, limits, 1)
 
 
+@given(st.lists(st.integers(0, 1 << 40), min_size=1), st.data())
+def test_the_least_number_that_so_many_reach(numbers: list[int], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, len(numbers)))
+
+    assert pipeline._reached_by(np.array(numbers), count, int) == sorted(numbers)[count - 1]
+
+
 def test_a_rotated_recording_is_one(tmp_path: Path, given_up: list[bool]) -> None:
     # Given one recording in three files, cut where connections are under way
     octets = (LAB / "10-tls12.pcap").read_bytes()
@@ -134,24 +141,32 @@ def test_a_rotated_recording_is_one(tmp_path: Path, given_up: list[bool]) -> Non
     assert given_up == [False]
 
 
-def test_where_memory_runs_short_one_process_reads_it(given_up: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given a budget so small that connections are read before they are complete: the longest silent ones of all
-    path = LAB / "27-fmt-packet-loss.pcap"
-    limits = Limits(epoch_frames=50, settle_octets=1 << 12, heads_budget=1 << 14)
-    pressed: list[int] = []
+@pytest.mark.parametrize(
+    ("name", "budget"), [("27-fmt-packet-loss.pcap", 1 << 14), ("12c-overlay-geneve.pcap", 1 << 12)]
+)
+def test_where_memory_runs_short_the_longest_silent_of_all_are_read(
+    name: str, budget: int, given_up: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a budget so small that connections are read before they are complete
+    limits = Limits(epoch_frames=32, settle_octets=budget // 4, heads_budget=budget)
+    closed: list[list[int]] = []
     close = Pipeline._close
 
     def noted(self: Pipeline, flows: I64) -> None:
-        pressed.append(1)
+        first = self._total(int(self.flows.state.order[flows].sum()))
+        closed.append([self.frames, self._total(flows.shape[0]), first])
         close(self, flows)
 
     monkeypatch.setattr(Pipeline, "_close", noted)
+    expected = analyse([LAB / name], limits, 1)
+    before, closed[:] = [*closed], []
 
-    documents = {analyse([path], limits, count) for count in (1, 2, 4, 8)}
-
-    assert len(documents) == 1
-    assert pressed
-    assert given_up == [True] * 3
+    for count in (2, 4, 8):
+        assert analyse([LAB / name], limits, count) == expected
+        assert closed == before
+        closed.clear()
+    assert len(before) > 1
+    assert given_up == [False] * 3
 
 
 @pytest.mark.parametrize("epoch_frames", [50, 1 << 16])

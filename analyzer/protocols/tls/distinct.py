@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from analyzer.decode.gather import gather_block
+from analyzer.numbers import distinct
 from analyzer.schema import I64, U8, U64
 
 _BLOCK_OCTETS: Final = 1 << 22
@@ -139,7 +140,7 @@ def distinct_rows(*columns: I64) -> tuple[I64, I64]:
 def _by_width(length: I64) -> list[tuple[int, I64]]:
     """Rows by a width that holds each length: a power of two up to 64, then a multiple of 64; few different ones."""
     widths = np.where(length <= _STEP, _SMALL[np.minimum(length, _STEP)], -(-length // _STEP) * _STEP)
-    return [(width, np.flatnonzero(widths == width)) for width in np.unique(widths).tolist()]
+    return [(width, np.flatnonzero(widths == width)) for width in distinct(widths).tolist()]
 
 
 def _words(octets: U8, start: I64, length: I64, width: int) -> U64:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyzer.cluster.catalogue import Channel
+from analyzer.numbers import distinct
 from analyzer.registries import Severity
 from analyzer.report.audit_result import AuditResult, Document
 from analyzer.report.sections.connections import ConnectionTable
@@ -20,7 +21,7 @@ def channel_rows(result: AuditResult, table: ConnectionTable) -> list[Document]:
     audit, findings = result.audit, result.findings
     whole = audit.connections
     counted = Counted(result)
-    present = np.unique(np.concatenate([audit.channels.channel, counted.channel]))
+    present = distinct(np.concatenate([audit.channels.channel, counted.channel]))
     order = {"at-risk": 0, "undecidable": 1, "sound": 2, "informational": 3}
     for number in present.tolist():
         channel = table.catalogue[number]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analyzer.numbers import distinct
 from analyzer.report.audit_result import AuditResult, Document
 from analyzer.report.filters import with_frames
 from analyzer.report.sections.connections import MAX_LISTED, ConnectionTable, first_distinct
@@ -31,7 +32,7 @@ def finding_entry(finding: Finding, table: ConnectionTable) -> Document:
         details = "; ".join(finding.detail)
         message += f" {details[0].upper()}{details[1:]}."
     services, place = table.services
-    keys = [services[row] for row in np.unique(place[audit.roles.service[rows]]).tolist()]
+    keys = [services[row] for row in distinct(place[audit.roles.service[rows]]).tolist()]
     digest = hashlib.sha256("\n".join([rule.code, finding.channel, *keys]).encode()).hexdigest()
     return {
         "id": f"{rule.code}/{finding.channel}",

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from analyzer.cluster.konnectivity import konnectivity_facts
+from analyzer.numbers import distinct
 from analyzer.protocols.tls import go_releases, kubernetes_releases
 from analyzer.registries import Grade
 from analyzer.report.audit_result import Document, time_text
@@ -98,8 +99,8 @@ def fingerprints(audit: Audit, table: ConnectionTable) -> list[Document]:
             "stack": key[2],
             **_built_with(key[0], key[2], strings[groups_offered[rows[0]]]),
             "connections": int(evidence.weight[rows].sum()),
-            "channels": sorted(names[row] for row in np.unique(audit.channels.channel[rows]).tolist()),
-            "clients": sorted(table.address[row] for row in np.unique(audit.roles.client[rows]).tolist())[:MAX_LISTED],
+            "channels": sorted(names[row] for row in distinct(audit.channels.channel[rows]).tolist()),
+            "clients": sorted(table.address[row] for row in distinct(audit.roles.client[rows]).tolist())[:MAX_LISTED],
         }
         for key, rows in sorted(groups.items(), key=itemgetter(0))
     ]

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from analyzer.ledger import Ledger
+from analyzer.numbers import distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import LinkType
 from analyzer.report.audit_result import (
@@ -98,7 +99,7 @@ def vantage_points(result: AuditResult) -> list[Document]:
             "given": vantage.given,
             "assumed": vantage.assumed,
             "flows": int((flows.vantage == row).sum()),
-            "connections": int(np.unique(root[flows.vantage == row]).shape[0]),
+            "connections": int(distinct(root[flows.vantage == row]).shape[0]),
             "seen_elsewhere": int((elsewhere & (flows.vantage == row)).sum()),
         }
         for row, vantage in enumerate(result.inputs.vantages)

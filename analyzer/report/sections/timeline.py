@@ -14,6 +14,7 @@ import numpy as np
 
 from analyzer.cluster.catalogue import channels
 from analyzer.cluster.channels import of_channel
+from analyzer.numbers import distinct
 from analyzer.protocols.evidence import Evidence
 from analyzer.registries import Ternary
 from analyzer.report.audit_result import Document, time_text
@@ -132,7 +133,7 @@ def _requests(evidence: Evidence, wanted: Mask) -> Iterator[_Happened]:
     rows = http.requests()
     rows = rows[wanted[http.flow[rows]]]
     kinds = kind_of[http.content[rows]] if told else rows
-    for number in np.unique(kinds).tolist():
+    for number in distinct(kinds).tolist():
         here = rows[kinds == number]
 
         def tell(row: int, here: I64 = here) -> str:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system mak
 
 @pytest.fixture(autouse=True)
 def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "RANGE_OCTETS", 32 << 10)
+    monkeypatch.setattr(ranges, "TURN_OCTETS", 64 << 10)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def read_together(path: Path, workers: int) -> list[Seen]:
             reader.team = team
             return seen(reader)
 
-    return together(workers, read, ranges.shared_octets(workers))
+    return together(workers, read, ranges.SHARED_OCTETS)
 
 
 def frames(count: int, longest: int = 1500, seed: int = 1) -> list[Frame]:
@@ -175,7 +175,7 @@ def test_several_files_one_after_the_other(tmp_path: Path, ended: list[int]) -> 
                 found.append(seen(reader))
         return found
 
-    assert together(3, read, ranges.shared_octets(3)) == [read(None)] * 3
+    assert together(3, read, ranges.SHARED_OCTETS) == [read(None)] * 3
     assert len(ended) == 3
     assert ended[1] < paths[1].stat().st_size
 

@@ -427,8 +427,13 @@ class FlowBuilder:
         rows = _members(packets)
         elsewhere = 0
         if self._team is not None:
-            self.traffic.extend(packets.time_ns[rows])
-            mine = rows[_share(packets, self._team.size)[rows] == self._team.rank]
+            mine = _share(packets, self._team.size) == self._team.rank
+            if rows.shape[0] == len(packets):
+                self.traffic.extend(packets.time_ns)
+                mine = np.flatnonzero(mine)
+            else:
+                self.traffic.extend(packets.time_ns[rows])
+                mine = rows[mine[rows]]
             elsewhere = rows.shape[0] - mine.shape[0]
             rows = mine
         if rows.shape[0] == 0:

@@ -97,9 +97,11 @@ class TrafficCounter:
 
     def extend(self, time_ns: I64) -> None:
         """Make bins as long as packets at these times ask for, (N,) int64, which other counters count."""
-        timed = time_ns[time_ns > 0]
-        if timed.shape[0]:
-            self._extend(int(timed.min()), int(timed.max()))
+        low = int(time_ns.min(initial=1))
+        if low <= 0:
+            time_ns = time_ns[time_ns > 0]
+        if time_ns.shape[0]:
+            self._extend(int(time_ns.min()), int(time_ns.max()))
 
     def _extend(self, low: int, high: int) -> None:
         self._first = low if self._first is None else min(low, self._first)

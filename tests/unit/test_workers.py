@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from analyzer.workers import Task, can_fork
+from analyzer.team import GivenUp, Team
+from analyzer.workers import Task, can_fork, together
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="this system makes no copies of processes")
 
@@ -60,3 +61,50 @@ def test_no_child_and_no_descriptor_is_left_behind() -> None:
         assert len(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_team_works_side_by_side_in_processes_of_its_own() -> None:
+    def work(team: Team) -> tuple[int, int, int]:
+        team.memory[team.rank] = team.rank + 10
+        team.meet()
+        return os.getpid(), team.total(team.rank), int(team.memory[: team.size].sum())
+
+    answers = together(3, work, 16)
+
+    assert answers[0][0] == os.getpid()
+    assert len({process for process, _, _ in answers}) == 3
+    assert [rest for _, *rest in answers] == [[3, 33]] * 3
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+def test_a_team_is_given_up_where_one_gives_up(victim: int) -> None:
+    def work(team: Team) -> int:
+        if team.rank == victim:
+            raise GivenUp
+        return team.total(1)
+
+    with pytest.raises(GivenUp):
+        together(3, work, 1)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_an_error_here_ends_the_team_and_is_raised() -> None:
+    def work(team: Team) -> None:
+        if team.rank == 0:
+            raise ValueError("here")
+        team.meet()
+
+    with pytest.raises(ValueError, match="here"):
+        together(4, work, 1)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_team_leaves_no_descriptor_behind() -> None:
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+    assert together(4, lambda team: team.total(1), 1) == [4] * 4
+
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -404,7 +404,11 @@ class Http2Collector:
         """Hold no more of these walks."""
         kept = []
         for store in self._held:
-            segments = store.segments.take(~walks[store.segments.walk])
+            gone = walks[store.segments.walk]
+            if not gone.any():
+                kept.append(store)
+                continue
+            segments = store.segments.take(~gone)
             if 2 * int(segments.captured.sum()) < store.octets.shape[0]:
                 kept.append(_Store.packed(segments, store.octets))
             else:
@@ -545,6 +549,9 @@ class Http2Collector:
             part = order.store.segments.take(held)
             self._held.append(_Store.packed(part, store.octets))
             self._standings.waits[part.walk] = True
+            # Few stores, of which none is joined to others again and again.
+            while len(self._held) > 1 and 2 * len(self._held[-1].segments) >= len(self._held[-2].segments):
+                self._held[-2:] = [_Store.joined(self._held[-2:])]
 
     def _stand(self, walked: Walked, order: _Order, plain: Mask) -> None:
         """Note how the walks of plain stretches stand."""

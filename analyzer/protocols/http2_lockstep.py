@@ -33,8 +33,10 @@ from analyzer.protocols.http2_frames import (
 from analyzer.protocols.http2_walk import ASIDE, CONFIRMED, known_flags
 from analyzer.schema import I64, U8, U64, Mask, Table
 
-_FEW: Final = 12
-"""Stretches from which on a step in numpy costs less than one of each alone."""
+_FEW: Final = 64
+"""Stretches for which a step in numpy costs less than one of each alone."""
+_FEW_HEADS: Final = 24
+"""The same, where those that are left are read anew."""
 _UNSURE_STEPS: Final = 64
 """Steps made for fewer of them, as long as one is not yet known to be of frames."""
 
@@ -227,7 +229,7 @@ def whole_blocks(octets: U8, at: I64, stop: I64) -> tuple[Blocks, Mask]:
     whole = np.ones(at.shape[0], bool)
     rows, parts = np.arange(at.shape[0]), []
     while rows.shape[0]:
-        if rows.shape[0] < _FEW:
+        if rows.shape[0] < _FEW_HEADS:
             whole[rows] = False
             break
         headers = _Headers.at(octets, at)

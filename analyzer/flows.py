@@ -442,7 +442,7 @@ class FlowBuilder:
             packets = packets.take(rows)
         if self._soft_limit is not None and len(self) + rows.shape[0] > self._soft_limit:
             keys, side = _keys(packets, np.arange(len(packets)), vantage)
-            return self._add_limited(packets, octets, rows, keys, side)
+            return replace(self._add_limited(packets, octets, rows, keys, side), elsewhere=elsewhere)
         starts, key, side = self._identify(packets, vantage)
         return replace(self._add_runs(packets, octets, rows, starts, key, side), elsewhere=elsewhere)
 

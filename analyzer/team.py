@@ -7,16 +7,18 @@ of it at the next message, and the team is given up.
 
 from __future__ import annotations
 
-import mmap
-import socket
 import struct
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from analyzer.schema import U8
+
+if TYPE_CHECKING:  # a plain run needs neither: two thousandths of a second
+    import mmap
+    import socket
 
 MOST: Final = 16
 """Processes of a team: each has a connection to every other one, and each decodes all packets to find its share."""
@@ -74,10 +76,12 @@ class Team:
 
     def hear(self, kind: int, rank: int) -> _Numbers:
         """The oldest message of that kind from that process that was not heard yet; wait for it."""
+        from socket import MSG_WAITALL
+
         waiting = self._heard[kind, rank]
         while not waiting:
             try:
-                message = self._others[rank].recv(_MESSAGE.size, socket.MSG_WAITALL)
+                message = self._others[rank].recv(_MESSAGE.size, MSG_WAITALL)
             except OSError as error:
                 raise GivenUp from error
             if len(message) < _MESSAGE.size:

@@ -18,7 +18,7 @@ import numpy as np
 from analyzer.capture.pcap import PcapParser
 from analyzer.capture.records import FrameColumns
 from analyzer.schema import I64, U8
-from analyzer.team import GivenUp, Team
+from analyzer.team import Team
 
 TURN_OCTETS: Final = 32 << 20
 """Octets of the ranges that are looked at together, one of each process: what is found in them is one chunk. It is
@@ -90,8 +90,6 @@ class RangeReader:
     def __iter__(self) -> Iterator[tuple[U8, FrameColumns]]:
         """Yield the octets and frames of each turn; both are valid until the next one is asked for."""
         team = self._team
-        if team.total(self._size) != self._size * team.size:
-            raise GivenUp  # the file is growing
         turns = -(-(self._size - self._begin) // self._turn_octets)
         following = 0
         for turn in range(turns):
@@ -135,6 +133,7 @@ class RangeReader:
         slot, rank = self._slots[turn % _SLOTS], self._team.rank
         before = rank * self._range_octets  # in the turn
         offset = self._begin + turn * self._turn_octets + before
+        # The slack is the beginning of the next range, whose reader writes the same octets there.
         octets = slot.octets[before : before + self._range_octets + _SLACK]
         try:
             octets = octets[: os.preadv(self._descriptor, [octets.data], offset)]

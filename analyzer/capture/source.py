@@ -6,6 +6,7 @@ import ctypes
 import os
 import stat
 import sys
+import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from analyzer.capture.remote import BLOCK_OCTETS, RemoteFile, RemoteSource
 from analyzer.capture.stream import ChunkBuffer, FileSource, OctetSource, PrefixedSource, read_prefix
 from analyzer.errors import CaptureFormatError, InputError
 from analyzer.schema import CaptureChunk, Damage, Interface
-from analyzer.team import Team
+from analyzer.team import GivenUp, Team
 
 CHUNK_OCTETS: Final = 8 << 20
 _LEAST_CHUNK: Final = 64
@@ -220,8 +221,10 @@ class FileReader:
         parser = recognised.parser
         _keep_freed_memory()
         offset, first_frame = recognised.offset, 1
-        if self.team is not None and self._file is not None and isinstance(parser, pcap.PcapParser):
-            offset, first_frame = yield from self._read_ranges(self._file, self.team, parser, offset)
+        if self.team is not None and self._file is not None:
+            _agree(self._file, self.team)
+            if isinstance(parser, pcap.PcapParser):
+                offset, first_frame = yield from self._read_ranges(self._file, self.team, parser, offset)
         # Of a chunk each process of a team takes a share only, and calls cost the same for few packets.
         buffer = ChunkBuffer(self._source, chunk_octets * (1 if self.team is None else min(self.team.size, 4)))
         buffer.offset = offset
@@ -246,6 +249,9 @@ class FileReader:
             consumed, needed = stretch.consumed, stretch.needed
             if stretch.damage is not None:
                 self.damage.append(stretch.damage)
+                if "." not in self.format:
+                    # How far the buffer was filled depends on how the input was cut; nothing behind this was used.
+                    self.octets_read = stretch.damage.offset
                 return
             if buffer.ended:
                 self._end(parser, buffer, consumed, first_frame)
@@ -284,6 +290,20 @@ class FileReader:
             self.damage.append(Damage(buffer.offset + consumed, f"{problem}: {cut}" if problem else cut))
         elif problem:
             self.damage.append(Damage(buffer.offset + consumed, f"{problem}, after frame {next_frame - 1}"))
+
+
+def _agree(file: FileSource, team: Team) -> None:
+    """Have the processes of a team look whether all of them have opened the same file, of the same length.
+
+    Raises
+    ------
+    GivenUp
+        It was replaced or has grown meanwhile.
+    """
+    status = os.fstat(file.descriptor())
+    mine = zlib.crc32(repr((status.st_dev, status.st_ino, file.size)).encode())
+    if team.total(mine) != mine * team.size:
+        raise GivenUp
 
 
 def _keep_freed_memory() -> None:

@@ -251,6 +251,44 @@ def test_a_file_that_changes_meanwhile_is_read_by_one_process(
     monkeypatch.setattr(analysis.Work, "_read_frames", grown)
 
     assert analyse([path], Limits(), 2) == expected
+    assert given_up == [True]
+
+
+def test_a_damaged_pcapng_file_is_read_as_far_by_any_number(tmp_path: Path, given_up: list[bool]) -> None:
+    octets = bytearray((LAB / "11-keylog-dsb.pcapng").read_bytes())
+    ends: list[int] = []
+    while (ends[-1] if ends else 0) < len(octets):
+        at = ends[-1] if ends else 0
+        ends.append(at + int.from_bytes(octets[at + 4 : at + 8], "little"))
+    damaged = ends[len(ends) // 3]
+    octets[damaged + 4 : damaged + 8] = b"\xff\xff\xff\x7f"
+    path = tmp_path / "damaged.pcapng"
+    path.write_bytes(octets * 3)
+
+    document = analyse([path], Limits(), 1)
+    assert json.loads(document)["captures"][0]["octets"] == damaged
+    assert analyse([path], Limits(), 3) == document
+    assert given_up == [False]
+
+
+def test_near_the_limit_of_flows_nothing_is_read_twice(given_up: list[bool]) -> None:
+    # Given a limit that only the packets of one table could have stepped over
+    path = LAB / "10-tls12.pcap"
+    count = len(json.loads(alone(path))["connections"]["data"]["client_ip"])
+    limits = Limits(max_flows=count * 4 // 3 + 4)
+    expected = analyse([path], limits, 1)
+    reads: list[int] = []
+    read = analysis.Work._read_frames
+
+    def counted(self: analysis.Work, reader: Any, number: int, progress: Any, team: Team | None = None) -> Any:
+        reads.append(number)
+        return read(self, reader, number, progress, team)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analysis.Work, "_read_frames", counted)
+        assert analyse([path], limits, 2) == expected
+    assert given_up == [False]
+    assert reads == [0]
 
 
 class _Meeting:

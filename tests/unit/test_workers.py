@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import signal
+import sys
 
 import pytest
 
 from analyzer.team import GivenUp, Team
-from analyzer.workers import Task, can_fork, together
+from analyzer.workers import Tally, Task, can_fork, in_children, together
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="this system makes no copies of processes")
 
@@ -99,6 +102,87 @@ def test_an_error_here_ends_the_team_and_is_raised() -> None:
         together(4, work, 1)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_one_that_waits_for_more_than_others_have_to_say_is_not_waited_for() -> None:
+    # Given a process that asks for one sum more than the first one, as it has seen more
+    def work(team: Team) -> int:
+        sums = [team.total(1) for _ in range(1 + team.rank)]
+        return sums[-1]
+
+    with pytest.raises(GivenUp):
+        together(2, work, 1)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_nobody_does_the_work_of_a_child_that_fails_at_its_end() -> None:
+    parent, ranks = os.getpid(), []
+
+    def work(team: Team) -> int:
+        ranks.append(team.rank)
+        team.meet()
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return team.rank
+
+    with pytest.raises(GivenUp):
+        together(2, work, 1)
+    assert ranks == [0]
+
+
+@pytest.mark.parametrize("refused", ["os.fork", "os.pipe", "socket.socketpair", "mmap.mmap"])
+def test_what_the_system_refuses_gives_the_team_up(refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given room for one process, or for some connections
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    owner, _, name = refused.rpartition(".")
+    there = getattr(sys.modules[owner], name)
+    calls = itertools.count()
+
+    def some(*arguments: object) -> object:
+        if next(calls) >= (name != "mmap"):
+            raise OSError(errno.EMFILE, "no more")
+        return there(*arguments)
+
+    monkeypatch.setattr(refused, some)
+    with pytest.raises(GivenUp):
+        together(4, lambda team: team.total(1), 1)
+    monkeypatch.undo()
+
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_pieces_are_done_here_where_there_are_no_children(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, calls = os.fork, itertools.count()
+
+    def some() -> int:
+        if next(calls) >= room:
+            raise BlockingIOError
+        return fork()
+
+    monkeypatch.setattr(os, "fork", some)
+
+    assert sorted(in_children([lambda _, i=i: i for i in range(4)], 3, Tally(None))) == [0, 1, 2, 3]  # type: ignore[misc]
+
+
+def test_an_interrupt_before_the_child_knows_that_it_is_one_stays_the_parents(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given an interrupt that both processes of a fork get at once
+    parent, fork = os.getpid(), os.fork
+
+    def interrupted() -> int:
+        child = fork()
+        os.kill(os.getpid(), signal.SIGINT)
+        return child
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Task(lambda: os.getpid())
+    assert os.getpid() == parent
+    os.wait()
 
 
 def test_a_team_leaves_no_descriptor_behind() -> None:

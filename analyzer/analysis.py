@@ -200,7 +200,7 @@ class Work:
 
             with recording.open() as reader:
                 partials.append(self.read(reader, number, workers, advanced))
-                octets += reader.octets_read
+            octets += sum(origin.octets for origin in partials[-1].inventory.origins)
             frames += partials[-1].inventory.frames
             give_back_freed_memory()
         return partials

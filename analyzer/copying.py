@@ -49,7 +49,8 @@ def gather_items(octets: U8, start: I64, width: int) -> Items:
     return items
 
 
-COPY_BLOCK = 256
+_BLOCK_BITS = 8
+COPY_BLOCK = 1 << _BLOCK_BITS
 """Octets moved at a time by `copy_ranges`."""
 _COPY_SLICE = 2048
 
@@ -96,7 +97,7 @@ def copy_ranges(octets: U8, start: I64, length: I64, target: I64, size: int, out
         if rows is None:
             blocks = gather_items(octets, part, COPY_BLOCK)
         else:
-            blocks = rows.take(part // COPY_BLOCK, out=room[: part.shape[0]], mode="clip")
+            blocks = rows.take(part >> _BLOCK_BITS, out=room[: part.shape[0]], mode="clip")
         windows[sink[at : at + _COPY_SLICE]] = blocks
     return out[:size]
 

@@ -98,4 +98,6 @@ def command(
         result = run(reader, context, limits_of(inputs), progress, key_log, inputs.workers, spread)
     document = build_document(result, fail_on)
     show(document, Outputs(**files), quiet=quiet, no_color=no_color)
+    # The interpreter looks for cycles once more as it ends, in all that there is.
+    gc.freeze()
     ctx.exit(document["outcome"]["exit_status"])

@@ -4,14 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from analyzer.decode import Decoder
-from analyzer.flows import FlowBuilder
+from analyzer.flows import FlowBuilder, _set_bits
 from analyzer.registries import InitiatorSource
 from analyzer.schema import FlowTable
-from tests.builders import ACK, FIN, RST, SYN, Conversation, chunk, ethernet, frames_of, ipv4, tcp, udp
+from tests.builders import ACK, FIN, RST, SYN, Conversation, chunk, ethernet, frames_of, ipv4, ipv6, tcp, udp, vxlan
 
 
 def flows_of(frames: list[bytes], parts: int = 1) -> FlowTable:
@@ -232,3 +232,63 @@ def test_a_limit_that_is_not_reached_changes_nothing() -> None:
     other = flows_of(frames)
     for name in ("first_frame", "packets", "octets", "signature", "port"):
         assert (getattr(one, name) == getattr(other, name)).all(), name
+
+
+HOSTS = {4: ("10.0.0.10", "10.0.0.11", "10.0.1.10"), 6: ("fd00::a00:a", "fd00::a00:b", "fd01::a00:a")}
+"""Of IPv6, addresses that end like those of IPv4: by their last octets alone they would be taken for one another."""
+PACKETS = st.tuples(
+    st.sampled_from([4, 6]),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    st.sampled_from([6, 17]),
+    st.sampled_from([None, 1, 2]),  # VXLAN network
+    st.integers(1, 3),  # such packets in a row
+)
+
+
+SAME_ENDS = [(version, (0, 1), (0, 0), 6, None, 1) for version in (6, 4, 6)]
+
+
+@settings(max_examples=60, deadline=None)
+@example(SAME_ENDS, 1)
+@given(st.lists(PACKETS, min_size=1, max_size=40), st.integers(1, 4))
+def test_flows_are_those_of_a_dictionary(
+    drawn: list[tuple[int, tuple[int, int], tuple[int, int], int, int | None, int]], parts: int
+) -> None:
+    frames: list[bytes] = []
+    expected: dict[object, list[int]] = {}
+    for version, hosts, ports, protocol, network, times in drawn:
+        here, there = ((HOSTS[version][hosts[i]], 7000 + ports[i]) for i in (0, 1))
+        layer = tcp(b"x", here[1], there[1], 1, 1, ACK) if protocol == 6 else udp(b"x", here[1], there[1])
+        wrapped = (ipv4 if version == 4 else ipv6)(layer, here[0], there[0], protocol)
+        frame = ethernet(wrapped, 0x0800 if version == 4 else 0x86DD)
+        keys: list[object] = [(frozenset([here, there]), protocol, network)]
+        if network is not None:
+            frame = ethernet(ipv4(udp(vxlan(frame, network), 50000, 4789), "10.9.9.1", "10.9.9.2", 17))
+            keys.append("carrier")
+        for key in keys:
+            expected.setdefault(key, []).extend(len(frames) + 1 + i for i in range(times))
+        frames += [frame] * times
+
+    # When the same frames are seen from two places
+    decoder, builder = Decoder(), FlowBuilder()
+    for rows in np.array_split(np.arange(len(frames)), parts):
+        if rows.shape[0]:
+            piece = chunk([frames[i] for i in rows], first_frame=int(rows[0]) + 1)
+            for vantage in (0, 3):
+                builder.add(decoder.decode(piece), piece.octets, vantage)
+    flows = builder.finish(np.arange(len(builder)))[0]
+
+    totals = (flows.vantage, flows.first_frame, flows.last_frame, flows.packets.sum(axis=1))
+    found = sorted(zip(*(column.tolist() for column in totals), strict=True))
+    assert found == sorted((place, of[0], of[-1], len(of)) for of in expected.values() for place in (0, 3))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 255)), max_size=60))
+def test_bits_are_set_like_one_by_one(setting: list[tuple[int, int]]) -> None:
+    column, expected = np.zeros(6, np.uint8), np.zeros(6, np.uint8)
+    rows = np.array([row for row, _ in setting], np.int64)
+    bits = np.array([bit for _, bit in setting], np.uint8)
+    _set_bits(column, rows, bits)
+    np.bitwise_or.at(expected, rows, bits)
+    assert column.tolist() == expected.tolist()

@@ -123,10 +123,11 @@ def encrypted_sequences(walk: RecordWalk, hello: I64) -> Sequences:
     first = np.repeat(data[begins], sizes)
     gaps = np.cumsum(records.gap)
     joined = gaps[data] == gaps[first]
-    shown = joined & (rank < SEEN)
-    length[row[shown], rank[shown]] = (records.stop - records.start)[data[shown]]
-    found[row[shown], rank[shown]] = data[shown]
-    np.add.at(count, row[joined], 1)
+    shown = np.flatnonzero(joined & (rank < SEEN))
+    place, seen = row[shown] * SEEN + rank[shown], data[shown]
+    length.reshape(-1)[place] = records.stop[seen] - records.start[seen]
+    found.reshape(-1)[place] = seen
+    count = np.bincount(row[joined], minlength=streams)
     heads, opening = row[begins], data[begins]
     before = np.where(hello[heads] >= 0, hello[heads], walk.begin[heads])
     unbroken = (gaps[opening] == gaps[before]) & ((hello[heads] >= 0) | ~records.gap[before])

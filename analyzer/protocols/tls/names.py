@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from analyzer.protocols.tls.strings import printable
@@ -97,6 +98,7 @@ def distinguished_name(der: bytes) -> str | None:
     return ",".join(reversed(parts))
 
 
+@lru_cache(maxsize=64)
 def requested_names(body: bytes, *, with_algorithms: bool) -> tuple[str, ...]:
     """Names of the CAs that a CertificateRequest of TLS <= 1.2 lists.
 

@@ -149,8 +149,9 @@ class _Walker:
         self.count = np.zeros(streams.shape[0], np.int64)
         self.data_count = np.zeros(streams.shape[0], np.int64)
         self.end = np.full(streams.shape[0], WalkEnd.END, np.uint8)
-        # Of each step: stream, number of the record in it, offset, header, and whether octets are missing before it.
-        self.parts: list[tuple[I64, I64, I64, I64, Mask]] = []
+        # Of each step: stream, number of the record in it, offset, header; of some: streams with a gap before it.
+        self.parts: list[tuple[I64, I64, I64, I64]] = []
+        self.gaps: list[tuple[I64, I64]] = []
 
     def header_known(self, rows: I64, at: I64) -> Mask:
         """Where the octets of a record header from `at` are in the head and were captured."""
@@ -191,11 +192,11 @@ class _Walker:
         """Walk on from `at`, all `rows` together; `gap` marks those whose first record has octets missing before it."""
         self.end[rows] = WalkEnd.END
         count, data = self.count[rows], self.data_count[rows]
+        first = True
         while rows.shape[0]:
             known = self.header_known(rows, at)
             header = _headers(self.heads.octets, at)
             ssl2 = _ssl2_hello(header) & (count == 0)
-            # What ends a walk, the first that applies: a header that is none, one too many, data for long enough.
             good = known & (_plausible(header) | ssl2)
             go = good & (count < MAX_RECORDS) & (data < ENOUGH_DATA)
             stay = np.flatnonzero(go)
@@ -203,15 +204,20 @@ class _Walker:
                 left = np.flatnonzero(~go)
                 last = rows[left]
                 self.at[last], self.count[last], self.data_count[last] = at[left], count[left], data[left]
-                self.end[last] = np.select(
-                    [at[left] + HEADER > self.stop[last], ~known[left], ~good[left], count[left] >= MAX_RECORDS],
-                    [WalkEnd.END, WalkEnd.GAP, WalkEnd.MALFORMED, WalkEnd.LIMIT],
-                    WalkEnd.ENOUGH,
-                )
+                # The last that applies: a head that ends ends its walk, whatever else.
+                ends = np.full(left.shape[0], WalkEnd.ENOUGH, np.uint8)
+                ends[count[left] >= MAX_RECORDS] = WalkEnd.LIMIT
+                ends[~good[left]] = WalkEnd.MALFORMED
+                ends[~known[left]] = WalkEnd.GAP
+                ends[at[left] + HEADER > self.stop[last]] = WalkEnd.END
+                self.end[last] = ends
                 rows, at, header, ssl2 = rows[stay], at[stay], header[stay], ssl2[stay]
-                count, data, gap = count[stay], data[stay], gap[stay]
-            self.parts.append((rows, count, at, header, gap))
-            gap = np.zeros(rows.shape[0], bool)
+                count, data = count[stay], data[stay]
+            self.parts.append((rows, count, at, header))
+            if first:
+                behind = gap[stay]
+                self.gaps.append((rows[behind], count[behind]))
+                first = False
             at = at + _octets(header, ssl2)
             count = count + 1
             data = data + ((header & 0xFF) == APPLICATION_DATA)
@@ -221,13 +227,17 @@ class _Walker:
         begin = np.zeros(self.streams.shape[0] + 1, np.int64)
         np.cumsum(self.count, out=begin[1:])
         nothing = np.empty(0, np.int64)
-        parts = [(nothing, nothing, nothing, nothing, np.empty(0, bool)), *self.parts]
-        row, number, at, header = (np.concatenate([part[column] for part in parts]) for column in range(4))
-        gap = np.concatenate([part[4] for part in parts])
-        order = np.empty(row.shape[0], np.int64)
-        order[begin[row] + number] = np.arange(row.shape[0])
-        row, at, header = row[order], at[order], header[order]
-        ssl2 = (number[order] == 0) & ~_plausible(header)
+        parts = [(nothing, nothing, nothing, nothing), *self.parts]
+        of, number, *told = (np.concatenate([part[column] for part in parts]) for column in range(4))
+        place = begin[of] + number
+        at, header = np.empty_like(told[0]), np.empty_like(told[1])
+        at[place], header[place] = told
+        row = np.repeat(np.arange(self.streams.shape[0]), self.count)
+        gap = np.zeros(row.shape[0], bool)
+        for streams, numbers in self.gaps:
+            gap[begin[streams] + numbers] = True
+        # The first of a stream alone is taken for one that begins like no record.
+        ssl2 = ~_plausible(header)
         start, stop = at + np.where(ssl2, 2, HEADER), at + _octets(header, ssl2)
         captured = np.minimum(stop, self.stop[row])
         known = self.extents.known_until(start, np.maximum(start, captured))
@@ -240,7 +250,7 @@ class _Walker:
             start,
             stop,
             np.minimum(known, stop),
-            gap[order],
+            gap,
         )
         return RecordWalk(records, begin, self.end)
 
@@ -269,8 +279,9 @@ def _ssl2_length(header: I64) -> I64:
 
 def _ssl2_hello(header: I64) -> Mask:
     """A two-octet SSL 2.0 record header, client-hello (1), and a version of SSL 3.0 or later (RFC 5246 E.2)."""
-    good: Mask = (header & 0x80 != 0) & (header & 0xFFFF0000 == 3 << 24 | 1 << 16) & (header >> 32 <= 4)
-    good &= _ssl2_length(header) >= 9
+    good: Mask = header & 0x80 != 0
+    if good.any():
+        good &= (header & 0xFFFF0000 == 3 << 24 | 1 << 16) & (header >> 32 <= 4) & (_ssl2_length(header) >= 9)
     return good
 
 

@@ -11,14 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analyzer.decode import Decoder
+from analyzer.flows import FlowBuilder
+from analyzer.heads import HeadCollector
 from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
 from analyzer.pipeline import Limits, Pipeline
 from analyzer.protocols import http2_late, http2_lockstep
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http2_frames import PREFACE
+from analyzer.protocols.http2_late import Http2Collector
 from analyzer.protocols.http2_lockstep import Stretches, Walked, walk_stretches
 from analyzer.registries import Protocol
-from analyzer.schema import I64, U8, Mask
+from analyzer.schema import I64, U8, HttpMessage, Mask, PacketTable
 from tests.builders import Conversation, chunk, chunks_cut_at
 
 LIMIT = 2048
@@ -303,7 +307,7 @@ def test_connections_that_are_over_take_no_room() -> None:
     assert paths(pipeline.evidence()) == [path for i in range(30) for path in ("/first", f"/{i}")]
 
 
-WORDS = ["ask", "ask", "ask", "data", "data", "kind", "pings", "continued", "padded", "noise", "many", "jump"]
+WORDS = ["ask", "ask", "ask", "data", "data", "kind", "pings", "continued", "padded", "noise", "many", "again", "jump"]
 
 
 def anything(dice: random.Random, sport: int) -> list[bytes]:
@@ -332,14 +336,22 @@ def anything(dice: random.Random, sport: int) -> list[bytes]:
                 talk.tcp.send(side, frame(1, END_HEADERS | PADDED | PRIORITY, 3, padded))
             case "noise":
                 talk.tcp.send(side, dice.randbytes(dice.randrange(1, 100)))
+            case "again":
+                # Sent again with what follows it, in other segments.
+                sent, more = frame(1, END_HEADERS, 3, block), frame(1, END_HEADERS, 5, block)
+                back = dice.randrange(1, len(sent) + 1)
+                talk.tcp.send(side, sent)
+                talk.tcp.seq[side] -= back
+                talk.tcp.send(side, sent[-back:] + dice.choice([more, more[:9]]))
             case "many":
                 talk.tcp.send(side, frame(1, END_HEADERS, 3, block) * dice.randrange(1, 100))
             case _:
                 far = dice.choice([50, 1000, 1 << 20, 1 << 29, (1 << 30) + 5, 1 << 31])
                 talk.tcp.seq[side] = (talk.tcp.seq[side] + far) & 0xFFFFFFFF
     frames = talk.frames[dice.choice([0, 0, dice.randrange(len(talk.frames))]) :]
-    for _ in range(dice.choice([0, 0, 0, 1, 3])):
-        one, other = dice.randrange(len(frames)), dice.randrange(len(frames))
+    for _ in range(dice.choice([0, 0, 1, 3])):
+        one = dice.randrange(len(frames))
+        other = dice.choice([dice.randrange(len(frames)), min(one + dice.randrange(1, 4), len(frames) - 1)])
         match dice.randrange(3):
             case 0 if len(frames) > 1:
                 del frames[one]
@@ -368,41 +380,57 @@ def every_one_alone(octets: U8, stretches: Stretches, segment_at: I64, untrimmed
     return replace(walked, halted=~nothing, stretches=replace(walked.stretches, sure=nothing))
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.randoms(use_true_random=False), st.sampled_from([1, 3, 16]))
+Tables = list[tuple[PacketTable, U8]]
+
+
+def collected(tables: Tables, asked: set[int]) -> tuple[list[HttpMessage], list[list[HttpMessage]], list[int]]:
+    """Messages behind the heads; what was under way after the tables `asked`; and streams without room."""
+    flows = FlowBuilder()
+    heads = HeadCollector(flows, LIMIT)
+    collector, under_way = Http2Collector(flows, heads), []
+    for number, (packets, octets) in enumerate(tables):
+        rows = flows.add(packets, octets)
+        heads.add(packets, rows, octets)
+        collector.add(packets, rows, octets)
+        if number in asked:
+            under_way.append(in_order(collector.under_way()))
+    messages = collector.take(all_of_them=True)
+    assert not len(collector)
+    return in_order(messages), under_way, collector.full_streams().tolist()
+
+
+def in_order(messages: list[HttpMessage]) -> list[HttpMessage]:
+    return sorted(messages, key=lambda message: (message.flow, message.frame, message.from_client))
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_together_directions_say_what_each_says_alone_whenever_a_round_ends(
-    dice: random.Random, connections: int
+    seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames = mixed(dice, connections)
-    cuts = dice.sample(range(1, len(frames)), min(len(frames) - 1, dice.choice([0, 1, 5, 30])))
-    snapped = dice.choice([0, 0, 0, 0, 0, 60, 75, 200, 500])
-    wire_lens = [len(octets) for octets in frames]
-    frames = [octets[: snapped or None] for octets in frames]
-    rarely, often = Limits(head_octets=LIMIT), Limits(head_octets=LIMIT, epoch_frames=40, settle_octets=0)
-    limits = dice.choice([rarely, often])
-
-    def said(round_octets: int, few: int, *, alone: bool) -> list[Evidence]:
-        """What is said, also in between."""
-        when = random.Random(1)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(http2_late, "ROUND_OCTETS", round_octets)
-            patch.setattr(http2_lockstep, "_FEW", few)
-            patch.setattr(http2_late, "_FEW_SEGMENTS", few)
-            if alone:
-                patch.setattr(http2_late, "walk_stretches", every_one_alone)
-            pipeline = Pipeline(limits)
-            found = []
-            for part in chunks_cut_at(frames, cuts, wire_lens):
-                pipeline.add(part)
-                if when.random() < 0.2:
-                    found.append(pipeline.evidence())
-            return [*found, pipeline.evidence(last=True)]
-
-    expected = said(1, 12, alone=True)
-    for round_octets, few in ((1000, 12), (1 << 22, 0), (1 << 22, 1000)):
-        for one, other in zip(said(round_octets, few, alone=False), expected, strict=True):
-            assert one.cleartext.http == other.cleartext.http
-            assert one.crowded.tolist() == other.crowded.tolist()
+    found = 0
+    for turn in range(10):
+        dice = random.Random(10 * seed + turn)
+        frames = mixed(dice, dice.choice([1, 3, 16]))
+        cuts = dice.sample(range(1, len(frames)), min(len(frames) - 1, dice.choice([0, 1, 5, 30])))
+        snapped = dice.choice([None, None, None, None, None, 60, 75, 200, 500])
+        wire_lens = [len(octets) for octets in frames]
+        tables = []
+        for part in chunks_cut_at([octets[:snapped] for octets in frames], cuts, wire_lens):
+            decoder = Decoder()
+            tables.append((decoder.decode(part), decoder.octets))
+        asked = {number for number in range(len(tables)) if dice.random() < 0.2}
+        with monkeypatch.context() as patch:
+            patch.setattr(http2_late, "ROUND_OCTETS", 1)
+            patch.setattr(http2_late, "walk_stretches", every_one_alone)
+            expected = collected(tables, asked)
+        found += len(expected[0])
+        for round_octets, few in ((1000, 12), (1 << 22, 0), (1 << 22, 1000)):
+            with monkeypatch.context() as patch:
+                patch.setattr(http2_late, "ROUND_OCTETS", round_octets)
+                patch.setattr(http2_lockstep, "_FEW", few)
+                patch.setattr(http2_late, "_FEW_SEGMENTS", few)
+                assert collected(tables, asked) == expected
+    assert found
 
 
 @pytest.mark.parametrize("connections", [1, 20])

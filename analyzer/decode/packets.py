@@ -27,7 +27,7 @@ MAX_TUNNEL_DEPTH: Final = 6
 """Packets inside packets followed per frame. Real clusters nest two (an overlay over IPsec over a cloud's tunnel). At
 most 6: the order of flows counts frames in eighths, and what is one level too deep is counted too."""
 MAX_PATHS: Final = 4096
-"""Distinct encapsulation paths told apart; past it, further ones share the path ``other``."""
+"""Distinct encapsulation paths at most, the last of them ``other``, which all further ones share."""
 
 _SYN, _ACK = 2, 16
 _NOTHING: Final = np.uint8(255)
@@ -81,7 +81,7 @@ class Decoder:
         path = f"{self.paths[parent]}/{step}" if parent else step
         known = self._index.get(path)
         if known is None:
-            if len(self.paths) >= MAX_PATHS:
+            if len(self.paths) >= MAX_PATHS - 1:
                 path = "other"
                 if path in self._index:
                     return self._index[path]

@@ -12,7 +12,7 @@ from analyzer.report.audit_result import AuditResult, Document
 from analyzer.report.filters import with_frames
 from analyzer.report.sections.connections import MAX_LISTED, ConnectionTable, first_distinct
 from analyzer.report.sections.labels import TRANSPORTS
-from analyzer.rules import Audit, Finding, Rule, RuleCount
+from analyzer.rules import Finding, Rule, RuleCount
 from analyzer.rules.suppressions import Suppression
 from analyzer.schema import I64
 
@@ -22,11 +22,11 @@ def finding_entry(finding: Finding, table: ConnectionTable) -> Document:
     audit, rule = table.audit, finding.rule
     rows = np.array(finding.connections, np.int64)
     count = int(audit.evidence.weight[rows].sum())
-    hosts = _hosts(audit, table, rows)
+    servers = first_distinct(audit.roles.server[rows], len(table.address))
     grades = ", ".join(f"{n} {grade}" for grade, n in finding.grades.items())
     message = (
         f"{rule.seen[0].upper()}{rule.seen[1:]}: {count} connection{'s' if count != 1 else ''} to "
-        f"{len(hosts)} host{'s' if len(hosts) != 1 else ''} ({grades})."
+        f"{len(servers)} host{'s' if len(servers) != 1 else ''} ({grades})."
     )
     if finding.detail:
         details = "; ".join(finding.detail)
@@ -48,7 +48,7 @@ def finding_entry(finding: Finding, table: ConnectionTable) -> Document:
         "flags": list(rule.flags),
         "source": rule.source,
         "cis": rule.cis,
-        "hosts": hosts,
+        "hosts": _hosts(table, servers),
         "connections": list(finding.connections),
         "frames": list(finding.frames),
         "evidence": [{"capture": 0, "frames": list(finding.frames)}] if finding.frames else [],
@@ -59,11 +59,11 @@ def finding_entry(finding: Finding, table: ConnectionTable) -> Document:
     }
 
 
-def _hosts(audit: Audit, table: ConnectionTable, rows: I64) -> list[str]:
-    """The servers concerned, by name where known; for what a client does wrong, its server still says where."""
-    names = audit.roles.names
-    servers = first_distinct(audit.roles.server[rows], len(table.address))[:MAX_LISTED].tolist()
-    return [f"{table.address[i]} ({names[i]})" if names.get(i) else table.address[i] for i in servers]
+def _hosts(table: ConnectionTable, servers: I64) -> list[str]:
+    """The first servers concerned, by name where known; for what a client does wrong, its server still says where."""
+    names = table.audit.roles.names
+    shown = servers[:MAX_LISTED].tolist()
+    return [f"{table.address[i]} ({names[i]})" if names.get(i) else table.address[i] for i in shown]
 
 
 def _one_of_each_end(table: ConnectionTable, rows: I64) -> I64:

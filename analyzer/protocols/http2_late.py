@@ -504,10 +504,10 @@ class Http2Collector:
         further[number[walked.halted]] = True
         whole |= further & order.parted
         # At the end a few frames will do, where they came out even.
-        told = ~at_end | state.sure | ((state.left == 0) & (state.headers > 1))
-        told &= ~whole[number]
+        told = (state.sure | ((state.left == 0) & (state.headers > 1))) & ~whole[number]
         walked = replace(walked, blocks=walked.blocks.take(told[walked.blocks.stretch]))
         self._read(walked, order, whole)
+        # What no longer stands has read nothing of what comes.
         for group in number[newest & ~telling & (order.given_up > 0) & ~whole[number]].tolist():
             self._note(int(order.walk[group])).reader = None
         alone = whole | further
@@ -588,7 +588,7 @@ class Http2Collector:
         first = np.flatnonzero(np.concatenate([[True], walk[1:] != walk[:-1]]))
         counts = np.diff(np.append(first, len(blocks)))
         # Of a connection seen from its beginning the table is empty: what stands for entries is never asked for.
-        anew = (walked.joined | (order.given_up > 0))[blocks.stretch]
+        anew = walked.joined[blocks.stretch]
         anew[1:] &= blocks.stretch[1:] != blocks.stretch[:-1]
         columns = (blocks.start, blocks.stop, blocks.sure, frame, behind, anew)
         block = zip(*(column.tolist() for column in columns), strict=True)

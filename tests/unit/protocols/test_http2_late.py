@@ -381,6 +381,38 @@ def test_many_gaps_are_given_up_without_a_walk_of_their_own(
     assert all(m.undecoded == 0 for m in found)
 
 
+@pytest.mark.parametrize(
+    ("waiting", "found"), [(http2_walk.HELD, ["/late", "/next"]), (http2_walk.HELD + 1, ["/next"])]
+)
+def test_a_gap_is_given_up_with_one_segment_more_than_are_held(waiting: int, found: list[str]) -> None:
+    talk = Talk().filled()
+    at = len(talk.frames)
+    talk.tcp.send(0, talk.request("/late"))
+    late = talk.frames.pop()
+    talk.encoders = (hpack.Encoder(), hpack.Encoder())
+    for _ in range(waiting):
+        talk.tcp.send(0, data(bytes(20)) * 2)
+    talk.frames.append(late)
+    talk.tcp.send(0, talk.request("/next"))
+    assert len(talk.frames) == at + waiting + 2
+
+    assert paths(read(talk.frames))[1:] == found
+
+
+def test_what_was_read_before_a_gap_says_nothing_of_what_follows_a_stretch_of_data() -> None:
+    talk, more = Talk().filled().ask("/before"), Collecting()
+    talk.tcp.seq[0] += 700
+    for _ in range(http2_walk.HELD + 1):
+        talk.tcp.send(0, data(bytes(20)) * 2)
+    more.add(talk.frames)
+    more.collector.take()
+    talk.frames.clear()
+    more.add(talk.ask("/before").frames)
+
+    (request,) = [m for m in more.collector.take(all_of_them=True) if m.from_client]
+    assert (request.target, request.undecoded) == ("", 2)
+
+
 def test_a_gap_inside_a_frame_is_none_among_many() -> None:
     talk = Talk(mss=1000).filled()
     for number in range(30):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -78,6 +79,11 @@ def talk(left: Namespace, right: Namespace, folder: Path, *, ssh: bool) -> None:
     if ssh:
         with ssh_server(right, SERVER, folder / "ssh") as options:
             assert left.run("ssh", *options, "echo", "hello").strip() == "hello"
+    # Servers close their side in their own time, and two captures must not end in the middle of it.
+    before = ""
+    while (now := right.run("ip", "-s", "link", "show", "veth0")) != before:
+        before = now
+        time.sleep(1)
 
 
 @pytest.mark.sshd

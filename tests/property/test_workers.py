@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -23,6 +24,7 @@ from analyzer.analysis import run
 from analyzer.assembly import Reading
 from analyzer.capture import ranges
 from analyzer.capture.discovery import Source, open_captures
+from analyzer.capture.several import CaptureSet
 from analyzer.pipeline import Limits, Pipeline
 from analyzer.report.document import build_document
 from analyzer.schema import I64, CaptureChunk, Traffic
@@ -234,7 +236,7 @@ def test_an_interrupt_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_that_changes_meanwhile_is_read_by_one_process(
     tmp_path: Path, given_up: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a file that has grown when the second process opens it
+    # Given a file that has grown when the second process opens it, and not when the first one does
     octets = (LAB / "10-tls12.pcap").read_bytes()
     path = tmp_path / "grows.pcap"
     path.write_bytes(octets)
@@ -248,7 +250,18 @@ def test_a_file_that_changes_meanwhile_is_read_by_one_process(
             path.write_bytes(octets)
         return read(self, reader, number, progress, team)
 
+    read_together, parent = analysis.Work._read_together, os.getpid()
+
+    def later(self: analysis.Work, again: Callable[[], CaptureSet], *rest: Any) -> Any:
+        def opened() -> CaptureSet:
+            while os.getpid() != parent and path.stat().st_size < len(octets):
+                time.sleep(0.01)
+            return again()
+
+        return read_together(self, opened, *rest)
+
     monkeypatch.setattr(analysis.Work, "_read_frames", grown)
+    monkeypatch.setattr(analysis.Work, "_read_together", later)
 
     assert analyse([path], Limits(), 2) == expected
     assert given_up == [True]

@@ -72,6 +72,7 @@ class _State:
     signature: NDArray[np.int32]
     signature_frame: I64
     opening: U8
+    hello_frame: I64  # of the first TLS hello at the start of a segment, of either side; 0 = none
     first_sender: U8
 
 
@@ -117,6 +118,7 @@ class _Columns:
             "signature": (sig, np.int32),
             "signature_frame": (sig, i64),
             "opening": (two, np.uint8),
+            "hello_frame": ((n,), i64),
             "first_sender": ((n,), np.uint8),
         }
         return _State(**{name: full(name, *shape) for name, shape in shapes.items()})  # type: ignore[arg-type]
@@ -754,6 +756,9 @@ class FlowBuilder:
             firsts[codes[unset]] = packets.frame[carriers]
         telling = np.flatnonzero(opening != 0)
         _set_bits(state.opening.reshape(-1), stream[rows[telling]], opening[telling])
+        hello = rows[telling[(opening[telling] & SENT_TLS_HELLO) != 0]]
+        hello = hello[state.hello_frame[stream[hello] >> 1] == 0][::-1]
+        state.hello_frame[stream[hello] >> 1] = packets.frame[hello]
         http: I64 = rows[(signature == HTTP_REQUEST) | (signature == HTTP_STATUS)]
         return http
 

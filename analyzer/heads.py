@@ -80,6 +80,8 @@ class HeadCollector:
         Octets kept of each direction.
     """
 
+    _COLUMNS: Final = ("_finished", "_datagrams", "_sent", "_decided", "_reach", "_holding")
+
     def __init__(self, flows: FlowBuilder, limit: int = HEAD_LIMIT) -> None:
         self._flows = flows
         self._limit = limit
@@ -93,6 +95,7 @@ class HeadCollector:
         self._finished: Mask = np.zeros(1 << 10, bool)
         self._datagrams: I64 = np.zeros(1 << 10, np.int64)
         self._sent: I64 = np.zeros(1 << 10, np.int64)
+        self._decided: I64 = np.zeros(1 << 10, np.int64)  # limits of the streams that have come so far; 0: not yet
         self._reach: I64 = np.zeros(1 << 10, np.int64)  # where the head of a finished stream ended
         self._holding: Mask = np.zeros(1 << 10, bool)  # streams of which segments are held
         self._noted = 0  # so many of the lists of segments are noted in those two
@@ -109,14 +112,24 @@ class HeadCollector:
 
     def _limits(self, streams: I64) -> I64:
         """Octets kept of each stream: (M,) int64."""
-        opening = self._flows.state.opening.reshape(-1)
+        opening, decided = self._flows.state.opening.reshape(-1), self._decided.take(streams)
         hello = (opening.take(streams) | opening.take(streams ^ 1)) & SENT_TLS_HELLO
-        return np.where(hello != 0, self._handshake_limit, self._limit)
+        return np.where(decided != 0, decided, np.where(hello != 0, self._handshake_limit, self._limit))
+
+    def _decide(self, streams: I64, frame: I64) -> None:
+        """Let the limits of `streams`, of which segments in `frame` come to the smaller one, be what they are then.
+
+        A limit that moved later, with what looks like a hello inside the data of another protocol, would have octets
+        counted to the head that it has not kept, and those would be read by nobody.
+        """
+        hello = self._flows.state.hello_frame[streams >> 1]
+        limits = np.where((hello > 0) & (hello <= frame), self._handshake_limit, self._limit)
+        self._decided[streams[::-1]] = limits[::-1]  # backwards: the first segment decides
 
     def _reserve(self, count: int | None = None) -> None:
         need = (len(self._flows) if count is None else count) * 2
         if need > self._finished.shape[0]:
-            for name in ("_finished", "_datagrams", "_sent", "_reach", "_holding"):
+            for name in self._COLUMNS:
                 column = getattr(self, name)
                 grown = np.zeros(need * 3 // 2, column.dtype)
                 grown[: column.shape[0]] = column
@@ -137,6 +150,9 @@ class HeadCollector:
         keep = tcp & (position > -REORDER_WINDOW) & (position < max(self._limit, self._handshake_limit))
         # Most segments of long connections lie past any head: the limit of their own is asked for the others alone.
         near = np.flatnonzero(keep)
+        deciding = near[position[near] + length[wanted[near]] >= min(self._limit, self._handshake_limit)]
+        deciding = deciding[self._decided[stream[deciding]] == 0]
+        self._decide(stream[deciding], packets.frame[packet[deciding]])
         keep[near] = position[near] < self._limits(stream[near])
         datagrams = np.flatnonzero(~tcp)
         if datagrams.shape[0]:
@@ -149,6 +165,7 @@ class HeadCollector:
     def _place_datagrams(self, stream: I64, length: I64, rows: I64, position: I64, keep: Mask) -> None:
         """Lay the first datagrams of each stream one behind the other."""
         stream, length = stream[rows], length[rows]
+        self._decided[stream] = self._limit
         rank = self._datagrams[stream] + _ranks(stream)
         first = np.flatnonzero(rank < DATAGRAM_LIMIT)
         for turn in range(DATAGRAM_LIMIT):
@@ -192,13 +209,11 @@ class HeadCollector:
     def lies_behind(self, stream: int, seq: int) -> bool:
         """`is_behind`, of one segment: in plain numbers that costs a tenth."""
         self._reserve()
-        state, flow = self._flows.state, stream >> 1
-        position = ((seq - int(state.origin[flow, stream & 1]) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-        if self._finished[stream]:
-            end = int(self._reach[stream])
-        else:
-            hello = int(state.opening[flow, 0] | state.opening[flow, 1]) & SENT_TLS_HELLO
-            end = self._handshake_limit if hello else self._limit
+        origin = int(self._flows.state.origin[stream >> 1, stream & 1])
+        position = ((seq - origin + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+        # Where the limit is not decided, nothing came that lies between the one and the other.
+        limit = int(self._decided[stream]) or self._limit
+        end = int(self._reach[stream]) if self._finished[stream] else limit
         return position >= end or position <= -REORDER_WINDOW
 
     def touched(self) -> I64:
@@ -274,7 +289,7 @@ class HeadCollector:
         self._reserve(count)
         streams: I64 = (kept[:, None] * 2 + np.arange(2)).reshape(-1)
         place = place_of(streams, count * 2)
-        for name in ("_finished", "_datagrams", "_sent", "_reach", "_holding"):
+        for name in self._COLUMNS:
             column = getattr(self, name)
             renumbered = np.zeros(max(1 << 10, streams.shape[0] * 2), column.dtype)
             renumbered[: streams.shape[0]] = column[streams]

@@ -306,7 +306,7 @@ class HeadCollector:
         chosen = [part.take(local.take(part.stream) >= 0) for part in self._segments]
         segments = _Segments.concatenate(chosen) if chosen else _empty_segments()
         # Arrival order is kept among segments at the same position, so the first copy comes first.
-        segments = segments.take(_order(local.take(segments.stream) * _SPAN + segments.position))
+        segments = segments.take(_order(local.take(segments.stream), segments.position))
         stream = local.take(segments.stream)
         start, from_start = self._starts(streams, stream, segments)
         position = segments.position - start.take(stream)
@@ -356,17 +356,15 @@ class HeadCollector:
         return np.where(near, distance, earliest), near | (self._flows.protocols(flow) != TCP)
 
 
-def _order(key: I64) -> I64:
-    """Rows by ascending key, those of one key in their order: (K,) int64."""
-    # A sort that is not stable, and another where rows have the same key: together a third of what a stable one takes.
-    order, count = np.argsort(key), key.shape[0]
-    ascending = key.take(order)
-    another = ascending[1:] != ascending[:-1]
-    if another.all():
-        return order
-    base = np.concatenate([[0], np.cumsum(another)]) * count
-    ordered: I64 = np.sort(base + order) - base
-    return ordered
+def _order(stream: I64, position: I64) -> I64:
+    """Rows by stream and position, those of one position in their order: (K,) int64."""
+    # Numbers of 16 bits are what numpy sorts by radix, in a quarter of the time.
+    order = np.argsort((stream & 0xFFFF).astype(np.uint16), kind="stable")
+    if int(stream.max(initial=0)) > 0xFFFF:
+        order = order.take(np.argsort(stream.take(order) >> 16, kind="stable"))
+    key = stream.take(order) * _SPAN + position.take(order)
+    # In each stream segments arrive mostly in order, and what is nearly sorted is soon sorted whole.
+    return order if (key[1:] >= key[:-1]).all() else order.take(np.argsort(key, kind="stable"))
 
 
 def _edges(group: I64) -> I64:

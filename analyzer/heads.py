@@ -96,7 +96,6 @@ class HeadCollector:
         self._reach: I64 = np.zeros(1 << 10, np.int64)  # where the head of a finished stream ended
         self._holding: Mask = np.zeros(1 << 10, bool)  # streams of which segments are held
         self._noted = 0  # so many of the lists of segments are noted in those two
-        self._laid: U8 = np.empty(0, np.uint8)
 
     def keep_protected(self) -> None:
         """Keep `KEYED_LIMIT` octets of TLS connections from now on: there are keys to read them with."""
@@ -299,7 +298,7 @@ class HeadCollector:
         Returns
         -------
         StreamHeads
-            Its octets stand until this is called again.
+            Its octets stand until segments are added or this is called again.
         """
         local = np.full(len(self._flows) * 2, -1, np.int64)
         local[streams] = np.arange(streams.shape[0])
@@ -333,10 +332,9 @@ class HeadCollector:
         return _lay_out(pieces, self._blocks.reshape(-1), streams.shape[0], from_start, limits, self._room)
 
     def _room(self, octets: int) -> U8:
-        """Memory to lay heads out in, the same again and again: that of a fresh array costs as much as the copying."""
-        if self._laid.shape[0] < octets:
-            self._laid = np.empty(octets * 5 // 4, np.uint8)
-        return self._laid
+        """Memory to lay heads out in: what lies behind the blocks, which they soon take; fresh memory costs more."""
+        free = self._blocks[self._used :].reshape(-1)
+        return free if free.shape[0] >= octets else np.empty(octets, np.uint8)
 
     def _starts(self, streams: I64, stream: I64, segments: _Segments) -> tuple[I64, Mask]:
         """Position, from the origin, of each stream's first octet, and whether a handshake shows that it is.

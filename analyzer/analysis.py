@@ -15,7 +15,6 @@ from analyzer.assembly import Reading, finish
 from analyzer.capture.inventory import MAX_SKIPPED, Inventory, Vantage
 from analyzer.capture.ranges import SHARED_OCTETS
 from analyzer.capture.several import CaptureSet, Portion, Recording
-from analyzer.capture.source import give_back_freed_memory
 from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.ledger import CaptureBook, Ledger
@@ -202,7 +201,6 @@ class Work:
                 partials.append(self.read(reader, number, workers, advanced))
             octets += sum(origin.octets for origin in partials[-1].inventory.origins)
             frames += partials[-1].inventory.frames
-            give_back_freed_memory()
         return partials
 
 
@@ -290,9 +288,7 @@ def run(
     left_out = LeftOut(whole.left_out, min(work.flow_limits, default=limits.max_flows))
     evidence = finish(whole.assembled)
     del whole  # what is joined is as large as what is concluded from it
-    give_back_freed_memory()
     result = conclude(evidence, ledger, summaries, cluster or ClusterContext())
-    give_back_freed_memory()
     skipped, count = tuple(inventory.skipped), inventory.skipped_count
     inputs = InputSummary(tuple(vantages), skipped, count, tuple(inventory.names), left_out)
     return replace(result, inputs=inputs)

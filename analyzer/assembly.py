@@ -365,20 +365,20 @@ def assemble(reading: Reading, paths: tuple[str, ...], frame_times: FrameTimes |
     names = tuple(sorted((int(row[f]), given) for f, given in merged.requested_names))
     http = [m for p in parts for m in p.http]
     # What was walked counts where HTTP/2 has been recognised: by all that is seen, or inside HTTP/1 by its upgrade.
-    speaks = {m.flow for m in http if m.version == "2" and not m.decrypted}
+    speaks = {m.flow for m in http if m.head.version == "2" and not m.decrypted}
     is_http2 = identification.protocol == Protocol.HTTP2
     http += [*late[0], *(m for m in late[1] if is_http2[row[m.flow]] or m.flow in speaks)]
     of_message = row[np.array([m.flow for m in http], np.int64)]
     for message, flow in zip(http, of_message.tolist(), strict=True):
         message.flow = flow
-    sides = np.array([(m.frame << 1) + (not m.from_client) for m in http], np.int64)
+    sides = np.array([(m.frame << 1) + (not m.head.from_client) for m in http], np.int64)
     http = [http[place] for place in np.lexsort((sides, of_message)).tolist()]
     if late[0]:
         # What begins like HTTP inside another protocol, or behind a switch to one, is no message of the connection.
         is_http1 = (identification.protocol == Protocol.HTTP1).tolist()
-        http = [m for m in http if is_http1[m.flow] or m.version == "2" or m.decrypted]
+        http = [m for m in http if is_http1[m.flow] or m.head.version == "2" or m.decrypted]
         # Of these, and they are few, some may have switched.
-        turning = {m.flow for m in http if m.status == 101 or m.method == "CONNECT"}
+        turning = {m.flow for m in http if m.head.status == 101 or m.head.method == "CONNECT"}
         if turning:
             of_flow = groupby(http, key=lambda m: m.flow)
             http = [

@@ -523,6 +523,7 @@ def _read_http(
     flows = np.concatenate([http1, http2])
     found, upgraded = read_tunnelled(heads, flows, names[flows], messages, decrypted=decrypted)
     messages += upgraded
-    for message in messages:
-        message.decrypted = decrypted
+    if decrypted:
+        for message in messages:
+            message.decrypted = True
     return messages, found

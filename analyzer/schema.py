@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 from typing import Protocol as TypingProtocol
 
 import numpy as np
@@ -684,15 +684,9 @@ class TlsReading:
     #: (flow, names of the CAs a clear CertificateRequest lists)
 
 
-@dataclass(slots=True)
-class HttpMessage:
-    """One HTTP request or response read in clear, HTTP/1 or one HTTP/2 stream's header block.
+class HttpHead(NamedTuple):
+    """What is kept of the head of an HTTP request or response: messages that say the same share it."""
 
-    Not frozen: the pipeline renumbers ``flow`` in place, once, when flows get their final order.
-    """
-
-    flow: int
-    frame: int
     from_client: bool
     version: str  #: ``1.0``, ``1.1``, ``2``
     method: str = ""  #: empty for a response
@@ -708,7 +702,80 @@ class HttpMessage:
     credential: str = ""  #: redacted: ``bearer (service account ns/name)``, ``basic``, ``cookie``; empty = none
     credential_facts: tuple[tuple[str, str], ...] = ()  #: JWT iss, sub, aud, exp where readable
     undecoded: int = 0  #: fields of an HTTP/2 message whose names went over the wire before the capture
+
+
+@dataclass(slots=True)
+class HttpMessage:
+    """One HTTP request or response read in clear, HTTP/1 or one HTTP/2 stream's header block.
+
+    Not frozen: the pipeline renumbers ``flow`` in place, once, when flows get their final order. What its head says is
+    read through it.
+    """
+
+    flow: int
+    frame: int
+    head: HttpHead
     decrypted: bool = False  #: read with the keys of its TLS connection: it did not cross the wire in clear
+
+    @property
+    def from_client(self) -> bool:  # noqa: D102
+        return self.head.from_client
+
+    @property
+    def version(self) -> str:  # noqa: D102
+        return self.head.version
+
+    @property
+    def method(self) -> str:  # noqa: D102
+        return self.head.method
+
+    @property
+    def target(self) -> str:  # noqa: D102
+        return self.head.target
+
+    @property
+    def status(self) -> int:  # noqa: D102
+        return self.head.status
+
+    @property
+    def host(self) -> str:  # noqa: D102
+        return self.head.host
+
+    @property
+    def user_agent(self) -> str:  # noqa: D102
+        return self.head.user_agent
+
+    @property
+    def upgrade(self) -> str:  # noqa: D102
+        return self.head.upgrade
+
+    @property
+    def forwarded_uri(self) -> str:  # noqa: D102
+        return self.head.forwarded_uri
+
+    @property
+    def forwarded_for(self) -> str:  # noqa: D102
+        return self.head.forwarded_for
+
+    @property
+    def content_type(self) -> str:  # noqa: D102
+        return self.head.content_type
+
+    @property
+    def subprotocol(self) -> str:  # noqa: D102
+        return self.head.subprotocol
+
+    @property
+    def credential(self) -> str:  # noqa: D102
+        return self.head.credential
+
+    @property
+    def credential_facts(self) -> tuple[tuple[str, str], ...]:  # noqa: D102
+        return self.head.credential_facts
+
+    @property
+    def undecoded(self) -> int:  # noqa: D102
+        return self.head.undecoded
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,9 +322,10 @@ def _keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Undo `_keep_freed_memory` once the chunks are through: what the C library holds freed goes back to the system.
+    """Give what the C library holds freed back to the system: for a process that lives on after it let go of much.
 
-    Other objects than chunks' columns cannot use it (malloc_trim(3); elsewhere than on glibc this does nothing).
+    An audit that ends has no use for it: the peak is the same, and the pages are got again (malloc_trim(3); elsewhere
+    than on glibc this does nothing).
     """
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

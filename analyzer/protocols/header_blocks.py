@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from analyzer.protocols.http_message import MAX_FIELDS, SHOWN, Fields, Shown, request_shown, response_shown
-from analyzer.schema import HttpMessage
+from analyzer.protocols.http_message import MAX_FIELDS, SHOWN, Fields, request_head, response_head
+from analyzer.schema import HttpHead, HttpMessage
 
 if TYPE_CHECKING:
     from hpack import Decoder
@@ -40,7 +40,7 @@ class HeaderBlock:
     fields: Fields
     undecoded: int
     is_request: bool = field(init=False)  #: it has a method
-    _shown: dict[bool, tuple[Shown, str] | None] = field(default_factory=dict)
+    _heads: dict[bool, tuple[HttpHead, str] | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.is_request = any(name == b":method" for name, _ in self.fields)
@@ -50,24 +50,26 @@ class HeaderBlock:
 
     def message(self, flow: int, frame: int, *, from_client: bool) -> HttpMessage | None:
         """Message of this block; None for trailers."""
-        shown = self._shown_of(from_client)
-        return HttpMessage(flow, frame, from_client, "2", *shown[0], self.undecoded) if shown else None
+        found = self._head_of(from_client)
+        return HttpMessage(flow, frame, found[0]) if found else None
 
     def identity(self, *, from_client: bool) -> str:
         """What tells messages of one direction apart: of answers the status alone. Empty for trailers."""
-        shown = self._shown_of(from_client)
-        return shown[1] if shown else ""
+        found = self._head_of(from_client)
+        return found[1] if found else ""
 
-    def _shown_of(self, from_client: bool) -> tuple[Shown, str] | None:
+    def _head_of(self, from_client: bool) -> tuple[HttpHead, str] | None:
         try:
-            return self._shown[from_client]
+            return self._heads[from_client]
         except KeyError:
-            columns = self._read(from_client)
-            identity = "" if columns is None else repr(columns) if from_client else str(columns.status)
-            self._shown[from_client] = None if columns is None else (columns, identity)
-            return self._shown[from_client]
+            head, found = self._read(from_client), None
+            if head is not None:
+                identity = repr(head) if from_client else str(head.status)
+                found = (head._replace(undecoded=self.undecoded) if self.undecoded else head), identity
+            self._heads[from_client] = found
+            return found
 
-    def _read(self, from_client: bool) -> Shown | None:
+    def _read(self, from_client: bool) -> HttpHead | None:
         pseudo = {name: value for name, value in reversed(self.fields) if name.startswith(b":")}
         plain = [(name, value) for name, value in self.fields if not name.startswith(b":")][:MAX_FIELDS]
         for name, given in ((b":authority", b"host"), (b":protocol", b"upgrade")):
@@ -76,10 +78,10 @@ class HeaderBlock:
         # The others (a deadline of gRPC, say) change with every request, and would have each of them read anew.
         plain = [(name, value) for name, value in plain if name in SHOWN]
         if from_client and b":method" in pseudo:
-            return request_shown(pseudo[b":method"], pseudo.get(b":path", b""), tuple(plain))
+            return request_head("2", pseudo[b":method"], pseudo.get(b":path", b""), tuple(plain))
         status = pseudo.get(b":status", b"")
         if not from_client and len(status) == 3 and status.isdigit():
-            return response_shown(int(status), tuple(plain))
+            return response_head("2", int(status), tuple(plain))
         return None
 
 

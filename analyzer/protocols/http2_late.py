@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 from itertools import islice
 from typing import Final
 
@@ -491,23 +492,27 @@ class Http2Collector:
         # Whatever a walk keeps aside, or cannot be sure of, is for one of its own, from the beginning.
         telling = np.zeros(number.shape[0], bool)
         telling[walked.blocks.stretch] = True
-        aside = walked.halted if ended else walked.halted | telling
+        newest = np.append(number[1:] != number[:-1], True)[: number.shape[0]]
+        at_end = ~newest | ended
         whole = order.odd
-        whole[number[aside & ~state.sure]] = True
+        whole[number[(walked.halted | (telling & ~at_end)) & ~state.sure]] = True
         # What is missing may lie inside a frame that is passed by.
         left, on = self._standings.left[order.walk], self._standings.on[order.walk]
-        left[number], on[number] = state.left, state.on
+        whole[number[order.given_up_inside(state, left, on)]] = True
+        left[number[newest]], on[number[newest]] = state.left[newest], state.on[newest]
         further = order.fills | (on & (order.ahead <= left))
         further[number[walked.halted]] = True
-        if ended:
-            # At the end a few frames will do, where they came out even.
-            told = state.sure | ((state.left == 0) & (state.headers > 1))
-            walked = replace(walked, blocks=walked.blocks.take(told[walked.blocks.stretch]))
-        walked = replace(walked, blocks=walked.blocks.take(~whole[number[walked.blocks.stretch]]))
+        whole |= further & order.parted
+        # At the end a few frames will do, where they came out even.
+        told = (state.sure | ((state.left == 0) & (state.headers > 1))) & ~whole[number]
+        walked = replace(walked, blocks=walked.blocks.take(told[walked.blocks.stretch]))
         self._read(walked, order, whole)
+        # What no longer stands has read nothing of what comes.
+        for group in number[newest & ~telling & (order.given_up > 0) & ~whole[number]].tolist():
+            self._note(int(order.walk[group])).reader = None
         alone = whole | further
         if not ended:
-            self._stand(walked, order, ~alone)
+            self._stand(walked, order, newest & ~alone[number])
             self._hold(store, order, ~alone)
         stretch_of = np.full(order.walk.shape[0], -1)
         stretch_of[number] = np.arange(number.shape[0])
@@ -554,12 +559,11 @@ class Http2Collector:
                 self._held[-2:] = [_Store.joined(self._held[-2:])]
 
     def _stand(self, walked: Walked, order: _Order, plain: Mask) -> None:
-        """Note how the walks of plain stretches stand."""
-        rows = np.flatnonzero(plain[order.group])
+        """Note how walks stand at the end of `plain` stretches."""
+        rows = np.flatnonzero(plain)
         state = walked.stretches.take(rows)
-        group = order.group[rows]
-        walk, standings = order.walk[group], self._standings
-        standings.expects[walk] = order.expects[group] + state.end - state.begin
+        walk, standings = order.walk[order.group[rows]], self._standings
+        standings.expects[walk] = order.seq[rows] + state.end - state.begin
         standings.left[walk], standings.on[walk], standings.sure[walk] = state.left, state.on, state.sure
         standings.headers[walk], standings.segments[walk] = state.headers, state.segments
 
@@ -578,25 +582,24 @@ class Http2Collector:
             return
         group = order.group[blocks.stretch]
         walk = order.walk[group]
-        last = (order.expects[group] + blocks.end - 1 - walked.stretches.begin[blocks.stretch]) & 0xFFFFFFFF
+        last = (order.seq[blocks.stretch] + blocks.end - 1 - walked.stretches.begin[blocks.stretch]) & 0xFFFFFFFF
         behind = self._heads.is_behind(self._flow_of[walk >> 1] * 2 + (walk & 1), last)
         frame = order.run.frame[np.searchsorted(order.segment_at, blocks.header, side="right") - 1]
         first = np.flatnonzero(np.concatenate([[True], walk[1:] != walk[:-1]]))
         counts = np.diff(np.append(first, len(blocks)))
-        stretch = blocks.stretch[first]
-        columns = (blocks.start, blocks.stop, blocks.sure, frame, behind)
+        # Of a connection seen from its beginning the table is empty: what stands for entries is never asked for.
+        anew = walked.joined[blocks.stretch]
+        anew[1:] &= blocks.stretch[1:] != blocks.stretch[:-1]
+        columns = (blocks.start, blocks.stop, blocks.sure, frame, behind, anew)
         block = zip(*(column.tolist() for column in columns), strict=True)
         view = order.octets.data
-        for number, in_group, joined, count in zip(
-            walk[first].tolist(), group[first].tolist(), walked.joined[stretch].tolist(), counts.tolist(), strict=True
-        ):
+        for number, in_group, count in zip(walk[first].tolist(), group[first].tolist(), counts.tolist(), strict=True):
             note = self._note(number)
-            # Of a connection seen from its beginning the table is empty: what stands for entries is never asked for.
-            reader = None if joined else note.reader
-            if reader is None:
-                reader = BlockReader(joined=True)
+            reader = note.reader or BlockReader(joined=True)
             found: list[tuple[int, HeaderBlock, bool]] = []
-            for begin, end, sure, carrier, late in islice(block, count):
+            for begin, end, sure, carrier, late, begins in islice(block, count):
+                if begins:
+                    reader = BlockReader(joined=True)
                 said = reader.decode(bytes(view[begin:end])) if end - begin <= MAX_HEADER_LIST else None
                 if said is not None:
                     found.append((carrier, said, late))
@@ -653,7 +656,7 @@ class _Order:
         Place of each in the order of arrival.
     group_of : (K,) int64
     behind_gap : (K,) bool
-        They wait for others.
+        They wait for others; not those whose gap is given up.
     walk, expects : (G,) int64
         Walk of each group, and the sequence number at which it goes on.
     ahead : (G,) int64
@@ -670,8 +673,14 @@ class _Order:
         Octets of each that came before.
     segment_at : (S,) int64
         Where each of them begins in `octets`.
+    parted : (G,) bool
+        The group has several stretches, or one behind a gap that is given up.
     group : (R,) int64
         Group of each stretch.
+    seq : (R,) int64
+        The sequence number of its first octet, not modulo 2**32.
+    given_up : (R,) int64
+        Octets missing before it, given up; 0: it goes on where the walk stands.
     stretches : Stretches
     octets : (B,) uint8
     """
@@ -689,7 +698,10 @@ class _Order:
     row: I64
     skipped: I64
     segment_at: I64
+    parted: Mask
     group: I64
+    seq: I64
+    given_up: I64
     stretches: Stretches
     octets: U8
 
@@ -698,6 +710,17 @@ class _Order:
         """Where segments of the run begin as they were sent."""
         untrimmed: Mask = self.skipped == 0
         return untrimmed
+
+    def given_up_inside(self, walked: Stretches, left: I64, on: Mask) -> Mask:
+        """Before which stretches all that is missing lies inside a frame: nothing is to be given up there.
+
+        `walked` is how the stretches stand at their end, `left` and `on` how the walks of the groups stood before.
+        """
+        begins = _begins(self.group)
+        before_left = np.where(begins, left[self.group], np.roll(walked.left, 1))
+        before_on = np.where(begins, on[self.group], np.roll(walked.on, 1))
+        inside: Mask = (self.given_up > 0) & before_on & (self.given_up <= before_left)
+        return inside
 
     def all_of(self, group: int) -> I64:
         """Segments of one group, in the order of arrival: rows of `store`."""
@@ -710,7 +733,7 @@ class _Order:
         state, at = walked.stretches, int(walked.at[stretch])
         stop = min(at, int(state.end[stretch])) - int(state.begin[stretch])
         return Standing(
-            int(self.expects[self.group[stretch]]) + stop,
+            int(self.seq[stretch]) + stop,
             int(state.left[stretch]),
             bool(state.on[stretch]),
             bool(state.sure[stretch]),
@@ -725,7 +748,7 @@ class _Order:
         at = int(walked.at[stretch])
         row = int(np.searchsorted(self.segment_at, at, side="right")) - 1
         stop = int(self.segment_at[row + 1]) if row + 1 < len(self.run) else self.octets.shape[0]
-        seq = int(self.expects[self.group[stretch]]) + at - int(walked.stretches.begin[stretch])
+        seq = int(self.seq[stretch]) + at - int(walked.stretches.begin[stretch])
         return Segment(seq & 0xFFFFFFFF, stop - at, int(self.run.frame[row]), self.octets[at:stop].tobytes())
 
     def rest_of(self, walked: Walked, group: int, stretch: int) -> I64:
@@ -754,31 +777,36 @@ def _in_order(store: _Store, standings: _Standings, *, ended: bool) -> _Order:
     place = sequence_difference(segments.seq - expects[group])
     odd, fills = np.zeros(groups, bool), np.zeros(groups, bool)
     odd[group[(segments.captured != segments.length) | (np.abs(place) >= _FAR)]] = True
+    row = np.arange(len(segments))
+    waits_from = np.full(groups, len(segments))  # rows of each group from here on are behind a gap
+    parted = np.zeros(groups, bool)
     if ended:
-        by_place = np.lexsort((place, group))
-        order, segments, place = order[by_place], segments.take(by_place), place[by_place]
+        turns = np.lexsort((place, group))
+        place = place[turns]
         expects = expects + place[first]
         place = place - place[first][group]
-    row = np.arange(len(segments))
+        before = _reach_before(group, first, place + segments.length[turns])
+        parted[group[place > before]] = True
+    else:
+        turns = row.copy()
+        before = _reach_before(group, first, place + segments.length)
+        np.minimum.at(waits_from, group, np.where(place > before, row, len(segments)))
+        _give_up_gaps(segments, group, place, waits_from, turns, parted, odd)
+        place = place[turns]
+        before = _reach_before(group, first, place + segments.length[turns])
+    order, segments = order[turns], segments.take(turns)
     stop = place + segments.length
-    # In one number with the group, so that no maximum reaches into the next one.
-    base = group << 34
-    reach = np.maximum(np.maximum.accumulate(base + stop) - base, 0)
-    before = np.concatenate([[0], reach[:-1]])
-    before[first] = 0
-    gap_at = np.minimum.reduceat(np.where(place > before, row, len(segments)), first)
-    behind_gap = row >= gap_at[group]
+    gap = np.maximum(place - before, 0)
+    behind_gap = row >= waits_from[group]
     ahead = np.full(groups, np.iinfo(np.int64).max)
     if behind_gap.any():
         waiting = np.flatnonzero(behind_gap)
         theirs = group[waiting]
-        distance = place[waiting] - before[gap_at[theirs]]
+        distance = place[waiting] - before[waits_from[theirs]]
         np.minimum.at(ahead, theirs, distance)
         count = np.bincount(theirs, minlength=groups)
         octets = np.bincount(theirs, segments.captured[waiting], minlength=groups)
         fills = (ahead <= 0) | (count > HELD) | (octets > HELD_OCTETS)
-        if ended:
-            odd[theirs] = True
     taken = np.flatnonzero(~behind_gap & (stop > before) & ~odd[group])
     run = segments.take(taken)
     skipped = np.maximum(before[taken] - place[taken], 0)
@@ -787,21 +815,23 @@ def _in_order(store: _Store, standings: _Standings, *, ended: bool) -> _Order:
     size = int(length.sum())
     flat = copy_ranges(store.octets, run.start + skipped, length, segment_at, size)
     of_run = group[taken]
-    begins = np.flatnonzero(np.concatenate([[True], of_run[1:] != of_run[:-1]])) if taken.shape[0] else taken
+    gap = gap[taken]
+    begins = np.flatnonzero(_begins(of_run) | (gap > 0))
     ends = np.append(begins[1:], taken.shape[0])[: begins.shape[0]]
     stretch_group = of_run[begins]
     theirs = walk[stretch_group]
-    anew = np.zeros(theirs.shape[0], np.int64)
+    given_up = gap[begins]
+    goes_on = (given_up == 0) & (not ended)
     stretches = Stretches(
         segment_at[begins],
         np.append(segment_at, size)[ends],
         begins,
         ends,
-        anew if ended else standings.left[theirs],
-        anew > 0 if ended else standings.on[theirs],
-        anew > 0 if ended else standings.sure[theirs],
-        anew if ended else standings.headers[theirs],
-        anew if ended else standings.segments[theirs],
+        standings.left[theirs] * goes_on,
+        standings.on[theirs] & goes_on,
+        standings.sure[theirs] & goes_on,
+        standings.headers[theirs] * goes_on,
+        standings.segments[theirs] * goes_on,
     )
     return _Order(
         replace(store, segments=segments),
@@ -817,10 +847,84 @@ def _in_order(store: _Store, standings: _Standings, *, ended: bool) -> _Order:
         taken,
         skipped,
         segment_at,
+        parted,
         stretch_group,
+        expects[stretch_group] + np.maximum(place, before)[taken[begins]],
+        given_up,
         stretches,
         flat,
     )
+
+
+def _begins(group: I64) -> Mask:
+    """Which rows are the first of their group."""
+    begins: Mask = np.concatenate([[True], group[1:] != group[:-1]])[: group.shape[0]]
+    return begins
+
+
+def _reach_before(group: I64, first: I64, stop: I64) -> I64:
+    """Up to where the segments before each, of the same group, have come."""
+    # In one number with the group, so that no maximum reaches into the next one.
+    base = group << 34
+    before = np.empty_like(stop)
+    before[1:] = np.maximum(np.maximum.accumulate(base + stop) - base, 0)[:-1]
+    before[first] = 0
+    return before
+
+
+def _give_up_gaps(
+    segments: _Segments, group: I64, place: I64, waits_from: I64, turns: I64, parted: Mask, odd: Mask
+) -> None:
+    """Put segments into the order in which `FrameWalk` takes them, where more wait than it holds.
+
+    Written are `turns`, the rows of such groups in that order, those last that wait to the end; `waits_from`, where
+    these begin; and `parted`. Only of groups of which nothing fills a gap while others wait: whether it was a gap is
+    for the frames to say.
+    """
+    groups = parted.shape[0]
+    end = np.cumsum(np.bincount(group, minlength=groups))
+    waiting = np.arange(group.shape[0]) >= waits_from[group]
+    octets = np.bincount(group, segments.captured * waiting, minlength=groups)
+    many = (end - waits_from > HELD) & (octets <= HELD_OCTETS) & ~odd
+    stop = place + segments.length
+    for number in np.flatnonzero(many).tolist():
+        at, until = int(waits_from[number]), int(end[number])
+        begin = int(end[number - 1]) if number else 0
+        given = _turns(int(stop[begin:at].max(initial=0)), place[at:until].tolist(), stop[at:until].tolist())
+        if given is not None:
+            taken, held = given
+            turns[at:until] = at + np.array(taken + held)
+            waits_from[number] = until - len(held) if held else group.shape[0]
+            parted[number] = True
+
+
+def _turns(reach: int, place: list[int], stop: list[int]) -> tuple[list[int], list[int]] | None:
+    """Segments by number: those taken or passed over, in their order, and those held at the end, as they came.
+
+    None where one fills a gap.
+    """
+    taken, passed = [], []
+    held: list[tuple[int, int]] = []
+    for number, (here, past) in enumerate(zip(place, stop, strict=True)):
+        if here > reach:
+            heappush(held, (here, number))
+            if len(held) > HELD:
+                reach = held[0][0]
+                while held and held[0][0] <= reach:
+                    first = heappop(held)[1]
+                    if stop[first] > reach:
+                        taken.append(first)
+                        reach = stop[first]
+                    else:
+                        passed.append(first)
+        elif past <= reach:
+            passed.append(number)
+        elif held:
+            return None
+        else:
+            taken.append(number)
+            reach = past
+    return taken + passed, sorted(number for _, number in held)
 
 
 _NONE: Final = np.empty(0, np.int64)

@@ -1,10 +1,10 @@
-"""Header fields that say something about a channel, gathered into one `HttpMessage`, whichever HTTP carried them."""
+"""Header fields that say something about a channel, gathered into one `HttpHead`, whichever HTTP carried them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from analyzer.protocols.credentials import (
     NO_CREDENTIAL,
@@ -15,27 +15,10 @@ from analyzer.protocols.credentials import (
     without_secrets,
 )
 from analyzer.protocols.stream import text
-from analyzer.schema import HttpMessage
+from analyzer.schema import HttpHead, HttpMessage
 
 Fields = Sequence[tuple[bytes, bytes]]
 """(lower-case name, value) in the order sent."""
-
-
-class Shown(NamedTuple):
-    """What a head says that is kept: attributes of `HttpMessage`, in their order there."""
-
-    method: str = ""
-    target: str = ""
-    status: int = 0
-    host: str = ""
-    user_agent: str = ""
-    upgrade: str = ""
-    forwarded_uri: str = ""
-    forwarded_for: str = ""
-    content_type: str = ""
-    subprotocol: str = ""
-    credential: str = ""
-    credential_facts: tuple[tuple[str, str], ...] = ()
 
 
 MAX_FIELDS: Final = 256
@@ -92,15 +75,17 @@ def make_request(flow: int, frame: int, *, version: str, method: bytes, target: 
     fields : sequence of (bytes, bytes)
         Lower-case names. What a request whose head is cut does not show is left empty.
     """
-    return HttpMessage(flow, frame, True, version, *request_shown(method, target, tuple(fields)))
+    return HttpMessage(flow, frame, request_head(version, method, target, tuple(fields)))
 
 
 @lru_cache(maxsize=512)
-def request_shown(method: bytes, target: bytes, fields: Fields) -> Shown:
+def request_head(version: str, method: bytes, target: bytes, fields: Fields) -> HttpHead:
     """What of a request is kept: probes and pollers send the same head again and again, and it is read once."""
     values = values_by_name(fields)
     credential = credential_of(values, target)
-    return Shown(
+    return HttpHead(
+        True,
+        version,
         method=text(method),
         target=without_secrets(target),
         host=without_secrets(values.get(b"host", b"")),
@@ -117,14 +102,16 @@ def request_shown(method: bytes, target: bytes, fields: Fields) -> Shown:
 
 def make_response(flow: int, frame: int, *, version: str, status: int, fields: Fields) -> HttpMessage:
     """Make the message of a response; parameters as `make_request`, `status` a three-digit code."""
-    return HttpMessage(flow, frame, False, version, *response_shown(status, tuple(fields)))
+    return HttpMessage(flow, frame, response_head(version, status, tuple(fields)))
 
 
 @lru_cache(maxsize=512)
-def response_shown(status: int, fields: Fields) -> Shown:
+def response_head(version: str, status: int, fields: Fields) -> HttpHead:
     """What of a response is kept."""
     values = values_by_name(fields)
-    return Shown(
+    return HttpHead(
+        False,
+        version,
         status=status,
         upgrade=text(values.get(b"upgrade", b"")),
         content_type=text(values.get(b"content-type", b"")),

@@ -6,17 +6,13 @@ Clients ask for the same things again and again: of a node's traffic a few hundr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from operator import attrgetter
-from typing import Final
 
 import numpy as np
 
-from analyzer.schema import I64, HttpMessage, Mask
-
-_CONTENT: Final = attrgetter(*(field.name for field in fields(HttpMessage) if field.name not in ("flow", "frame")))
+from analyzer.schema import I64, HttpHead, HttpMessage, Mask
 
 Test = Callable[[HttpMessage], object]
 
@@ -44,14 +40,20 @@ class HttpTable:
         """The table of `messages`, which are in order within each flow."""
         flow = np.array([message.flow for message in messages], np.int64)
         frame = np.array([message.frame for message in messages], np.int64)
-        known: dict[tuple[object, ...], int] = {}
-        row_of = known.setdefault
-        content = np.array([row_of(key, len(known)) for key in map(_CONTENT, messages)], np.int64)
-        first = np.empty(len(known), np.int64)
-        first[content[::-1]] = np.arange(len(messages))[::-1]  # of several to one place the last is kept
-        contents = tuple(messages[row] for row in first.tolist())
+        content: list[int] = []
+        contents: list[HttpMessage] = []
+        known: dict[tuple[HttpHead, bool], int] = {}
+        rows: dict[tuple[int, bool], int] = {}  # by the identity of the head: what is shared is compared once
+        for message in messages:
+            shared = id(message.head), message.decrypted
+            row = rows.get(shared)
+            if row is None:
+                row = rows[shared] = known.setdefault((message.head, message.decrypted), len(contents))
+                if row == len(contents):
+                    contents.append(message)
+            content.append(row)
         order = np.argsort(flow, kind="stable")
-        return cls(flow[order], frame[order], content[order], contents)
+        return cls(flow[order], frame[order], np.array(content, np.int64)[order], tuple(contents))
 
     @cached_property
     def _is_request(self) -> Mask:

@@ -14,7 +14,7 @@ from analyzer.analysis import conclude
 from analyzer.cluster.declarations import CalledService
 from analyzer.report.audit_result import AuditResult
 from analyzer.rules import RULES
-from analyzer.schema import HttpMessage
+from analyzer.schema import HttpHead, HttpMessage
 from tests.builders import Conversation, ethernet, ipv4, udp, vxlan
 from tests.rules.cases import (
     CP,
@@ -121,8 +121,8 @@ def anonymous() -> AuditResult:
     flow = next(f for f in result.findings if f.rule.code == "PW306").connections[0]
     first = int(evidence.flows.first_frame[flow])
     read = (
-        HttpMessage(flow, first + 7, True, "1.1", method="GET", target="/pods", decrypted=True),
-        HttpMessage(flow, first + 8, False, "1.1", status=200, decrypted=True),
+        HttpMessage(flow, first + 7, HttpHead(True, "1.1", method="GET", target="/pods"), decrypted=True),
+        HttpMessage(flow, first + 8, HttpHead(False, "1.1", status=200), decrypted=True),
     )
     clear = replace(evidence.cleartext, http=(*evidence.cleartext.http, *read))
     return conclude(replace(evidence, cleartext=clear), result.ledger, result.captures, facts())

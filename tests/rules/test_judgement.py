@@ -71,7 +71,7 @@ def test_credentials_in_cleartext(header: bytes, found: bool) -> None:
 def with_hidden_fields(result: AuditResult) -> AuditResult:
     """The same messages, each with a field that refers to a header table from before the capture."""
     evidence = result.audit.evidence
-    messages = tuple(replace(m, undecoded=1) for m in evidence.cleartext.http)
+    messages = tuple(replace(m, head=m.head._replace(undecoded=1)) for m in evidence.cleartext.http)
     hidden = replace(evidence, cleartext=replace(evidence.cleartext, http=messages))
     return conclude(hidden, result.ledger, result.captures, facts())
 

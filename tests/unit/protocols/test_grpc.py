@@ -5,12 +5,12 @@ import pytest
 
 from analyzer.protocols.grpc import Rpc, is_grpc, rpc_of, rpcs_by_flow
 from analyzer.protocols.http2 import read_http2
-from analyzer.schema import HttpMessage
+from analyzer.schema import HttpHead, HttpMessage
 from tests.unit.protocols.streams_by_dpkt import LAB, connections, heads_of
 
 
 def request(target: str, *, method: str = "POST", kind: str = "application/grpc", flow: int = 0) -> HttpMessage:
-    return HttpMessage(flow, 1, True, "2", method=method, target=target, content_type=kind)
+    return HttpMessage(flow, 1, HttpHead(True, "2", method=method, target=target, content_type=kind))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_paths(target: str, expected: Rpc | None) -> None:
 
 def test_only_posts_of_clients_are_calls() -> None:
     assert rpc_of(request("/a/b", method="GET")) is None
-    assert rpc_of(HttpMessage(0, 1, False, "2", status=200, content_type="application/grpc")) is None
+    assert rpc_of(HttpMessage(0, 1, HttpHead(False, "2", status=200, content_type="application/grpc"))) is None
 
 
 def test_calls_by_flow_and_packages() -> None:

@@ -16,7 +16,7 @@ from analyzer.flows import FlowBuilder
 from analyzer.heads import HeadCollector
 from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
 from analyzer.pipeline import Limits, Pipeline
-from analyzer.protocols import http2_late, http2_lockstep
+from analyzer.protocols import http2_late, http2_lockstep, http2_walk
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http2_frames import PREFACE
 from analyzer.protocols.http2_late import Http2Collector
@@ -307,6 +307,126 @@ def test_connections_that_are_over_take_no_room() -> None:
     assert paths(pipeline.evidence()) == [path for i in range(30) for path in ("/first", f"/{i}")]
 
 
+class Collecting:
+    """A collector, and what it is fed from."""
+
+    def __init__(self) -> None:
+        self.flows = FlowBuilder()
+        self.heads = HeadCollector(self.flows, LIMIT)
+        self.collector = Http2Collector(self.flows, self.heads)
+        self._frames = 0
+
+    def add(self, frames: list[bytes]) -> None:
+        decoder = Decoder()
+        packets = decoder.decode(chunk(frames, first_frame=self._frames + 1))
+        self._frames += len(frames)
+        rows = self.flows.add(packets, decoder.octets)
+        self.heads.add(packets, rows, decoder.octets)
+        self.collector.add(packets, rows, decoder.octets)
+
+
+def test_a_connection_that_is_over_is_not_walked_again() -> None:
+    talk, more = Talk().filled(), Collecting()
+    more.add(talk.ask("/first-life").frames)
+    assert [m.target for m in more.collector.take(all_of_them=True) if m.from_client] == ["/first-life"]
+    talk.frames.clear()
+    more.add(talk.ask("/again").ask("/and-again").frames)
+
+    assert len(more.collector) == 0
+    assert more.collector.take(all_of_them=True) == []
+
+
+def test_a_direction_without_room_is_told_by_its_new_number() -> None:
+    full, more = Talk(sport=40001).filled(), Collecting()
+    for number in range(LATE_REQUESTS + 2):
+        full.ask(f"/{number}")
+    more.add(Talk(sport=40000).filled().ask("/gone").frames)
+    more.add(full.frames)
+    more.collector.take()
+    (stream,) = more.collector.full_streams().tolist()
+    assert stream in (2, 3)
+
+    more.collector.keep(np.array([1]), 2)
+
+    assert more.collector.full_streams().tolist() == [stream - 2]
+    full.frames.clear()
+    more.collector.keep(np.empty(0, np.int64), 1)
+    assert more.collector.full_streams().tolist() == []
+
+
+@pytest.mark.parametrize("round_segments", [40, 1000])
+@pytest.mark.parametrize("far", [700, 1 << 20])
+def test_many_gaps_are_given_up_without_a_walk_of_their_own(
+    far: int, round_segments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stretch between gaps begins anew, as do its tables; the last ones are held until the end."""
+    talk = Talk().filled()
+    asked = []
+    for number in range(60):
+        for side in (0, 1):
+            talk.tcp.seq[side] += far
+        talk.encoders = (hpack.Encoder(), hpack.Encoder())
+        asked.append(f"/behind/{number}")
+        talk.ask(asked[-1]).ask("/first")
+    monkeypatch.setattr(http2_late, "ROUND_SEGMENTS", round_segments)
+    if round_segments > len(talk.frames):
+        monkeypatch.setattr(http2_late, "FrameWalk", None)
+
+    more = Collecting()
+    for at in range(0, len(talk.frames), 20):
+        more.add(talk.frames[at : at + 20])
+    found = in_order(more.collector.take(all_of_them=True))
+
+    assert [m.target for m in found if m.from_client] == [asked[0], "/first", *asked[1:]]
+    assert all(m.undecoded == 0 for m in found)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "found"), [(http2_walk.HELD, ["/late", "/next"]), (http2_walk.HELD + 1, ["/next"])]
+)
+def test_a_gap_is_given_up_with_one_segment_more_than_are_held(waiting: int, found: list[str]) -> None:
+    talk = Talk().filled()
+    at = len(talk.frames)
+    talk.tcp.send(0, talk.request("/late"))
+    late = talk.frames.pop()
+    talk.encoders = (hpack.Encoder(), hpack.Encoder())
+    for _ in range(waiting):
+        talk.tcp.send(0, data(bytes(20)) * 2)
+    talk.frames.append(late)
+    talk.tcp.send(0, talk.request("/next"))
+    assert len(talk.frames) == at + waiting + 2
+
+    assert paths(read(talk.frames))[1:] == found
+
+
+def test_what_was_read_before_a_gap_says_nothing_of_what_follows_a_stretch_of_data() -> None:
+    talk, more = Talk().filled().ask("/before"), Collecting()
+    talk.tcp.seq[0] += 700
+    for _ in range(http2_walk.HELD + 1):
+        talk.tcp.send(0, data(bytes(20)) * 2)
+    more.add(talk.frames)
+    more.collector.take()
+    talk.frames.clear()
+    more.add(talk.ask("/before").frames)
+
+    (request,) = [m for m in more.collector.take(all_of_them=True) if m.from_client]
+    assert (request.target, request.undecoded) == ("", 2)
+
+
+def test_a_gap_inside_a_frame_is_none_among_many() -> None:
+    talk = Talk(mss=1000).filled()
+    for number in range(30):
+        talk.tcp.seq[0] += 700
+        talk.encoders = (hpack.Encoder(), hpack.Encoder())
+        talk.ask(f"/a/{number}")
+        talk.tcp.send(0, data(bytes(5000)))
+        del talk.frames[-3]
+        talk.ask(f"/b/{number}")
+        talk.encoders = (hpack.Encoder(), hpack.Encoder())
+
+    assert paths(read(talk.frames))[1:] == [f"/{which}/{number}" for number in range(30) for which in "ab"]
+
+
 WORDS = ["ask", "ask", "ask", "data", "data", "kind", "pings", "continued", "padded", "noise", "many", "again", "jump"]
 
 
@@ -315,7 +435,7 @@ def anything(dice: random.Random, sport: int) -> list[bytes]:
     talk = Talk(mss=dice.choice([9, 40, 300, 1448, 4000]), sport=sport)
     if dice.random() < 0.5:
         talk.filled()
-    for _ in range(dice.randrange(12)):
+    for _ in range(dice.choice([dice.randrange(12), dice.randrange(12), 24])):
         side, number = dice.randrange(2), dice.randrange(9)
         block = talk.request(f"/{number}")[9:] if side == 0 else talk.answer("201")[9:]
         cut = dice.randrange(len(block))
@@ -346,10 +466,10 @@ def anything(dice: random.Random, sport: int) -> list[bytes]:
             case "many":
                 talk.tcp.send(side, frame(1, END_HEADERS, 3, block) * dice.randrange(1, 100))
             case _:
-                far = dice.choice([50, 1000, 1 << 20, 1 << 29, (1 << 30) + 5, 1 << 31])
+                far = dice.choice([50, 1000, 1 << 20, -1000, 1 << 29, (1 << 30) + 5, 1 << 31])
                 talk.tcp.seq[side] = (talk.tcp.seq[side] + far) & 0xFFFFFFFF
     frames = talk.frames[dice.choice([0, 0, dice.randrange(len(talk.frames))]) :]
-    for _ in range(dice.choice([0, 0, 1, 3])):
+    for _ in range(dice.choice([0, 0, 1, 3, 20])):
         one = dice.randrange(len(frames))
         other = dice.choice([dice.randrange(len(frames)), min(one + dice.randrange(1, 4), len(frames) - 1)])
         match dice.randrange(3):
@@ -419,6 +539,8 @@ def test_together_directions_say_what_each_says_alone_whenever_a_round_ends(
             decoder = Decoder()
             tables.append((decoder.decode(part), decoder.octets))
         asked = {number for number in range(len(tables)) if dice.random() < 0.2}
+        for module in (http2_walk, http2_late):
+            monkeypatch.setattr(module, "HELD", [32, 32, 0, 2, 5][turn % 5])
         with monkeypatch.context() as patch:
             patch.setattr(http2_late, "ROUND_OCTETS", 1)
             patch.setattr(http2_late, "walk_stretches", every_one_alone)

@@ -7,12 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.protocols.http_table import HttpTable
-from analyzer.schema import HttpMessage
+from analyzer.schema import HttpHead, HttpMessage
 
 requests = st.builds(
-    HttpMessage,
-    flow=st.integers(0, 6),
-    frame=st.integers(1, 9),
+    HttpHead,
     from_client=st.just(True),
     version=st.sampled_from(["1.1", "2"]),
     method=st.sampled_from(["GET", "POST"]),
@@ -20,18 +18,26 @@ requests = st.builds(
     credential_facts=st.sampled_from([(), (("sub", "a"),)]),
 )
 responses = st.builds(
-    HttpMessage,
-    flow=st.integers(0, 6),
-    frame=st.integers(1, 9),
+    HttpHead,
     from_client=st.just(False),
     version=st.just("1.1"),
     status=st.sampled_from([0, 101, 200, 404]),
 )
-messages = st.lists(st.one_of(requests, responses), max_size=40)
+shared = [HttpHead(True, "1.1", "GET", "/a"), HttpHead(True, "1.1", "GET", "/a"), HttpHead(False, "1.1", status=200)]
+messages = st.lists(
+    st.builds(
+        HttpMessage,
+        flow=st.integers(0, 6),
+        frame=st.integers(1, 9),
+        head=st.one_of(requests, responses, st.sampled_from(shared)),
+        decrypted=st.booleans(),
+    ),
+    max_size=40,
+)
 
 
 def _content(message: HttpMessage) -> tuple[object, ...]:
-    return message.version, message.method, message.target, message.credential_facts, message.status
+    return message.head, message.decrypted
 
 
 @given(messages)

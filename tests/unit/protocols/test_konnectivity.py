@@ -15,12 +15,12 @@ from analyzer.protocols.konnectivity import (
     split_authority,
     tunnels,
 )
-from analyzer.schema import HttpMessage
+from analyzer.schema import HttpHead, HttpMessage
 from tests.heads_builder import build_heads
 
 
 def request(flow: int, target: str, *, method: str = "POST", version: str = "2", host: str = "") -> HttpMessage:
-    return HttpMessage(flow, 1, True, version, method=method, target=target, host=host)
+    return HttpMessage(flow, 1, HttpHead(True, version, method=method, target=target, host=host))
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,6 @@ class HeadCollector:
         self._reach: I64 = np.zeros(1 << 10, np.int64)  # where the head of a finished stream ended
         self._holding: Mask = np.zeros(1 << 10, bool)  # streams of which segments are held
         self._noted = 0  # so many of the lists of segments are noted in those two
-        self._laid: U8 = np.empty(0, np.uint8)
 
     def keep_protected(self) -> None:
         """Keep `KEYED_LIMIT` octets of TLS connections from now on: there are keys to read them with."""
@@ -314,14 +313,14 @@ class HeadCollector:
         Returns
         -------
         StreamHeads
-            Its octets stand until this is called again.
+            Its octets stand until segments are added or this is called again.
         """
         local = np.full(len(self._flows) * 2, -1, np.int64)
         local[streams] = np.arange(streams.shape[0])
         chosen = [part.take(local.take(part.stream) >= 0) for part in self._segments]
         segments = _Segments.concatenate(chosen) if chosen else _empty_segments()
         # Arrival order is kept among segments at the same position, so the first copy comes first.
-        segments = segments.take(_order(local.take(segments.stream) * _SPAN + segments.position))
+        segments = segments.take(_order(local.take(segments.stream), segments.position))
         stream = local.take(segments.stream)
         start, from_start = self._starts(streams, stream, segments)
         position = segments.position - start.take(stream)
@@ -348,10 +347,9 @@ class HeadCollector:
         return _lay_out(pieces, self._blocks.reshape(-1), streams.shape[0], from_start, limits, self._room)
 
     def _room(self, octets: int) -> U8:
-        """Memory to lay heads out in, the same again and again: that of a fresh array costs as much as the copying."""
-        if self._laid.shape[0] < octets:
-            self._laid = np.empty(octets * 5 // 4, np.uint8)
-        return self._laid
+        """Memory to lay heads out in: what lies behind the blocks, which they soon take; fresh memory costs more."""
+        free = self._blocks[self._used :].reshape(-1)
+        return free if free.shape[0] >= octets else np.empty(octets, np.uint8)
 
     def _starts(self, streams: I64, stream: I64, segments: _Segments) -> tuple[I64, Mask]:
         """Position, from the origin, of each stream's first octet, and whether a handshake shows that it is.
@@ -371,17 +369,15 @@ class HeadCollector:
         return np.where(near, distance, earliest), near | (self._flows.protocols(flow) != TCP)
 
 
-def _order(key: I64) -> I64:
-    """Rows by ascending key, those of one key in their order: (K,) int64."""
-    # A sort that is not stable, and another where rows have the same key: together a third of what a stable one takes.
-    order, count = np.argsort(key), key.shape[0]
-    ascending = key.take(order)
-    another = ascending[1:] != ascending[:-1]
-    if another.all():
-        return order
-    base = np.concatenate([[0], np.cumsum(another)]) * count
-    ordered: I64 = np.sort(base + order) - base
-    return ordered
+def _order(stream: I64, position: I64) -> I64:
+    """Rows by stream and position, those of one position in their order: (K,) int64."""
+    # Numbers of 16 bits are what numpy sorts by radix, in a quarter of the time.
+    order = np.argsort((stream & 0xFFFF).astype(np.uint16), kind="stable")
+    if int(stream.max(initial=0)) > 0xFFFF:
+        order = order.take(np.argsort(stream.take(order) >> 16, kind="stable"))
+    key = stream.take(order) * _SPAN + position.take(order)
+    # In each stream segments arrive mostly in order, and what is nearly sorted is soon sorted whole.
+    return order if (key[1:] >= key[:-1]).all() else order.take(np.argsort(key, kind="stable"))
 
 
 def _edges(group: I64) -> I64:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from analyzer.decode import Decoder
 from analyzer.flows import FlowBuilder
-from analyzer.heads import HeadCollector
+from analyzer.heads import HeadCollector, _order
 from analyzer.registries import HeadStop
 from analyzer.schema import StreamHeads
 from tests.builders import ACK, SYN, Conversation, chunk, chunks_cut_at, ethernet, ipv4, tcp, udp
@@ -181,3 +181,11 @@ def test_a_hello_that_comes_first_bounds_the_head(parts: int) -> None:
 
     for limit in np.diff(collect(talk.frames, parts=parts).offsets):
         assert limit == 10 * 1024
+
+
+@given(st.sampled_from([1, 3, 1 << 16, 1 << 20]), st.data())
+def test_segments_are_put_in_order_and_the_first_to_arrive_goes_first(streams: int, drawn: st.DataObject) -> None:
+    rows = drawn.draw(st.lists(st.tuples(st.integers(0, streams), st.integers(-3, 3)), max_size=40))
+    stream, position = np.array(rows, np.int64).reshape(-1, 2).T
+    expected = sorted(range(len(rows)), key=lambda row: rows[row])
+    assert _order(stream, position).tolist() == expected

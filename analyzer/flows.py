@@ -7,7 +7,7 @@ turned to client and server once, at the end, when everything that tells who ope
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ TLS_HANDSHAKE, TLS_DATA, HTTP_REQUEST, HTTP_STATUS, HTTP2_PREFACE, SSH_BANNER, O
 _SENT_CLIENT_HELLO, _SENT_SERVER_HELLO, _SENT_REQUEST, _SENT_STATUS, SENT_PREFACE = 1, 2, 4, 8, 16
 SENT_TLS_HELLO: Final = _SENT_CLIENT_HELLO | _SENT_SERVER_HELLO
 """Bits of ``state.opening`` for a TLS hello at the start of a segment; ``SENT_PREFACE`` for HTTP/2's preface."""
+
+_Numbers = TypeVar("_Numbers", int, I64)
 
 _REORDER_WINDOW: Final = 1 << 16
 """Sequence distance within which a late SYN still belongs to the segments seen before it."""
@@ -72,6 +74,7 @@ class _State:
     signature: NDArray[np.int32]
     signature_frame: I64
     opening: U8
+    hello_frame: I64  # of the first TLS hello at the start of a segment, of either side; 0 = none
     first_sender: U8
 
 
@@ -117,6 +120,7 @@ class _Columns:
             "signature": (sig, np.int32),
             "signature_frame": (sig, i64),
             "opening": (two, np.uint8),
+            "hello_frame": ((n,), i64),
             "first_sender": ((n,), np.uint8),
         }
         return _State(**{name: full(name, *shape) for name, shape in shapes.items()})  # type: ignore[arg-type]
@@ -364,9 +368,9 @@ def _order(packets: PacketTable, rows: I64) -> I64:
     return packets.frame[rows] * 8 + packets.depth[rows]
 
 
-def sequence_difference(delta: I64) -> I64:
+def sequence_difference(delta: _Numbers) -> _Numbers:
     """Difference of two sequence numbers as RFC 9293 3.4 compares them: modulo 2^32, nearest to 0."""
-    nearest: I64 = ((delta + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    nearest: _Numbers = ((delta + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
     return nearest
 
 
@@ -542,7 +546,6 @@ class FlowBuilder:
         if rows.shape[0] == 0:
             return
         there = packets.take(rows)
-        self._note_origins(there, current[rows] * 2 + side[rows])
         reopening = rows[self._reopening(there, current[rows], side[rows])]
         if reopening.shape[0] == 0:
             return
@@ -616,14 +619,12 @@ class FlowBuilder:
         flow = np.repeat(newest, lengths)
         stream = flow * 2
         stream += side
-        self._note_origins(packets, stream)
         reopening = self._reopening(packets, flow, side)
         if reopening.shape[0]:
             flow = self._split(packets, np.repeat(key, lengths), flow, reopening)
             stream = flow * 2 + side
-            # The old flow's origins may have been taken from packets that turned out to be the new one's.
-            self._note_origins(packets, stream)
             starts = _run_starts(flow)
+        self._note_origins(packets, stream)
         return starts, flow, stream
 
     def _note_origins(self, packets: PacketTable, stream: I64) -> None:
@@ -635,11 +636,19 @@ class FlowBuilder:
         origin[stream[tcp]] = (packets.seq[tcp].astype(np.int64) + syn) & 0xFFFFFFFF
 
     def _reopening(self, packets: PacketTable, flow: I64, side: I64) -> I64:
-        """Rows of SYNs (without ACK) that do not belong to the connection their flow holds so far, in order."""
+        """Rows of SYNs (without ACK) that do not belong to the connection their flow holds so far, in order.
+
+        A side opens a connection with one sequence number, which every copy of its SYN repeats, with ACK or without
+        (RFC 9293 3.4.1, 3.5): another number opens another connection. What is asked is the flow from its first packet
+        to the one before the SYN, whichever tables they came in.
+        """
         rows = np.flatnonzero((packets.tcp_flags & (SYN | ACK)) == SYN)  # no other protocol has these
-        if rows.shape[0] == 0:
-            return rows
         state = self.state
+        later: I64 = rows[state.order[flow[rows]] != _order(packets, rows)]  # the others begin their flow
+        if later.shape[0] == 0:
+            return later
+        rows = np.flatnonzero((packets.tcp_flags & SYN) != 0)
+        rows = rows[np.isin(flow[rows], flow[later])]
         f, s, seq = flow[rows], side[rows], packets.seq[rows].astype(np.int64)
         stream = f * 2 + s
         order = np.argsort(stream, kind="stable")
@@ -647,19 +656,50 @@ class FlowBuilder:
         same = stream[order][1:] == stream[order][:-1]
         previous[order[1:][same]] = seq[order[:-1][same]]
         earlier = np.where(previous >= 0, previous, state.syn_seq[f, s])
-        # No SYN of this side before: what the side itself, or its peer's acknowledgement, was at decides.
-        apart = np.abs(sequence_difference(seq + 1 - state.origin[f, s])) > _REORDER_WINDOW
-        reopens = np.where(earlier >= 0, earlier != seq, apart)
-        # A connection joined in its middle, of which only the peer was seen, and which has ended.
-        peer_ended = (earlier < 0) & ((state.flags[f, 1 - s] & (FIN | RST)) != 0) & (state.packets[f, s] == 0)
-        reopening: I64 = rows[reopens | peer_ended]
+        answers = (packets.tcp_flags[rows] & ACK) != 0
+        flows, local = np.unique(f, return_inverse=True)
+        # Where all SYNs say that one and the same side opens, its own ones alone follow each other.
+        opener = np.bincount(local, s ^ answers)
+        in_turn = (opener > 0) & (opener < np.bincount(local))
+        in_turn[local[~answers & (earlier < 0) & (state.order[f] != _order(packets, rows))]] = True
+        reopening: I64 = rows[~answers & (earlier >= 0) & (earlier != seq) & ~in_turn[local]]
+        if in_turn.any():
+            rest = np.flatnonzero(np.isin(flow, flows[in_turn]))
+            found = self._reopening_in_turn(packets.take(rest), flow[rest], side[rest])
+            reopening = np.sort(np.concatenate([reopening, rest[found]]))
         return reopening
+
+    def _reopening_in_turn(self, packets: PacketTable, flow: I64, side: I64) -> list[int]:
+        """As `_reopening`, of all packets of a few flows, one packet after the other."""
+        state, found = self.state, []
+        connections = {
+            number: (state.syn_seq[number].tolist(), state.origin[number].tolist(), state.flags[number].tolist())
+            for number in np.unique(flow).tolist()
+        }
+        columns = (flow, side, packets.tcp_flags, packets.seq)
+        for row, (number, s, bits, seq) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+            syn_seq, origin, flags = connections[number]
+            if bits & (SYN | ACK) == SYN:
+                if syn_seq[s] >= 0:
+                    reopens = syn_seq[s] != seq
+                elif origin[s] >= 0:  # what the side itself was at decides
+                    reopens = abs(sequence_difference(seq + 1 - origin[s])) > _REORDER_WINDOW
+                else:  # of a connection joined in its middle only the peer was seen, and it has ended
+                    reopens = (flags[1 - s] & (FIN | RST)) != 0
+                if reopens:
+                    found.append(row)
+                    connections[number] = syn_seq, origin, flags = [-1, -1], [-1, -1], [0, 0]
+            if bits & SYN and syn_seq[s] < 0:
+                syn_seq[s] = seq
+            if origin[s] < 0:
+                origin[s] = (seq + ((bits & SYN) != 0)) & 0xFFFFFFFF
+            flags[s] |= bits
+        return found
 
     def _split(self, packets: PacketTable, key: I64, flow: I64, reopening: I64) -> I64:
         """Create one flow for each reopening SYN and move the packets behind it there."""
         # Retransmissions of one reopening SYN were sorted out by `_reopening`: each row here is a connection.
         created = self._create(key[reopening], _order(packets, reopening))
-        state = self.state
         width = np.int64(packets.frame.shape[0] + 1)
         sorter = np.argsort(key[reopening] * width + reopening, kind="stable")
         openings = (key[reopening] * width + reopening)[sorter]
@@ -670,7 +710,6 @@ class FlowBuilder:
         flow = flow.copy()
         flow[rows[moved]] = created[sorter][ahead[moved]]
         self._current[key[reopening][sorter]] = created[sorter]
-        state.origin[created] = -1
         return flow
 
     # ------------------------------------------------------------------------------------------ totals
@@ -754,6 +793,9 @@ class FlowBuilder:
             firsts[codes[unset]] = packets.frame[carriers]
         telling = np.flatnonzero(opening != 0)
         _set_bits(state.opening.reshape(-1), stream[rows[telling]], opening[telling])
+        hello = rows[telling[(opening[telling] & SENT_TLS_HELLO) != 0]]
+        hello = hello[state.hello_frame[stream[hello] >> 1] == 0][::-1]
+        state.hello_frame[stream[hello] >> 1] = packets.frame[hello]
         http: I64 = rows[(signature == HTTP_REQUEST) | (signature == HTTP_STATUS)]
         return http
 

@@ -31,6 +31,10 @@ _MISSES: Final = 32
 """By how many blocks not remembered are to exceed those that were until a direction is read by itself."""
 _OWN: Final = 64
 """Blocks that such a direction remembers."""
+_OWN_OCTETS: Final = 1024
+"""Octets of the longest of those; and of the longest text that one of them says."""
+_OWN_FIELDS: Final = 16
+"""Fields of the longest of those."""
 
 
 @dataclass(slots=True, eq=False)
@@ -203,7 +207,7 @@ class BlockReader:
         return said
 
     def _decode_alone(self, octets: bytes, own: dict[bytes, HeaderBlock]) -> HeaderBlock | None:
-        said = own.get(octets)
+        said = own.get(octets) if len(octets) <= _OWN_OCTETS else None
         if said is not None:
             return said
         assert self._decoder is not None
@@ -212,7 +216,7 @@ class BlockReader:
         after = _state(self._decoder)
         if before[0] is not after[0] or before[1:] != after[1:] or len(own) >= _OWN:
             own.clear()
-        elif said is not None:
+        elif said is not None and len(octets) <= _OWN_OCTETS and _is_short(said):
             own[octets] = said
         return said
 
@@ -237,6 +241,12 @@ def _decoded(decoder: Decoder, octets: bytes) -> HeaderBlock | None:
     fields = [(bytes(name).lower(), bytes(value)) for name, value in decoded]
     seen = [(name, value) for name, value in fields if name != UNKNOWN]
     return HeaderBlock(seen, len(fields) - len(seen))
+
+
+def _is_short(block: HeaderBlock) -> bool:
+    """Whether a direction may remember it: a few octets can stand for a table full of text."""
+    text = sum(len(name) + len(value) for name, value in block.fields)
+    return len(block.fields) <= _OWN_FIELDS and text <= _OWN_OCTETS
 
 
 def _state(decoder: Decoder) -> tuple[object, int, int]:

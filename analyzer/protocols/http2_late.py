@@ -18,7 +18,7 @@ import numpy as np
 from analyzer.copying import copy_ranges
 from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP
-from analyzer.flows import SENT_PREFACE, TLS_DATA, FlowBuilder, FlowRows, place_of, sequence_difference
+from analyzer.flows import HTTP2_PREFACE, SENT_PREFACE, TLS_DATA, FlowBuilder, FlowRows, place_of, sequence_difference
 from analyzer.heads import HeadCollector
 from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
 from analyzer.protocols.header_blocks import MAX_HEADER_LIST, BlockReader, HeaderBlock
@@ -180,6 +180,7 @@ class Http2Collector:
         self._held: list[_Store] = []  # behind gaps
         self._done: list[HttpMessage] = []
         self._full: set[int] = set()
+        self._spent: list[int] = []  # walks of those that have become so since a round began
 
     def __len__(self) -> int:
         """Directions walked."""
@@ -227,7 +228,7 @@ class Http2Collector:
         """What could be said besides if no more segments came, flows by builder number; the walks go on."""
         self._end_round()
         apart = copy(self)
-        apart._done, apart._full, apart._notes = [], set(self._full), {}
+        apart._done, apart._full, apart._notes, apart._spent = [], set(self._full), {}, []
         walks = {walk: deepcopy(one) for walk, one in self._alone.items() if one.waits}
         waits = self._standings.waits
         held = self._held_of(waits)
@@ -256,6 +257,7 @@ class Http2Collector:
         for walk in [walk for walk in self._alone if over[walk]]:
             self._say_found(walk, self._alone[walk].finish())
         self._give_up(slots, over)
+        self._spent.clear()
 
     def keep(self, kept: I64, count: int) -> None:
         """Forget all of the `count` flows but `kept`, ascending; flow ``kept[i]`` is flow i from now on.
@@ -306,7 +308,12 @@ class Http2Collector:
         row = row[(packets.protocol[packet] == TCP) & (packets.payload_stop[packet] > packets.payload_start[packet])]
         flow = rows.flow[row]
         slot = self._slot[flow]
-        known = preface[row] | (slot >= 0)
+        known = slot >= 0
+        # A preface tells of what comes with it and after it, in whichever tables.
+        opened = np.flatnonzero(preface[row] & (slot == _NEVER))
+        first = state.signature_frame[flow[opened], :, HTTP2_PREFACE]
+        sent = (first > 0) & (first <= packets.frame[rows.packet[row[opened]], None])
+        known[opened] = sent.any(axis=1)
         kept = slot != _OVER
         others = np.flatnonzero(~known)
         if others.shape[0]:
@@ -448,6 +455,20 @@ class Http2Collector:
             if not len(store.segments):
                 break
             store = self._walk(store, last=number == _PASSES - 1 or len(store.segments) < _FEW_SEGMENTS)
+        self._forget_spent()
+
+    def _forget_spent(self) -> None:
+        """Hold nothing of the directions that have no more room; their segments are not wanted any more."""
+        if not self._spent:
+            return
+        over = np.zeros(self._standings.waits.shape[0], bool)
+        over[self._spent] = True
+        self._forget_held(over)
+        self._standings.waits[over] = self._standings.alone[over] = False
+        for walk in self._spent:
+            self._notes[walk] = _Note()
+            self._alone.pop(walk, None)
+        self._spent.clear()
 
     def _walk_alone(self, store: _Store) -> _Store:
         """Give segments to the walks that are not plain, until they are; what is left for the others."""
@@ -638,6 +659,7 @@ class Http2Collector:
             room = LATE_REQUESTS if from_client else LATE_RESPONSES
             if len(note.seen) >= room:
                 self._full.add(stream)
+                self._spent.append(walk)
                 return
             note.seen.add(identity)
             message = said.message(flow, frame, from_client=from_client)

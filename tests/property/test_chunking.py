@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import fields
 from ipaddress import IPv4Address
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +17,29 @@ from hypothesis import strategies as st
 
 from analyzer.analysis import ClusterContext, conclude
 from analyzer.capture.source import open_capture
+from analyzer.decode import Decoder
+from analyzer.flows import FlowBuilder
 from analyzer.pipeline import Limits, Pipeline
 from analyzer.registries import LinkType
 from analyzer.report.audit_result import CaptureSummary
 from analyzer.report.document import build_document
 from analyzer.schema import I64, U8, CaptureChunk
-from tests.builders import Conversation, chunk, frames_of, ipv4, udp, vxlan
+from tests.builders import (
+    ACK,
+    CLIENT,
+    FIN,
+    RST,
+    SERVER,
+    SYN,
+    Conversation,
+    chunk,
+    ethernet,
+    frames_of,
+    ipv4,
+    tcp,
+    udp,
+    vxlan,
+)
 from tests.conftest import LAB
 
 CAPTURES = (
@@ -100,6 +118,54 @@ def test_conversations_cut_anywhere(data: st.DataObject) -> None:
     ]
     capture = chunk(frames_of(conversations), gap=bytes(16))
     cuts = data.draw(st.lists(st.integers(1, len(capture) - 1), max_size=6))
+
+    assert analyse(cut(capture, cuts)) == analyse([capture])
+
+
+@st.composite
+def packets_out_of_order(draw: st.DrawFn) -> list[bytes]:
+    """Packets between two ports as no two hosts would send them: whoever opens, ends, or comes back, in any order."""
+    frames = []
+    for _ in range(draw(st.integers(2, 10))):
+        side = draw(st.integers(0, 1))
+        flags = draw(st.sampled_from([SYN, SYN, SYN | ACK, FIN | ACK, RST, RST | ACK, ACK]))
+        seq = draw(st.sampled_from([1000, 1001, 1900, 70_000, 900_000, 2**32 - 1]))
+        payload = draw(st.sampled_from([b"", b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"])) if flags == ACK else b""
+        ends = ((CLIENT, 40000), (SERVER, 10250))
+        (source, sport), (target, dport) = ends[side], ends[1 - side]
+        acknowledged = draw(st.sampled_from([1001, 70_001])) if flags & ACK else 0
+        frames.append(ethernet(ipv4(tcp(payload, sport, dport, seq, acknowledged, flags), source, target)))
+    return frames
+
+
+def flows_of(pieces: list[CaptureChunk], limit: int | None) -> dict[str, Any]:
+    decoder, builder = Decoder(), FlowBuilder(limit=limit)
+    left_out = 0
+    for piece in pieces:
+        left_out += builder.add(decoder.decode(piece), piece.octets).left_out
+    table, streams = builder.finish(np.arange(len(builder)))
+    flows = {field.name: getattr(table, field.name).tolist() for field in fields(table)}
+    origin = builder.state.origin.reshape(-1)[streams].tolist()
+    return flows | {"origin": origin, "left_out": left_out}
+
+
+@settings(max_examples=400)
+@given(packets_out_of_order(), st.data())
+def test_connections_are_told_apart_alike_however_they_are_cut(frames: list[bytes], data: st.DataObject) -> None:
+    capture = chunk(frames)
+    cuts = data.draw(st.lists(st.integers(1, len(capture) - 1), max_size=4))
+    limit = data.draw(st.sampled_from([None, None, 1, 2, 4]))
+    one_by_one = flows_of(cut(capture, list(range(1, len(capture)))), limit)
+
+    assert flows_of(cut(capture, cuts), limit) == one_by_one
+    assert flows_of([capture], limit) == one_by_one
+
+
+@settings(max_examples=30)
+@given(packets_out_of_order(), st.data())
+def test_what_connections_told_apart_say_does_not_depend_on_the_cut(frames: list[bytes], data: st.DataObject) -> None:
+    capture = chunk(frames, gap=bytes(16))
+    cuts = data.draw(st.lists(st.integers(1, len(capture) - 1), max_size=4))
 
     assert analyse(cut(capture, cuts)) == analyse([capture])
 

@@ -102,6 +102,27 @@ def test_a_syn_behind_an_old_connection_joined_midway_opens_a_new_one(parts: int
     assert len(flows_of(frames, parts)) == 2
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_syn_with_another_number_than_the_sides_syn_ack_opens_a_new_connection(parts: int) -> None:
+    """Copies of a SYN have its number, those with ACK too (RFC 9293 3.5): 1889 octets on is no copy."""
+    frames = [segment(SYN | ACK, 805_097_105, 1), segment(SYN, 805_098_994)]
+
+    assert flows_of(frames, parts).syn_seq.tolist() == [[-1, 805_097_105], [805_098_994, -1]]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("frames", "count"),
+    [
+        pytest.param([segment(ACK, 1, 1, reverse=True), segment(RST, 2, reverse=True), segment(SYN, 5)], 2, id="ended"),
+        pytest.param([segment(ACK, 1, 1, reverse=True), segment(ACK, 2, 1, reverse=True), segment(SYN, 5)], 1, id="on"),
+        pytest.param([segment(ACK, 6, 1), segment(RST, 2, reverse=True), segment(SYN, 5)], 1, id="its own segments"),
+    ],
+)
+def test_a_syn_after_the_end_of_a_peer_that_alone_was_seen(frames: list[bytes], count: int, parts: int) -> None:
+    assert len(flows_of(frames, parts)) == count
+
+
 def test_a_late_syn_belongs_to_the_segments_before_it() -> None:
     frames = Conversation().open().send(0, b"x").frames
     swapped = [frames[3], frames[1], frames[0], frames[2]]

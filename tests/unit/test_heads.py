@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from analyzer.decode import Decoder
 from analyzer.flows import FlowBuilder
-from analyzer.heads import HeadCollector
+from analyzer.heads import HeadCollector, _order
 from analyzer.registries import HeadStop
 from analyzer.schema import StreamHeads
-from tests.builders import ACK, SYN, Conversation, chunk, ethernet, ipv4, tcp, udp
+from tests.builders import ACK, SYN, Conversation, chunk, chunks_cut_at, ethernet, ipv4, tcp, udp
 
 ISN = 0xFFFFFF00  # so that sequence numbers wrap inside the head
 STREAM = bytes(range(1, 256)) * 12
@@ -144,3 +145,47 @@ def test_the_first_datagrams_are_kept_in_order() -> None:
         heads = collect(frames, parts=parts)
         assert heads.head(0).tobytes() == b"AAABBBCCCDDD"
         assert heads.segment_position.tolist() == [0, 3, 6, 9]
+
+
+HELLO = bytes.fromhex("16030100c8010000c40303")
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("parts", [1, 7, 100])
+def test_what_looks_like_a_hello_inside_the_data_moves_no_head(keyed: bool, parts: int) -> None:
+    talk = Conversation(mss=1400).open().send(0, bytes(17_000)).send(1, HELLO.ljust(1000, b"\0")).send(0, bytes(14_000))
+    decoder, builder = Decoder(), FlowBuilder()
+    collector = HeadCollector(builder)
+    if keyed:
+        collector.keep_protected()
+    for part in chunks_cut_at(talk.frames, range(0, len(talk.frames), -(-len(talk.frames) // parts))):
+        packets = decoder.decode(part)
+        rows = builder.add(packets, decoder.octets)
+        collector.add(packets, rows, decoder.octets)
+    heads = collector.assemble(np.array([0, 1]))
+    limit = int(np.diff(heads.offsets).max())
+    client = int(np.argmax(np.diff(heads.offsets)))
+
+    # Without keys a hello would mean less, with keys more.
+    assert limit == 16 * 1024
+    assert heads.stop[client] == HeadStop.LIMIT
+    last = 1001 + np.array([0, limit - 1, limit, 30_999])
+    behind = [collector.lies_behind(client, seq) for seq in last.tolist()]
+    assert behind == [False, False, True, True]
+    assert collector.is_behind(np.full(4, client), last).tolist() == behind
+
+
+@pytest.mark.parametrize("parts", [1, 7, 100])
+def test_a_hello_that_comes_first_bounds_the_head(parts: int) -> None:
+    talk = Conversation(mss=1400).open().send(0, HELLO.ljust(1000, b"\0")).send(1, bytes(14_000)).send(0, bytes(14_000))
+
+    for limit in np.diff(collect(talk.frames, parts=parts).offsets):
+        assert limit == 10 * 1024
+
+
+@given(st.sampled_from([1, 3, 1 << 16, 1 << 20]), st.data())
+def test_segments_are_put_in_order_and_the_first_to_arrive_goes_first(streams: int, drawn: st.DataObject) -> None:
+    rows = drawn.draw(st.lists(st.tuples(st.integers(0, streams), st.integers(-3, 3)), max_size=40))
+    stream, position = np.array(rows, np.int64).reshape(-1, 2).T
+    expected = sorted(range(len(rows)), key=lambda row: rows[row])
+    assert _order(stream, position).tolist() == expected

@@ -36,6 +36,7 @@ class _Event(NamedTuple):
     kind: str
     time_ns: int
     frame: int
+    place: int  # what sorts the events of one frame
     flow: int
     text: str
 
@@ -46,6 +47,7 @@ class _Happened(NamedTuple):
     kind: str
     flow: I64
     frame: I64
+    place: I64
     tell: Callable[[int], str]
 
 
@@ -79,14 +81,14 @@ def timeline(audit: Audit, order: Sequence[str]) -> Document:
     counts = dict.fromkeys(EVENT_KINDS, 0)
     by_bin = {kind: np.zeros(bins, np.int64) for kind in EVENT_KINDS}
     events: list[_Event] = []
-    for kind, flows, frames, tell in (*_requests(evidence, audit.connections), *_handshakes(audit)):
+    for kind, flows, frames, places, tell in (*_requests(evidence, audit.connections), *_handshakes(audit)):
         times = evidence.frame_times.at(frames)
         counts[kind] += flows.shape[0]
-        places = (times >> traffic.shift) - first
-        by_bin[kind] += np.bincount(places[(places >= 0) & (places < bins)], minlength=bins)
+        in_bin = (times >> traffic.shift) - first
+        by_bin[kind] += np.bincount(in_bin[(in_bin >= 0) & (in_bin < bins)], minlength=bins)
         # There may be one a connection: only those that are listed become objects.
         events += [
-            _Event(kind, int(times[row]), int(frames[row]), int(flows[row]), tell(row))
+            _Event(kind, int(times[row]), int(frames[row]), int(places[row]), int(flows[row]), tell(row))
             for row in np.lexsort((frames, times))[:MAX_LISTED].tolist()
         ]
     return {
@@ -118,7 +120,7 @@ def _listed(events: Iterable[_Event]) -> list[_Event]:
     """The first `MAX_LISTED` of each kind, in order of time."""
     left = dict.fromkeys(EVENT_KINDS, MAX_LISTED)
     chosen = []
-    for event in sorted(events, key=lambda event: (event.time_ns, event.frame, event.flow)):
+    for event in sorted(events, key=lambda event: (event.time_ns, event.frame, event.place)):
         if left[event.kind]:
             left[event.kind] -= 1
             chosen.append(event)
@@ -139,7 +141,7 @@ def _requests(evidence: Evidence, wanted: Mask) -> Iterator[_Happened]:
         def tell(row: int, here: I64 = here) -> str:
             return told[int(http.content[here[row]])][1]
 
-        yield _Happened(EVENT_KINDS[number], http.flow[here], http.frame[here], tell)
+        yield _Happened(EVENT_KINDS[number], http.flow[here], http.frame[here], here, tell)
 
 
 def _of_request(request: HttpMessage) -> tuple[str, str]:
@@ -178,7 +180,8 @@ def _handshakes(audit: Audit) -> Iterator[_Happened]:
         def tell(row: int, kind: str = kind, flows: I64 = flows) -> str:
             return _handshake(evidence, kind, int(flows[row]))
 
-        yield _Happened(kind, flows, frames[flows], tell)
+        # Behind all requests.
+        yield _Happened(kind, flows, frames[flows], flows + evidence.http.flow.shape[0], tell)
 
 
 def _handshake(evidence: Evidence, kind: str, flow: int) -> str:

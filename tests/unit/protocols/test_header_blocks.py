@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from copy import deepcopy
 
 import pytest
@@ -138,6 +139,24 @@ def test_directions_that_always_say_something_new_do_not_crowd_out_what_others_s
 
     assert read(blocks) == plainly(blocks)
     assert len(header_blocks._MEMORY.known) - before < 50
+
+
+@pytest.mark.parametrize("size", [2_000, 60_000])
+def test_a_direction_remembers_no_long_blocks(size: int) -> None:
+    reader = BlockReader(joined=False)
+    # Literals that are not added to the table (RFC 7541 6.2.2).
+    text = [str(number).encode().rjust(size, b"y") for number in range(80)]
+    encoder = Encoder()
+    encoder.header_table_size = 0
+    blocks = [encoder.encode([(b"x", one)], huffman=False) for one in text]
+    assert read(blocks[:40], reader) == [[(b"x", one)] for one in text[:40]]
+    tracemalloc.start()
+    try:
+        assert read(blocks[40:], reader) == [[(b"x", one)] for one in text[40:]]
+        del blocks, text
+        assert tracemalloc.get_traced_memory()[0] < 8 * size
+    finally:
+        tracemalloc.stop()
 
 
 @given(

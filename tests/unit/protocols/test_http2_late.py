@@ -21,6 +21,7 @@ from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http2_frames import PREFACE
 from analyzer.protocols.http2_late import Http2Collector
 from analyzer.protocols.http2_lockstep import Stretches, Walked, walk_stretches
+from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.registries import Protocol
 from analyzer.schema import I64, U8, HttpMessage, Mask, PacketTable
 from tests.builders import Conversation, chunk, chunks_cut_at
@@ -28,6 +29,7 @@ from tests.builders import Conversation, chunk, chunks_cut_at
 LIMIT = 2048
 """Octets of a head in these tests."""
 SETTINGS = bytes.fromhex("000000040000000000")
+HELLO = bytes.fromhex("16030100c8010000c40303")
 END_HEADERS, PADDED, PRIORITY = 0x4, 0x8, 0x20
 
 
@@ -265,6 +267,58 @@ def test_any_chunking_gives_the_same_messages(draw: st.DataObject) -> None:
 
     assert read(frames, cuts).cleartext == read(frames).cleartext
     assert set(paths(read(frames))) <= {"/first", "/a", "/b", "/c" * 200, ""}
+
+
+@pytest.mark.parametrize("cuts", [(), range(1, 1000), (17,)])
+@pytest.mark.parametrize("keyed", [False, True])
+def test_what_looks_like_a_tls_hello_inside_the_data_hides_nothing(keyed: bool, cuts: Sequence[int]) -> None:
+    """Each place, on both sides of the limits with a hello and without, is read once: in the head or behind it."""
+    for octets in (LIMIT * 10 // 16 - 400, LIMIT - 400, LIMIT + 700, 40 * LIMIT):
+        talk = Talk(mss=300)
+        talk.tcp.send(0, talk.request("/first") + data(bytes(octets), size=300)).send(1, talk.answer("200"))
+        talk.ask("/here").tcp.send(0, data(bytes(3 * LIMIT), size=300))
+        talk.tcp.send(0, data(HELLO.ljust(300, b"\0"))[:9]).send(0, HELLO.ljust(300, b"\0"))
+        talk.ask("/after")
+        pipeline = Pipeline(Limits(head_octets=LIMIT), KeyLog() if keyed else None)
+        for part in chunks_cut_at(talk.frames, [cut for cut in cuts if cut < len(talk.frames)]):
+            pipeline.add(part)
+
+        assert paths(pipeline.evidence()) == ["/first", "/here", "/after"]
+
+
+@pytest.mark.parametrize("cut", [None, 4, 7, 12])
+def test_a_preface_tells_nothing_of_what_came_before_it(cut: int | None) -> None:
+    talk = Talk()
+    talk.frames.clear()
+    talk.tcp.seq[:] = talk.tcp.isn
+    talk.tcp.open().send(1, SETTINGS * 3 + data(bytes(3 * LIMIT))).send(1, talk.answer("401") + SETTINGS)
+    talk.tcp.send(0, PREFACE + SETTINGS)
+    talk.filled().ask("/late", "403")
+
+    evidence = read(talk.frames, [] if cut is None else [cut])
+
+    assert evidence.cleartext == read(talk.frames, range(1, len(talk.frames))).cleartext
+    assert paths(evidence) == ["/first", "/late"]
+
+
+def test_a_direction_without_room_holds_nothing_more() -> None:
+    talk = Talk().filled()
+    flows = FlowBuilder()
+    heads = HeadCollector(flows, LIMIT)
+    collector = Http2Collector(flows, heads)
+    for number in range(LATE_REQUESTS + 40):
+        talk.tcp.send(0, talk.request(f"/{number}"))
+    for part in chunks_cut_at(talk.frames):
+        decoder = Decoder()
+        packets = decoder.decode(part)
+        rows = flows.add(packets, decoder.octets)
+        heads.add(packets, rows, decoder.octets)
+        collector.add(packets, rows, decoder.octets)
+
+    (full,) = collector.full_streams().tolist()
+    note = collector._notes[int(collector._slot[full >> 1]) * 2 + (full & 1)]
+    assert note.reader is None
+    assert not note.seen
 
 
 @settings(max_examples=60, deadline=None)

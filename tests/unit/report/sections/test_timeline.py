@@ -6,11 +6,13 @@ import json
 
 import pytest
 
-from analyzer.analysis import run
+from analyzer.analysis import ClusterContext, conclude, run
 from analyzer.capture.source import open_capture
-from analyzer.report.audit_result import Document
+from analyzer.pipeline import Pipeline
+from analyzer.report.audit_result import CaptureSummary, Document
 from analyzer.report.document import build_document
 from analyzer.report.sections.timeline import EVENT_KINDS
+from tests.builders import Conversation, chunk
 from tests.conftest import LAB
 
 CAPTURES = ("09-anonymous-kubelet.pcap", "12-overlay-vxlan.pcap", "28-fmt-duplicates-reordered.pcap")
@@ -51,6 +53,25 @@ def test_events_name_what_happened_and_the_frame_that_shows_it() -> None:
         assert data["first_frame"][row] <= event["frame"] <= data["last_frame"][row]
         assert data["first_time"][row] <= event["time"] <= data["last_time"][row]
         assert data["channel"][row] == event["channel"]
+
+
+def test_events_of_one_frame_come_in_the_order_of_its_messages() -> None:
+    asked = [
+        b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /2 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n",
+        b"GET /3 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ]
+    frames = Conversation(dport=10255).open().send(0, b"".join(asked)).frames
+
+    pipeline = Pipeline()
+    pipeline.add(chunk(frames))
+    summary = CaptureSummary("x", "pcap", 0, len(frames), pipeline.first_ns, pipeline.last_ns)
+    document = build_document(conclude(pipeline.evidence(), pipeline.ledger, [summary], ClusterContext()))
+
+    events = document["timeline"]["events"]
+    assert [event["text"].split()[1] for event in events] == ["/1", "/2", "/3"]
+    assert [event["kind"] for event in events] == ["cleartext-request", "credential", "cleartext-request"]
+    assert len({event["frame"] for event in events}) == 1
 
 
 def test_an_empty_capture_has_no_bins() -> None:

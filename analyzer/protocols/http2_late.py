@@ -9,28 +9,26 @@ from __future__ import annotations
 
 from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
 from itertools import islice
 from typing import Final
 
 import numpy as np
 
-from analyzer.copying import copy_ranges
 from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP
-from analyzer.flows import HTTP2_PREFACE, SENT_PREFACE, TLS_DATA, FlowBuilder, FlowRows, place_of, sequence_difference
+from analyzer.flows import HTTP2_PREFACE, SENT_PREFACE, TLS_DATA, FlowBuilder, FlowRows, place_of
 from analyzer.heads import HeadCollector
 from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
 from analyzer.protocols.header_blocks import MAX_HEADER_LIST, BlockReader, HeaderBlock
 from analyzer.protocols.http2_lockstep import (
-    Stretches,
     Walked,
     begin_chains,
     begin_with_preface,
     walk_stretches,
 )
-from analyzer.protocols.http2_walk import HELD, HELD_OCTETS, FrameWalk, Segment, Standing, WalkedBlock
-from analyzer.schema import I32, I64, U8, HttpMessage, Mask, PacketTable, Table
+from analyzer.protocols.http2_order import NO_ROWS, NO_SEGMENTS, Order, Segments, Standings, Store, put_in_order
+from analyzer.protocols.http2_walk import FrameWalk, WalkedBlock
+from analyzer.schema import I32, I64, U8, HttpMessage, Mask, PacketTable
 
 HEAD_MESSAGES: Final = 64
 """Messages read of the head of a direction; what follows them is late, wherever it lies."""
@@ -44,56 +42,6 @@ _PASSES: Final = 12
 _FEW_SEGMENTS: Final = 200
 """Segments for which it is not worth it."""
 _NEVER, _OVER = -1, -2  # in place of a slot: of connections that were never walked, and of those that are no more
-_FAR: Final = 1 << 30
-"""Sequence numbers so far from the one expected that it matters when they are compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Segments(Table):
-    """Segments: ``(K,)`` columns; ``walk`` twice the slot of the connection, and its side; ``start`` in the octets."""
-
-    walk: I64
-    seq: I64
-    length: I64
-    captured: I64
-    frame: I64
-    start: I64
-
-
-@dataclass(frozen=True, slots=True)
-class _Store:
-    """Segments in the order of arrival, and their octets."""
-
-    segments: _Segments
-    octets: U8
-
-    @staticmethod
-    def packed(segments: _Segments, octets: U8) -> _Store:
-        """Segments of other octets, with no more than their own."""
-        start = np.cumsum(segments.captured) - segments.captured
-        size = int(segments.captured.sum())
-        own = copy_ranges(octets, segments.start, segments.captured, start, size)
-        return _Store(replace(segments, start=start), own)
-
-    @staticmethod
-    def joined(stores: list[_Store]) -> _Store:
-        """All segments, one store after the other. `stores` is not empty."""
-        if len(stores) == 1:
-            return stores[0]
-        sizes = np.array([store.octets.shape[0] for store in stores])
-        before = np.cumsum(sizes) - sizes
-        segments = _Segments.concatenate([store.segments for store in stores])
-        moved = np.repeat(before, [len(store.segments) for store in stores])
-        return _Store(
-            replace(segments, start=segments.start + moved), np.concatenate([store.octets for store in stores])
-        )
-
-    def segment(self, row: int) -> Segment:
-        """One of them, as a walk of its own takes it."""
-        segments = self.segments
-        start = int(segments.start[row])
-        octets = self.octets[start : start + int(segments.captured[row])].tobytes()
-        return Segment(int(segments.seq[row]), int(segments.length[row]), int(segments.frame[row]), octets)
 
 
 @dataclass(slots=True)
@@ -104,51 +52,6 @@ class _Note:
     in_head: int = 0
     behind: bool = False  # a message lies behind the head
     seen: set[str] = field(default_factory=set)
-
-
-class _Standings:
-    """How each walk stands: columns by walk, as of `Standing`."""
-
-    _FILL: Final = {"expects": -1}
-
-    def __init__(self) -> None:
-        self.expects: I64 = np.full(1 << 8, -1, np.int64)
-        self.left: I64 = np.zeros(1 << 8, np.int64)
-        self.headers: I64 = np.zeros(1 << 8, np.int64)
-        self.segments: I64 = np.zeros(1 << 8, np.int64)
-        self.on: Mask = np.zeros(1 << 8, bool)
-        self.sure: Mask = np.zeros(1 << 8, bool)
-        self.waits: Mask = np.zeros(1 << 8, bool)  # segments behind a gap are held
-        self.alone: Mask = np.zeros(1 << 8, bool)  # a `FrameWalk` has it in hand
-
-    def reserve(self, count: int) -> None:
-        """Have room for so many walks."""
-        if count > self.expects.shape[0]:
-            for name, column in list(vars(self).items()):
-                grown = np.full(count * 3 // 2, self._FILL.get(name, 0), column.dtype)
-                grown[: column.shape[0]] = column
-                setattr(self, name, grown)
-
-    def reset(self, walks: I64) -> None:
-        """Let these begin anew."""
-        for name, column in vars(self).items():
-            column[walks] = self._FILL.get(name, 0)
-
-    def of(self, walk: int) -> Standing:
-        """How one stands."""
-        return Standing(
-            int(self.expects[walk]),
-            int(self.left[walk]),
-            bool(self.on[walk]),
-            bool(self.sure[walk]),
-            int(self.headers[walk]),
-            int(self.segments[walk]),
-        )
-
-    def put(self, walk: int, standing: Standing) -> None:
-        """Let one stand so."""
-        for name, value in standing._asdict().items():
-            getattr(self, name)[walk] = value
 
 
 class Http2Collector:
@@ -172,12 +75,12 @@ class Http2Collector:
         self._flow_of: I64 = np.full(1 << 8, -1, np.int64)  # by slot; -1: free
         self._free: list[int] = []
         self._slots = 0
-        self._standings = _Standings()
+        self._standings = Standings()
         self._notes: dict[int, _Note] = {}  # by walk
         self._alone: dict[int, FrameWalk] = {}  # by walk: those that are not plain
-        self._collected: list[_Store] = []
+        self._collected: list[Store] = []
         self._octets = self._segments = 0  # of those
-        self._held: list[_Store] = []  # behind gaps
+        self._held: list[Store] = []  # behind gaps
         self._done: list[HttpMessage] = []
         self._full: set[int] = set()
         self._spent: list[int] = []  # walks of those that have become so since a round began
@@ -201,7 +104,7 @@ class Http2Collector:
             return
         packet = rows.packet[chosen]
         start = packets.payload_start[packet]
-        segments = _Segments(
+        segments = Segments(
             self._slot[rows.flow[chosen]] * np.int64(2) + rows.side[chosen],
             packets.seq[packet].astype(np.int64),
             packets.payload_len[packet].astype(np.int64),
@@ -209,7 +112,7 @@ class Http2Collector:
             packets.frame[packet],
             start,
         )
-        self._collected.append(_Store.packed(segments, octets))
+        self._collected.append(Store.packed(segments, octets))
         self._segments += len(segments)
         self._octets += self._collected[-1].octets.shape[0]
         if self._octets >= ROUND_OCTETS or self._segments >= ROUND_SEGMENTS:
@@ -402,11 +305,11 @@ class Http2Collector:
 
     # ---------------------------------------------------------------------------------- segments behind gaps
 
-    def _held_of(self, walks: Mask) -> _Store:
+    def _held_of(self, walks: Mask) -> Store:
         """What is held of these walks."""
         parts = [(store, np.flatnonzero(walks[store.segments.walk])) for store in self._held]
-        stores = [_Store.packed(store.segments.take(rows), store.octets) for store, rows in parts if rows.shape[0]]
-        return _Store.joined([*stores, _EMPTY])
+        stores = [Store.packed(store.segments.take(rows), store.octets) for store, rows in parts if rows.shape[0]]
+        return Store.joined([*stores, NO_SEGMENTS])
 
     def _forget_held(self, walks: Mask) -> None:
         """Hold no more of these walks."""
@@ -418,12 +321,12 @@ class Http2Collector:
                 continue
             segments = store.segments.take(~gone)
             if 2 * int(segments.captured.sum()) < store.octets.shape[0]:
-                kept.append(_Store.packed(segments, store.octets))
+                kept.append(Store.packed(segments, store.octets))
             else:
-                kept.append(_Store(segments, store.octets))
+                kept.append(Store(segments, store.octets))
         self._held = [store for store in kept if len(store.segments)]
 
-    def _wanted(self, store: _Store) -> _Store:
+    def _wanted(self, store: Store) -> Store:
         """Without the segments of directions that have no more room."""
         if not self._full or not len(store.segments):
             return store
@@ -437,7 +340,7 @@ class Http2Collector:
         """Walk what was collected."""
         if not self._collected:
             return
-        store = self._wanted(_Store.joined(self._collected))
+        store = self._wanted(Store.joined(self._collected))
         self._collected, self._octets, self._segments = [], 0, 0
         waits = self._standings.waits
         again = store.segments.walk[waits[store.segments.walk]]
@@ -447,7 +350,7 @@ class Http2Collector:
             held = self._held_of(wanted)
             self._forget_held(wanted)
             waits[again] = False
-            store = _Store.joined([held, store])
+            store = Store.joined([held, store])
         for number in range(_PASSES):
             if self._alone:
                 store = self._walk_alone(store)
@@ -470,7 +373,7 @@ class Http2Collector:
             self._alone.pop(walk, None)
         self._spent.clear()
 
-    def _walk_alone(self, store: _Store) -> _Store:
+    def _walk_alone(self, store: Store) -> Store:
         """Give segments to the walks that are not plain, until they are; what is left for the others."""
         walk = store.segments.walk
         left = np.ones(len(store.segments), bool)
@@ -494,12 +397,12 @@ class Http2Collector:
         self._standings.put(number, standing)
         self._note(number).reader = one.reader
 
-    def _walk(self, store: _Store, *, ended: bool = False, last: bool = True) -> _Store:
+    def _walk(self, store: Store, *, ended: bool = False, last: bool = True) -> Store:
         """Walk segments of walks in the columns.
 
         Parameters
         ----------
-        store : _Store
+        store : Store
         ended : bool
             They are held behind gaps, and no more will come.
         last : bool
@@ -507,7 +410,7 @@ class Http2Collector:
         """
         if not len(store.segments):
             return store
-        order = _in_order(store, self._standings, ended=ended)
+        order = put_in_order(store, self._standings, ended=ended)
         walked = walk_stretches(order.octets, order.stretches, order.segment_at, order.untrimmed)
         number, state = order.group, walked.stretches  # group of each stretch, and how it stands
         # Whatever a walk keeps aside, or cannot be sure of, is for one of its own, from the beginning.
@@ -537,7 +440,7 @@ class Http2Collector:
             self._hold(store, order, ~alone)
         stretch_of = np.full(order.walk.shape[0], -1)
         stretch_of[number] = np.arange(number.shape[0])
-        rest = [_NONE]
+        rest = [NO_ROWS]
         for group in np.flatnonzero(alone).tolist():
             walk, stretch = int(order.walk[group]), int(stretch_of[group])
             begin, reader, first = self._standings.of(walk), self._note(walk).reader, None
@@ -555,7 +458,7 @@ class Http2Collector:
             if last or whole[group]:
                 for row in rows.tolist():
                     self._say_found(walk, one.add(order.store.segment(row)))
-                rows = _NONE
+                rows = NO_ROWS
             if ended:
                 self._say_found(walk, one.finish())
                 continue
@@ -567,19 +470,19 @@ class Http2Collector:
         left_over = left_over[np.argsort(order.arrival[left_over])]
         return replace(store, segments=order.store.segments.take(left_over))
 
-    def _hold(self, store: _Store, order: _Order, plain: Mask) -> None:
+    def _hold(self, store: Store, order: Order, plain: Mask) -> None:
         """Hold what lies behind the gaps of plain groups."""
         held = np.flatnonzero(order.behind_gap & plain[order.group_of])
         if held.shape[0]:
             held = held[np.argsort(order.arrival[held])]
             part = order.store.segments.take(held)
-            self._held.append(_Store.packed(part, store.octets))
+            self._held.append(Store.packed(part, store.octets))
             self._standings.waits[part.walk] = True
             # Few stores, of which none is joined to others again and again.
             while len(self._held) > 1 and 2 * len(self._held[-1].segments) >= len(self._held[-2].segments):
-                self._held[-2:] = [_Store.joined(self._held[-2:])]
+                self._held[-2:] = [Store.joined(self._held[-2:])]
 
-    def _stand(self, walked: Walked, order: _Order, plain: Mask) -> None:
+    def _stand(self, walked: Walked, order: Order, plain: Mask) -> None:
         """Note how walks stand at the end of `plain` stretches."""
         rows = np.flatnonzero(plain)
         state = walked.stretches.take(rows)
@@ -596,7 +499,7 @@ class Http2Collector:
             note = self._notes[walk] = _Note()
         return note
 
-    def _read(self, walked: Walked, order: _Order, whole: Mask) -> None:
+    def _read(self, walked: Walked, order: Order, whole: Mask) -> None:
         """Read the header blocks found; a stretch that was not sure and has one that cannot be becomes `whole`."""
         blocks = walked.blocks
         if not len(blocks):
@@ -665,292 +568,6 @@ class Http2Collector:
             message = said.message(flow, frame, from_client=from_client)
             assert message is not None
             self._done.append(message)
-
-
-@dataclass(slots=True)
-class _Order:
-    """Segments of a round, in the order of their walks (groups) and, in each, in the order in which they are taken.
-
-    Attributes
-    ----------
-    store : _Store
-    arrival : (K,) int64
-        Place of each in the order of arrival.
-    group_of : (K,) int64
-    behind_gap : (K,) bool
-        They wait for others; not those whose gap is given up.
-    walk, expects : (G,) int64
-        Walk of each group, and the sequence number at which it goes on.
-    ahead : (G,) int64
-        How far the next of the segments that wait lies ahead.
-    odd : (G,) bool
-        The group is not plain: it is for a walk of its own.
-    fills : (G,) bool
-        So are those that wait: some fill the gap, or they are more than are held.
-    run : _Segments
-        Those that go on where others ended, of the groups that are not odd.
-    row : (S,) int64
-        Their rows in `store`.
-    skipped : (S,) int64
-        Octets of each that came before.
-    segment_at : (S,) int64
-        Where each of them begins in `octets`.
-    parted : (G,) bool
-        The group has several stretches, or one behind a gap that is given up.
-    group : (R,) int64
-        Group of each stretch.
-    seq : (R,) int64
-        The sequence number of its first octet, not modulo 2**32.
-    given_up : (R,) int64
-        Octets missing before it, given up; 0: it goes on where the walk stands.
-    stretches : Stretches
-    octets : (B,) uint8
-    """
-
-    store: _Store
-    arrival: I64
-    group_of: I64
-    behind_gap: Mask
-    walk: I64
-    expects: I64
-    ahead: I64
-    odd: Mask
-    fills: Mask
-    run: _Segments
-    row: I64
-    skipped: I64
-    segment_at: I64
-    parted: Mask
-    group: I64
-    seq: I64
-    given_up: I64
-    stretches: Stretches
-    octets: U8
-
-    @property
-    def untrimmed(self) -> Mask:
-        """Where segments of the run begin as they were sent."""
-        untrimmed: Mask = self.skipped == 0
-        return untrimmed
-
-    def given_up_inside(self, walked: Stretches, left: I64, on: Mask) -> Mask:
-        """Before which stretches all that is missing lies inside a frame: nothing is to be given up there.
-
-        `walked` is how the stretches stand at their end, `left` and `on` how the walks of the groups stood before.
-        """
-        begins = _begins(self.group)
-        before_left = np.where(begins, left[self.group], np.roll(walked.left, 1))
-        before_on = np.where(begins, on[self.group], np.roll(walked.on, 1))
-        inside: Mask = (self.given_up > 0) & before_on & (self.given_up <= before_left)
-        return inside
-
-    def all_of(self, group: int) -> I64:
-        """Segments of one group, in the order of arrival: rows of `store`."""
-        first, last = np.searchsorted(self.group_of, [group, group + 1]).tolist()
-        rows: I64 = first + np.argsort(self.arrival[first:last])
-        return rows
-
-    def standing(self, walked: Walked, stretch: int) -> Standing:
-        """How the walk of a stretch stands where it halted, or at its end."""
-        state, at = walked.stretches, int(walked.at[stretch])
-        stop = min(at, int(state.end[stretch])) - int(state.begin[stretch])
-        return Standing(
-            int(self.seq[stretch]) + stop,
-            int(state.left[stretch]),
-            bool(state.on[stretch]),
-            bool(state.sure[stretch]),
-            int(state.headers[stretch]),
-            int(state.segments[stretch]),
-        )
-
-    def halted_in(self, walked: Walked, stretch: int) -> Segment | None:
-        """What is left of the segment in which the walk of a stretch halted."""
-        if not walked.halted[stretch]:
-            return None
-        at = int(walked.at[stretch])
-        row = int(np.searchsorted(self.segment_at, at, side="right")) - 1
-        stop = int(self.segment_at[row + 1]) if row + 1 < len(self.run) else self.octets.shape[0]
-        seq = int(self.seq[stretch]) + at - int(walked.stretches.begin[stretch])
-        return Segment(seq & 0xFFFFFFFF, stop - at, int(self.run.frame[row]), self.octets[at:stop].tobytes())
-
-    def rest_of(self, walked: Walked, group: int, stretch: int) -> I64:
-        """Segments of one group behind that, in the order of arrival: rows of `store`."""
-        rows = self.all_of(group)
-        rows = rows[self.behind_gap[rows]]
-        if stretch < 0 or not walked.halted[stretch]:
-            return rows
-        row = int(np.searchsorted(self.segment_at, walked.at[stretch], side="right"))
-        return np.concatenate([self.row[row : int(walked.stretches.last[stretch])], rows])
-
-
-def _in_order(store: _Store, standings: _Standings, *, ended: bool) -> _Order:
-    """Which segments go on where others ended, and what they carry.
-
-    With `ended` the walks begin anew with the first of their segments in the order of the sequence numbers.
-    """
-    order = np.argsort(store.segments.walk, kind="stable")
-    segments = store.segments.take(order)
-    first = np.flatnonzero(np.concatenate([[True], segments.walk[1:] != segments.walk[:-1]]))
-    walk = segments.walk[first]
-    groups = walk.shape[0]
-    group = np.repeat(np.arange(groups), np.diff(np.append(first, len(segments))))
-    expects = standings.expects[walk]
-    expects = np.where(expects < 0, segments.seq[first], expects)
-    place = sequence_difference(segments.seq - expects[group])
-    odd, fills = np.zeros(groups, bool), np.zeros(groups, bool)
-    odd[group[(segments.captured != segments.length) | (np.abs(place) >= _FAR)]] = True
-    row = np.arange(len(segments))
-    waits_from = np.full(groups, len(segments))  # rows of each group from here on are behind a gap
-    parted = np.zeros(groups, bool)
-    if ended:
-        turns = np.lexsort((place, group))
-        place = place[turns]
-        expects = expects + place[first]
-        place = place - place[first][group]
-        before = _reach_before(group, first, place + segments.length[turns])
-        parted[group[place > before]] = True
-    else:
-        turns = row.copy()
-        before = _reach_before(group, first, place + segments.length)
-        np.minimum.at(waits_from, group, np.where(place > before, row, len(segments)))
-        _give_up_gaps(segments, group, place, waits_from, turns, parted, odd)
-        place = place[turns]
-        before = _reach_before(group, first, place + segments.length[turns])
-    order, segments = order[turns], segments.take(turns)
-    stop = place + segments.length
-    gap = np.maximum(place - before, 0)
-    behind_gap = row >= waits_from[group]
-    ahead = np.full(groups, np.iinfo(np.int64).max)
-    if behind_gap.any():
-        waiting = np.flatnonzero(behind_gap)
-        theirs = group[waiting]
-        distance = place[waiting] - before[waits_from[theirs]]
-        np.minimum.at(ahead, theirs, distance)
-        count = np.bincount(theirs, minlength=groups)
-        octets = np.bincount(theirs, segments.captured[waiting], minlength=groups)
-        fills = (ahead <= 0) | (count > HELD) | (octets > HELD_OCTETS)
-    taken = np.flatnonzero(~behind_gap & (stop > before) & ~odd[group])
-    run = segments.take(taken)
-    skipped = np.maximum(before[taken] - place[taken], 0)
-    length = run.length - skipped
-    segment_at = np.cumsum(length) - length
-    size = int(length.sum())
-    flat = copy_ranges(store.octets, run.start + skipped, length, segment_at, size)
-    of_run = group[taken]
-    gap = gap[taken]
-    begins = np.flatnonzero(_begins(of_run) | (gap > 0))
-    ends = np.append(begins[1:], taken.shape[0])[: begins.shape[0]]
-    stretch_group = of_run[begins]
-    theirs = walk[stretch_group]
-    given_up = gap[begins]
-    goes_on = (given_up == 0) & (not ended)
-    stretches = Stretches(
-        segment_at[begins],
-        np.append(segment_at, size)[ends],
-        begins,
-        ends,
-        standings.left[theirs] * goes_on,
-        standings.on[theirs] & goes_on,
-        standings.sure[theirs] & goes_on,
-        standings.headers[theirs] * goes_on,
-        standings.segments[theirs] * goes_on,
-    )
-    return _Order(
-        replace(store, segments=segments),
-        order,
-        group,
-        behind_gap,
-        walk,
-        expects,
-        ahead,
-        odd,
-        fills,
-        run,
-        taken,
-        skipped,
-        segment_at,
-        parted,
-        stretch_group,
-        expects[stretch_group] + np.maximum(place, before)[taken[begins]],
-        given_up,
-        stretches,
-        flat,
-    )
-
-
-def _begins(group: I64) -> Mask:
-    """Which rows are the first of their group."""
-    begins: Mask = np.concatenate([[True], group[1:] != group[:-1]])[: group.shape[0]]
-    return begins
-
-
-def _reach_before(group: I64, first: I64, stop: I64) -> I64:
-    """Up to where the segments before each, of the same group, have come."""
-    # In one number with the group, so that no maximum reaches into the next one.
-    base = group << 34
-    before = np.empty_like(stop)
-    before[1:] = np.maximum(np.maximum.accumulate(base + stop) - base, 0)[:-1]
-    before[first] = 0
-    return before
-
-
-def _give_up_gaps(
-    segments: _Segments, group: I64, place: I64, waits_from: I64, turns: I64, parted: Mask, odd: Mask
-) -> None:
-    """Put segments into the order in which `FrameWalk` takes them, where more wait than it holds.
-
-    Written are `turns`, the rows of such groups in that order, those last that wait to the end; `waits_from`, where
-    these begin; and `parted`. Only of groups of which nothing fills a gap while others wait: whether it was a gap is
-    for the frames to say.
-    """
-    groups = parted.shape[0]
-    end = np.cumsum(np.bincount(group, minlength=groups))
-    waiting = np.arange(group.shape[0]) >= waits_from[group]
-    octets = np.bincount(group, segments.captured * waiting, minlength=groups)
-    many = (end - waits_from > HELD) & (octets <= HELD_OCTETS) & ~odd
-    stop = place + segments.length
-    for number in np.flatnonzero(many).tolist():
-        at, until = int(waits_from[number]), int(end[number])
-        begin = int(end[number - 1]) if number else 0
-        given = _turns(int(stop[begin:at].max(initial=0)), place[at:until].tolist(), stop[at:until].tolist())
-        if given is not None:
-            taken, held = given
-            turns[at:until] = at + np.array(taken + held)
-            waits_from[number] = until - len(held) if held else group.shape[0]
-            parted[number] = True
-
-
-def _turns(reach: int, place: list[int], stop: list[int]) -> tuple[list[int], list[int]] | None:
-    """Segments by number: those taken or passed over, in their order, and those held at the end, as they came.
-
-    None where one fills a gap.
-    """
-    taken, passed = [], []
-    held: list[tuple[int, int]] = []
-    for number, (here, past) in enumerate(zip(place, stop, strict=True)):
-        if here > reach:
-            heappush(held, (here, number))
-            if len(held) > HELD:
-                reach = held[0][0]
-                while held and held[0][0] <= reach:
-                    first = heappop(held)[1]
-                    if stop[first] > reach:
-                        taken.append(first)
-                        reach = stop[first]
-                    else:
-                        passed.append(first)
-        elif past <= reach:
-            passed.append(number)
-        elif held:
-            return None
-        else:
-            taken.append(number)
-            reach = past
-    return taken + passed, sorted(number for _, number in held)
-
-
-_NONE: Final = np.empty(0, np.int64)
-_EMPTY: Final = _Store(_Segments(_NONE, _NONE, _NONE, _NONE, _NONE, _NONE), np.empty(0, np.uint8))
 
 
 def _may_be_frames(block: U8) -> Mask:

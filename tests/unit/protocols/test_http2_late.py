@@ -16,7 +16,7 @@ from analyzer.flows import FlowBuilder
 from analyzer.heads import HeadCollector
 from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
 from analyzer.pipeline import Limits, Pipeline
-from analyzer.protocols import http2_late, http2_lockstep, http2_walk
+from analyzer.protocols import http2_late, http2_lockstep, http2_order, http2_walk
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.http2_frames import PREFACE
 from analyzer.protocols.http2_late import Http2Collector
@@ -593,7 +593,7 @@ def test_together_directions_say_what_each_says_alone_whenever_a_round_ends(
             decoder = Decoder()
             tables.append((decoder.decode(part), decoder.octets))
         asked = {number for number in range(len(tables)) if dice.random() < 0.2}
-        for module in (http2_walk, http2_late):
+        for module in (http2_walk, http2_order):
             monkeypatch.setattr(module, "HELD", [32, 32, 0, 2, 5][turn % 5])
         with monkeypatch.context() as patch:
             patch.setattr(http2_late, "ROUND_OCTETS", 1)

@@ -54,18 +54,8 @@ def measure_quality(evidence: Evidence, captures: Sequence[CaptureSummary]) -> C
     """What the capture lacks, over TCP connections that carried payload."""
     drops = [i.dropped for c in captures for i in c.interfaces if i.dropped is not None]
     counts = {name: int(evidence.weight[mask].sum()) for name, mask in evidence.quality.items()}
-    return CaptureQuality(
-        connections=counts["connections"],
-        handshake_seen=counts["handshake_seen"],
-        mid_connection=counts["mid_connection"],
-        one_sided=counts["one_sided"],
-        cut_by_snaplen=counts["cut_by_snaplen"],
-        with_gaps=counts["with_gaps"],
-        crowded=counts["crowded"],
-        conflicting=counts["conflicting"],
-        dropped=sum(drops) if drops else None,
-        damaged=any(c.damage for c in captures),
-    )
+    dropped, damaged = sum(drops) if drops else None, any(c.damage for c in captures)
+    return CaptureQuality(**counts, dropped=dropped, damaged=damaged)
 
 
 def conclude(

@@ -16,6 +16,7 @@ from analyzer.decode.gather import gather_words
 from analyzer.decode.transport import TCP, UDP
 from analyzer.decode.tunnel import ETHERIP, GRE, IPV4_IN_IP, IPV6_IN_IP, MPLS_IN_IP
 from analyzer.flow_index import KEY_WORDS, DistinctCounter, FlowIndex, PairCache
+from analyzer.numbers import grown, run_begins, run_lengths, run_starts
 from analyzer.registries import Decode, InitiatorSource
 from analyzer.schema import I64, U8, U64, FlowTable, Mask, PacketTable, rows_of
 from analyzer.team import Team
@@ -136,10 +137,10 @@ class _Columns:
         """Row numbers of `more` new flows."""
         capacity = self.state.key.shape[0]
         if self.count + more > capacity:
-            grown = self._empty(max(self.count + more, capacity * 3 // 2))
+            larger = self._empty(max(self.count + more, capacity * 3 // 2))
             for name, column in vars(self.state).items():
-                getattr(grown, name)[: self.count] = column[: self.count]
-            self.state = grown
+                getattr(larger, name)[: self.count] = column[: self.count]
+            self.state = larger
         rows = np.arange(self.count, self.count + more)
         self.count += more
         return rows
@@ -327,21 +328,6 @@ def _classify_text(words: U64, have: I64) -> tuple[I64, Mask, U8]:
     return signature, printable, opening.astype(np.uint8)
 
 
-def _run_starts(group: I64) -> I64:
-    """Rows at which a run of one group begins, ascending."""
-    new = np.ones(group.shape[0], bool)
-    np.not_equal(group[1:], group[:-1], out=new[1:])
-    return np.flatnonzero(new)
-
-
-def _run_lengths(starts: I64, count: int) -> I64:
-    """Rows of each run, of `count` rows in all: `numpy.diff` with something appended takes five times as long."""
-    lengths = np.empty_like(starts)
-    np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
-    lengths[-1:] = count - starts[-1:]
-    return lengths
-
-
 def _set_bits(column: U8, rows: I64, bits: U8) -> None:
     """Or `bits` into `column` at `rows`: what `numpy.bitwise_or.at` does, in a tenth of the time."""
     while True:
@@ -484,7 +470,7 @@ class FlowBuilder:
             added = FlowRows(chosen, chosen, chosen, chosen)
             if chosen.shape[0]:
                 key = self._index.lookup(keys[chosen])
-                starts = _run_starts(key)
+                starts = run_starts(key)
                 there = packets.take(chosen)
                 added = self._add_runs(there, octets, rows[chosen], starts, key[starts], side[chosen])
             # What came before the packets that were cut off has been counted: now nothing more of these is.
@@ -560,9 +546,7 @@ class FlowBuilder:
         """First packets (R,) of the runs of one key, the number of each run's key (R,), and each packet's side (N,)."""
         low, high, swapped, usable = _endpoints(packets, vantage)
         side = swapped.astype(np.int64)
-        new = np.ones(len(packets), bool)
-        np.not_equal(low[1:], low[:-1], out=new[1:])
-        new[1:] |= high[1:] != high[:-1]
+        new = run_begins(low) | run_begins(high)
         if usable is not None:
             new |= ~usable
             new[1:] |= ~usable[:-1]
@@ -584,10 +568,7 @@ class FlowBuilder:
         return rows
 
     def _reserve_current(self) -> None:
-        if len(self._index) > self._current.shape[0]:
-            grown = np.full(len(self._index) * 3 // 2, -1, np.int64)
-            grown[: self._current.shape[0]] = self._current
-            self._current = grown
+        self._current = grown(self._current, len(self._index), -1)
 
     def _add_runs(self, packets: PacketTable, octets: U8, rows: I64, starts: I64, key: I64, side: I64) -> FlowRows:
         """Count packets of which each run, from `starts` on, has one key; `rows` are theirs in the caller's table."""
@@ -615,7 +596,7 @@ class FlowBuilder:
             begun = np.flatnonzero(first >= 0)
             self._current[begun + least] = self._create(begun + least, _order(packets, first[begun]))
             newest[fresh] = self._current[key[fresh]]
-        lengths = _run_lengths(starts, side.shape[0])
+        lengths = run_lengths(starts, side.shape[0])
         flow = np.repeat(newest, lengths)
         stream = flow * 2
         stream += side
@@ -623,7 +604,7 @@ class FlowBuilder:
         if reopening.shape[0]:
             flow = self._split(packets, np.repeat(key, lengths), flow, reopening)
             stream = flow * 2 + side
-            starts = _run_starts(flow)
+            starts = run_starts(flow)
         self._note_origins(packets, stream)
         return starts, flow, stream
 
@@ -732,7 +713,7 @@ class FlowBuilder:
         state = self.state
         flow_of_run = flow.take(starts)
         flows, local = self._local(flow_of_run)
-        self.traffic.add(packets.time_ns, packets.wire_len, flows, np.repeat(local, _run_lengths(starts, len(flow))))
+        self.traffic.add(packets.time_ns, packets.wire_len, flows, np.repeat(local, run_lengths(starts, len(flow))))
         last = np.append(starts[1:], len(flow)) - 1
         # Backwards: the first of several packets stays.
         new = np.flatnonzero(state.first_frame.take(flow_of_run) == 0)[::-1]

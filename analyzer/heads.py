@@ -16,6 +16,7 @@ from analyzer.copying import COPY_BLOCK, copy_ranges, expand
 from analyzer.decode.gather import gather_block
 from analyzer.decode.transport import TCP
 from analyzer.flows import SENT_TLS_HELLO, FlowBuilder, FlowRows, place_of, sequence_difference
+from analyzer.numbers import grown, run_lengths, run_starts
 from analyzer.registries import HeadStop
 from analyzer.schema import I64, U8, Mask, PacketTable, StreamHeads, Table
 
@@ -62,10 +63,9 @@ def _ranks(group: I64) -> I64:
     """How many earlier rows have the same group, per row."""
     order = np.argsort(group, kind="stable")
     ordered = group[order]
-    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if group.shape[0] else order
-    counts = np.diff(np.append(begins, group.shape[0]))
+    begins = run_starts(ordered)
     ranks = np.empty_like(group)
-    ranks[order] = np.arange(group.shape[0]) - np.repeat(begins, counts)
+    ranks[order] = np.arange(group.shape[0]) - np.repeat(begins, run_lengths(begins, group.shape[0]))
     return ranks
 
 
@@ -129,10 +129,7 @@ class HeadCollector:
         need = (len(self._flows) if count is None else count) * 2
         if need > self._finished.shape[0]:
             for name in self._COLUMNS:
-                column = getattr(self, name)
-                grown = np.zeros(need * 3 // 2, column.dtype)
-                grown[: column.shape[0]] = column
-                setattr(self, name, grown)
+                setattr(self, name, grown(getattr(self, name), need))
 
     def add(self, packets: PacketTable, rows: FlowRows, octets: U8) -> None:
         """Keep the segments of `packets` that fall into a head still being collected."""
@@ -182,9 +179,9 @@ class HeadCollector:
         first = np.cumsum(counts) - counts
         stop = self._used + int(counts.sum())
         if stop > self._blocks.shape[0]:
-            grown = np.empty((max(stop, self._blocks.shape[0] * 3 // 2), COPY_BLOCK), np.uint8)
-            grown[: self._used] = self._blocks[: self._used]
-            self._blocks = grown
+            larger = np.empty((max(stop, self._blocks.shape[0] * 3 // 2), COPY_BLOCK), np.uint8)
+            larger[: self._used] = self._blocks[: self._used]
+            self._blocks = larger
         source = np.repeat(start - first * COPY_BLOCK, counts) + np.arange(stop - self._used) * COPY_BLOCK
         # In slices, so that what is gathered is still in the cache when it is stored.
         for at in range(0, source.shape[0], _STORE_SLICE):
@@ -209,7 +206,7 @@ class HeadCollector:
         """`is_behind`, of one segment: in plain numbers that costs a tenth."""
         self._reserve()
         origin = int(self._flows.state.origin[stream >> 1, stream & 1])
-        position = ((seq - origin + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+        position = sequence_difference(seq - origin)
         # Where the limit is not decided, nothing came that lies between the one and the other.
         limit = int(self._decided[stream]) or self._limit
         end = int(self._reach[stream]) if self._finished[stream] else limit
@@ -363,7 +360,7 @@ class HeadCollector:
         distance = sequence_difference(syn + 1 - state.origin[flow, side])
         # Without the handshake the earliest segment seen begins the head.
         earliest = np.zeros(streams.shape[0], np.int64)
-        first = _edges(stream)
+        first = run_starts(stream)
         earliest[stream[first]] = segments.position[first]
         near = known & (np.abs(distance) < REORDER_WINDOW) & (state.origin[flow, side] >= 0)
         return np.where(near, distance, earliest), near | (self._flows.protocols(flow) != TCP)
@@ -378,13 +375,6 @@ def _order(stream: I64, position: I64) -> I64:
     key = stream.take(order) * _SPAN + position.take(order)
     # In each stream segments arrive mostly in order, and what is nearly sorted is soon sorted whole.
     return order if (key[1:] >= key[:-1]).all() else order.take(np.argsort(key, kind="stable"))
-
-
-def _edges(group: I64) -> I64:
-    """Rows at which another group begins than in the row before: (G,) int64."""
-    begins = np.ones(group.shape[0], bool)
-    np.not_equal(group[1:], group[:-1], out=begins[1:])
-    return np.flatnonzero(begins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +396,7 @@ def _lay_out(
     pieces, conflict = _resolve_overlap(pieces, flat, n)
     length = np.zeros(n, np.int64)
     if len(pieces):
-        first = _edges(pieces.stream)
+        first = run_starts(pieces.stream)
         length[pieces.stream[first]] = np.maximum.reduceat(pieces.position + pieces.claimed, first)
     offsets = np.zeros(n + 1, np.int64)
     np.cumsum(length, out=offsets[1:])

@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from analyzer.numbers import run_starts
 from analyzer.schema import I64, FrameTimes, Mask, Traffic
 
 MAX_BINS: Final = 120
@@ -229,7 +230,7 @@ def _merged(parts: list[Traffic], shift: int) -> Traffic:
     # The parts are sorted, and what merges sorted runs makes use of it.
     order = np.argsort(codes, kind="stable")
     codes = codes[order]
-    starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
+    starts = run_starts(codes)
     codes = codes[starts]
     packets = np.add.reduceat(np.concatenate([part.packets for part in parts])[order], starts)
     octets = np.add.reduceat(np.concatenate([part.octets for part in parts])[order], starts)

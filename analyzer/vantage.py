@@ -16,6 +16,7 @@ import numpy as np
 
 from analyzer.decode.transport import TCP
 from analyzer.flows import sequence_difference
+from analyzer.numbers import run_begins
 from analyzer.schema import I64, U64, FlowTable, Mask
 
 SLACK_NS: Final = 1_000_000_000
@@ -323,7 +324,7 @@ def _lead(flows: FlowTable, group: I64, clock: I64, flawed: Mask, leg_of: I64) -
     # Legs within a vantage point keep their order: the earliest is nearest the client.
     poor = np.where(translated[group], leg_of >= 0, flawed | (leg_of >= 0))
     order = np.lexsort((rows, start, poor, group))
-    begins = np.concatenate([[True], group[order][1:] != group[order][:-1]])
+    begins = run_begins(group[order])
     leader = np.empty(n, np.int64)
     leader[order] = order[np.flatnonzero(begins)[np.cumsum(begins) - 1]]
     return np.where(leader == rows, -1, leader)

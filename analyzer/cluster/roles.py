@@ -15,11 +15,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from analyzer.numbers import among, distinct
+from analyzer.numbers import among, distinct, distinct_numbers
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.grpc import ETCD_PACKAGES
 from analyzer.protocols.konnectivity import is_agent_connect, is_proxy_request
-from analyzer.protocols.tls.distinct import distinct_numbers
 from analyzer.registries import Grade, Protocol, Ternary
 from analyzer.schema import I64, U8, U64, HttpMessage, Mask
 

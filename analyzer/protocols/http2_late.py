@@ -19,6 +19,7 @@ from analyzer.decode.transport import TCP
 from analyzer.flows import HTTP2_PREFACE, SENT_PREFACE, TLS_DATA, FlowBuilder, FlowRows, place_of
 from analyzer.heads import HeadCollector
 from analyzer.late import LATE_REQUESTS, LATE_RESPONSES
+from analyzer.numbers import grown, run_lengths, run_starts
 from analyzer.protocols.header_blocks import MAX_HEADER_LIST, BlockReader, HeaderBlock
 from analyzer.protocols.http2_lockstep import (
     Walked,
@@ -191,10 +192,7 @@ class Http2Collector:
 
     def _reserve(self, count: int | None = None) -> None:
         count = len(self._flows) if count is None else count
-        if count > self._slot.shape[0]:
-            grown = np.full(count * 3 // 2, _NEVER, np.int32)
-            grown[: self._slot.shape[0]] = self._slot
-            self._slot = grown
+        self._slot = grown(self._slot, count, _NEVER)
 
     def _candidates(self, packets: PacketTable, rows: FlowRows, octets: U8) -> I64:
         """Rows with payload of connections walked, and of those that may have to be."""
@@ -284,10 +282,7 @@ class Http2Collector:
         more = flows.shape[0] - len(reused)
         slots = np.concatenate([np.array(reused, np.int64), np.arange(self._slots, self._slots + more)])
         self._slots += more
-        if self._slots > self._flow_of.shape[0]:
-            grown = np.full(self._slots * 3 // 2, -1, np.int64)
-            grown[: self._flow_of.shape[0]] = self._flow_of
-            self._flow_of = grown
+        self._flow_of = grown(self._flow_of, self._slots, -1)
         self._standings.reserve(2 * self._slots)
         self._flow_of[slots] = flows
         self._slot[flows] = slots
@@ -509,8 +504,8 @@ class Http2Collector:
         last = (order.seq[blocks.stretch] + blocks.end - 1 - walked.stretches.begin[blocks.stretch]) & 0xFFFFFFFF
         behind = self._heads.is_behind(self._flow_of[walk >> 1] * 2 + (walk & 1), last)
         frame = order.run.frame[np.searchsorted(order.segment_at, blocks.header, side="right") - 1]
-        first = np.flatnonzero(np.concatenate([[True], walk[1:] != walk[:-1]]))
-        counts = np.diff(np.append(first, len(blocks)))
+        first = run_starts(walk)
+        counts = run_lengths(first, len(blocks))
         # Of a connection seen from its beginning the table is empty: what stands for entries is never asked for.
         anew = walked.joined[blocks.stretch]
         anew[1:] &= blocks.stretch[1:] != blocks.stretch[:-1]

@@ -14,6 +14,7 @@ import numpy as np
 
 from analyzer.copying import copy_ranges
 from analyzer.flows import sequence_difference
+from analyzer.numbers import grown, run_begins, run_lengths, run_starts
 from analyzer.protocols.http2_lockstep import Stretches, Walked
 from analyzer.protocols.http2_walk import HELD, HELD_OCTETS, Segment, Standing
 from analyzer.schema import I64, U8, Mask, Table
@@ -87,11 +88,8 @@ class Standings:
 
     def reserve(self, count: int) -> None:
         """Have room for so many walks."""
-        if count > self.expects.shape[0]:
-            for name, column in list(vars(self).items()):
-                grown = np.full(count * 3 // 2, self._FILL.get(name, 0), column.dtype)
-                grown[: column.shape[0]] = column
-                setattr(self, name, grown)
+        for name, column in list(vars(self).items()):
+            setattr(self, name, grown(column, count, self._FILL.get(name, 0)))
 
     def reset(self, walks: I64) -> None:
         """Let these begin anew."""
@@ -186,7 +184,7 @@ class Order:
 
         `walked` is how the stretches stand at their end, `left` and `on` how the walks of the groups stood before.
         """
-        begins = _begins(self.group)
+        begins = run_begins(self.group)
         before_left = np.where(begins, left[self.group], np.roll(walked.left, 1))
         before_on = np.where(begins, on[self.group], np.roll(walked.on, 1))
         inside: Mask = (self.given_up > 0) & before_on & (self.given_up <= before_left)
@@ -238,10 +236,10 @@ def put_in_order(store: Store, standings: Standings, *, ended: bool) -> Order:
     """
     order = np.argsort(store.segments.walk, kind="stable")
     segments = store.segments.take(order)
-    first = np.flatnonzero(np.concatenate([[True], segments.walk[1:] != segments.walk[:-1]]))
+    first = run_starts(segments.walk)
     walk = segments.walk[first]
     groups = walk.shape[0]
-    group = np.repeat(np.arange(groups), np.diff(np.append(first, len(segments))))
+    group = np.repeat(np.arange(groups), run_lengths(first, len(segments)))
     expects = standings.expects[walk]
     expects = np.where(expects < 0, segments.seq[first], expects)
     place = sequence_difference(segments.seq - expects[group])
@@ -286,7 +284,7 @@ def put_in_order(store: Store, standings: Standings, *, ended: bool) -> Order:
     flat = copy_ranges(store.octets, run.start + skipped, length, segment_at, size)
     of_run = group[taken]
     gap = gap[taken]
-    begins = np.flatnonzero(_begins(of_run) | (gap > 0))
+    begins = np.flatnonzero(run_begins(of_run) | (gap > 0))
     ends = np.append(begins[1:], taken.shape[0])[: begins.shape[0]]
     stretch_group = of_run[begins]
     theirs = walk[stretch_group]
@@ -324,12 +322,6 @@ def put_in_order(store: Store, standings: Standings, *, ended: bool) -> Order:
         stretches,
         flat,
     )
-
-
-def _begins(group: I64) -> Mask:
-    """Which rows are the first of their group."""
-    begins: Mask = np.concatenate([[True], group[1:] != group[:-1]])[: group.shape[0]]
-    return begins
 
 
 def _reach_before(group: I64, first: I64, stop: I64) -> I64:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from typing import Final, NamedTuple
 
+from analyzer.flows import sequence_difference
 from analyzer.protocols.header_blocks import MAX_HEADER_LIST, BlockReader, HeaderBlock
 from analyzer.protocols.http2_frames import (
     CONTINUATION,
@@ -107,7 +108,7 @@ class FrameWalk:
         if segment.seq == self._expects and not self._held:
             return self._take(segment)
         # Counted on from the first octet, so that places compare although sequence numbers go round.
-        ahead = _distance(segment.seq, self._expects)
+        ahead = sequence_difference(segment.seq - self._expects)
         if segment.seq != self._expects + ahead:
             segment = segment._replace(seq=self._expects + ahead)
         if ahead > 0 and not self._is_passed_by(ahead):
@@ -339,11 +340,6 @@ class FrameWalk:
 
 def _place(segment: Segment) -> int:
     return segment.seq
-
-
-def _distance(seq: int, origin: int) -> int:
-    """How far `seq` lies behind `origin`, modulo 2**32, within half of it either way."""
-    return ((seq - origin + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 def known_flags(kind: int) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from analyzer.decode.transport import TCP, UDP
 from analyzer.flows import FIN, RST, FlowBuilder
+from analyzer.numbers import grown
 from analyzer.schema import I64, Mask
 
 SECOND: Final = 1_000_000_000
@@ -114,10 +115,7 @@ class ActivityClock:
             self.now_ns += max(wall_ns - self._wall_ns, 0)
         self._wall_ns, self._fed = wall_ns, False
         count = len(flows)
-        if count > self._active.shape[0]:
-            grown = np.zeros(count * 3 // 2, np.int64)
-            grown[: self._active.shape[0]] = self._active
-            self._active = grown
+        self._active = grown(self._active, count)
         np.minimum(self._active, self.now_ns, out=self._active)
         self._active[np.flatnonzero(flows.state.last_frame[:count] > self._frames)] = self.now_ns
         self._frames = frames

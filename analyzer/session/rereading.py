@@ -9,6 +9,7 @@ import numpy as np
 
 from analyzer.assembly import Batch, complete
 from analyzer.flows import FlowBuilder, place_of
+from analyzer.numbers import grown
 from analyzer.registries import Ternary
 from analyzer.schema import I64, Mask
 
@@ -72,12 +73,7 @@ class Rereader:
 
     def _reserve(self) -> None:
         count = len(self._pipeline.flows)
-        if count > self._read_at.shape[0]:
-            for name in ("_read_at", "_whole"):
-                column = getattr(self, name)
-                grown = np.zeros(count * 3 // 2, column.dtype)
-                grown[: column.shape[0]] = column
-                setattr(self, name, grown)
+        self._read_at, self._whole = grown(self._read_at, count), grown(self._whole, count)
 
     def _read(self, rest: I64, *, exact: bool) -> Batch:
         self._reserve()

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from analyzer.decode.gather import gather_block
-from analyzer.numbers import distinct
+from analyzer.numbers import ODD, distinct, distinct_numbers
 from analyzer.schema import I64, U8, U64
 
 _BLOCK_OCTETS: Final = 1 << 22
@@ -18,9 +18,6 @@ _BLOCK_OCTETS: Final = 1 << 22
 _WORD: Final = 8
 _STEP: Final = 64
 _MAX_SPAN: Final = 1 << 62
-_ODD: Final = np.uint64(0x9E3779B97F4A7C15)
-_TURNS: Final = np.array([pow(int(_ODD), turn, 1 << 64) for turn in range(1, 9)], np.uint64)
-"""By what bits rows look for their like before what is left is sorted: crafted numbers may meet in every table."""
 _SMALL: Final = np.array([8, *(max(8, 1 << (length - 1).bit_length()) for length in range(1, _STEP + 1))], np.int64)
 """Width by length, up to 64 octets."""
 _KEEP: Final = np.array([(1 << 8 * octets) - 1 for octets in range(_WORD + 1)], np.uint64)
@@ -91,34 +88,6 @@ def _differ(words: U64, length: I64, others: U64, other_length: I64) -> I64:
     return np.flatnonzero(differ)
 
 
-def distinct_numbers(values: U64) -> tuple[I64, I64]:
-    """Number equal numbers: ids (N,) and one row of each value (D,).
-
-    Without sorting: each row looks for its like in a table by some of its bits, and those that find another there look
-    again by other bits.
-    """
-    count = values.shape[0]
-    like, left, sought = np.arange(count), np.arange(count), values
-    bits = max(1, (2 * count).bit_length())
-    table = np.empty(1 << bits, np.int64)
-    for factor in _TURNS:
-        place = (sought * factor >> np.uint64(64 - bits)).view(np.int64)
-        table[place] = left
-        other = table[place]
-        other_than = np.flatnonzero(values[other] != sought)
-        like[left] = other
-        left, sought = left[other_than], sought[other_than]
-        if left.shape[0] == 0:
-            break
-    else:
-        _, first, inverse = np.unique(sought, return_index=True, return_inverse=True)
-        like[left] = left[first[inverse.reshape(-1)]]
-    first = np.flatnonzero(like == np.arange(count))
-    number = np.empty(count, np.int64)
-    number[first] = np.arange(first.shape[0])
-    return number[like], first
-
-
 def distinct_rows(*columns: I64) -> tuple[I64, I64]:
     """Number rows of equal-length integer columns by value: ids (N,) and one row of each value (D,).
 
@@ -154,8 +123,8 @@ def _words(octets: U8, start: I64, length: I64, width: int) -> U64:
 
 def _hash(words: U64, length: I64) -> U64:
     mixed = words ^ (words >> np.uint64(32))
-    factors = (np.arange(1, words.shape[1] + 1, dtype=np.uint64) * _ODD) | np.uint64(1)
-    hashes: U64 = length.astype(np.uint64) * _ODD ^ mixed @ factors
+    factors = (np.arange(1, words.shape[1] + 1, dtype=np.uint64) * ODD) | np.uint64(1)
+    hashes: U64 = length.astype(np.uint64) * ODD ^ mixed @ factors
     return hashes
 
 

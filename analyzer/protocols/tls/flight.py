@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from analyzer.numbers import run_lengths, run_starts
 from analyzer.protocols.tls.records import APPLICATION_DATA, CHANGE_CIPHER_SPEC, RecordWalk
 from analyzer.registries import Ternary
 from analyzer.schema import I64, U8, Mask
@@ -117,8 +118,8 @@ def encrypted_sequences(walk: RecordWalk, hello: I64) -> Sequences:
     if data.shape[0] == 0:
         return Sequences(length, found, count, anchored)
     row = records.row[data]
-    begins = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
-    sizes = np.diff(np.append(begins, data.shape[0]))
+    begins = run_starts(row)
+    sizes = run_lengths(begins, data.shape[0])
     rank = np.arange(data.shape[0]) - np.repeat(begins, sizes)
     first = np.repeat(data[begins], sizes)
     gaps = np.cumsum(records.gap)

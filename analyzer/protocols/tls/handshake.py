@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from analyzer.copying import copy_ranges
+from analyzer.numbers import run_begins, run_starts
 from analyzer.protocols.tls.extents import u24
 from analyzer.protocols.tls.records import (
     APPLICATION_DATA,
@@ -256,7 +257,7 @@ class _Chains:
             return nothing, _empty()
         whole = self.known[link] == self.stop[link]
         row = self.row[link]
-        edge = np.concatenate([[True], row[1:] != row[:-1]])
+        edge = run_begins(row)
         # Octets after the first one missing have no place any more: a stream's copy ends there.
         missing = np.cumsum(~whole)
         before = missing - ~whole
@@ -266,7 +267,7 @@ class _Chains:
         target = np.cumsum(length) - length
         size = int(length.sum())
         spliced = copy_ranges(self.octets, self.start[link], length, target, size)
-        first = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
+        first = run_starts(row)
         stop = np.append(target[first[1:]], size)
         return spliced, self._walk_spliced(spliced, row[first], target[first], stop, target, link)
 

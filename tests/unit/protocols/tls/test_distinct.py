@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.protocols.tls import distinct
-from analyzer.protocols.tls.distinct import distinct_numbers, distinct_ranges, distinct_rows
+from analyzer.protocols.tls.distinct import distinct_ranges, distinct_rows
 
 RANGES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 200)), max_size=30)
 
@@ -38,25 +38,6 @@ def test_ranges_of_more_octets_than_are_gathered_at_a_time(octets: bytes, ranges
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distinct, "_BLOCK_OCTETS", 100)
         check(octets, ranges)
-
-
-NUMBERS = st.integers(0, (1 << 64) - 1)
-
-
-@given(st.lists(st.integers(0, 5) | NUMBERS, max_size=60))
-def test_numbers(values: list[int]) -> None:
-    check_numbers(values)
-
-
-def check_numbers(values: list[int]) -> None:
-    ids, first = distinct_numbers(np.array(values, np.uint64))
-    assert sorted(values[row] for row in first.tolist()) == sorted(set(values))
-    assert [values[first[number]] for number in ids.tolist()] == values
-
-
-def test_numbers_that_meet_in_every_table_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distinct, "_TURNS", np.zeros(3, np.uint64))
-    check_numbers([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5])
 
 
 @given(st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 1 << 30), st.integers(0, 1 << 30)), max_size=30))

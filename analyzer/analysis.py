@@ -19,7 +19,7 @@ from analyzer.cluster.channels import assign_channels
 from analyzer.cluster.roles import DeclaredRoles, assign_roles
 from analyzer.ledger import CaptureBook, Ledger
 from analyzer.partial import Partial, merge
-from analyzer.pipeline import Limits, Pipeline, load_for_children
+from analyzer.pipeline import Limits, Pipeline
 from analyzer.protocols.evidence import Evidence
 from analyzer.protocols.tls.keylog import KeyLog
 from analyzer.report.audit_result import AuditResult, CaptureSummary, ClusterSummary, InputSummary, LeftOut
@@ -126,7 +126,7 @@ class Work:
         progress: Progress | None,
     ) -> Partial:
         """Read all frames in each of several processes, and what they say in the one whose share they are of."""
-        load_for_children()
+        _load_for_children()
         here: list[tuple[Pipeline, Inventory]] = []
 
         def read(team: Team) -> tuple[Reading, str]:
@@ -194,6 +194,11 @@ class Work:
         return partials
 
 
+def _load_for_children() -> None:
+    """Load here once what is loaded late, not in every child that meets a certificate."""
+    import analyzer.protocols.tls.certificates  # noqa: F401
+
+
 def _books(pipeline: Pipeline, inventory: Inventory) -> tuple[CaptureBook, ...]:
     return tuple(pipeline.book(capture) for capture in range(len(inventory.origins)))
 
@@ -215,7 +220,7 @@ def _in_children(portions: Sequence[Portion], work: Work, workers: int, progress
     told = Tally(progress)
     partials: list[Partial] = []
     if workers > 1 and len(movable) > 1 and can_fork():
-        load_for_children()
+        _load_for_children()
         share = max(1, workers // len(movable))
         tasks = [partial(work.read_portion, portion, share) for portion in movable]
         for answer in in_children(tasks, min(workers, len(movable)), told):

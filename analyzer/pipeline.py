@@ -498,11 +498,6 @@ def _reached_by(numbers: I64, count: int, total: Callable[[int], int]) -> int:
     return low
 
 
-def load_for_children() -> None:
-    """Load here once what is loaded late, not in every child that meets a certificate."""
-    import analyzer.protocols.tls.certificates  # noqa: F401
-
-
 def _among(batch: Batch, wanted: Mask) -> Batch:
     """What was read of those flows of a batch that are wanted; the very same where all are."""
     chosen = wanted[batch.flows]

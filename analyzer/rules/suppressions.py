@@ -8,7 +8,7 @@ the finding: those it names are suppressed, the others are not.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
@@ -138,9 +138,3 @@ def endpoint(text: str) -> Endpoint:
         return Endpoint(text, ipaddress.ip_network(bare, strict=False), "", number)
     except ValueError:
         return Endpoint(text, None, bare, number)
-
-
-def scope_text(entry: Mapping[str, str]) -> str:
-    """Return the scope of a suppression as it stands in a document, in words."""
-    parts = [f"{name} {entry[name]}" for name in SCOPES if entry[name]]
-    return ", ".join(parts) or "everywhere"
